@@ -1,0 +1,160 @@
+import MQTT
+
+/// Everything that can happen to the gateway.
+package enum Input: Sendable {
+    /// A client's connection was accepted.
+    case opened(ConnectionID, listener: Int)
+    case received(ConnectionID, Packet)
+    /// The peer broke a rule of the encoding; nothing more is read from it.
+    case malformed(ConnectionID, MalformedPacket)
+    /// The connection is gone, whoever closed it.
+    case closed(ConnectionID)
+    /// The connection's send buffer filled up (`false`) or drained (`true`).
+    case writability(ConnectionID, Bool)
+    case storage(StorageEvent)
+    case uplink(UplinkIndex, UplinkEvent)
+    /// `nextDeadline` has come.
+    case deadline
+    /// Close every connection in good order; nothing is accepted any more.
+    case stop
+}
+
+/// What the storage tells the core.
+package enum StorageEvent: Sendable {
+    /// Every Record up to this position survives a power cut. Never moves backwards.
+    case durable(upTo: Position)
+    /// Answers `Effect.load`; nil where the bytes on disk were damaged.
+    case loaded(SessionID, [(Position, StoredMessage?)])
+    /// Room for new messages ran out (`true`) or came back (`false`) (promise P4).
+    case pressure(Bool)
+    /// Nothing more can be made durable by this process.
+    case failed
+}
+
+/// What a message Record holds for one receiver.
+package struct StoredMessage: Hashable, Sendable {
+    package var message: ApplicationMessage
+    /// The QoS it was published at.
+    package var publishedQoS: QoS
+    package var expiresAt: Instant?
+    package var retain: Bool
+    package var subscriptionIdentifiers: [UInt32]
+    package var rename: TopicRename?
+
+    package init(
+        message: ApplicationMessage, publishedQoS: QoS, expiresAt: Instant?, retain: Bool,
+        subscriptionIdentifiers: [UInt32], rename: TopicRename?
+    ) {
+        self.message = message
+        self.publishedQoS = publishedQoS
+        self.expiresAt = expiresAt
+        self.retain = retain
+        self.subscriptionIdentifiers = subscriptionIdentifiers
+        self.rename = rename
+    }
+
+    /// The share of `session` in `record`; nil when it is not among the targets.
+    ///
+    /// - Complexity: O(targets)
+    package init?(_ record: MessageRecord, for session: SessionID) {
+        guard let target = record.targets.first(where: { $0.session == session }) else { return nil }
+        self.init(
+            message: record.message, publishedQoS: record.qos, expiresAt: record.expiresAt,
+            retain: target.retain, subscriptionIdentifiers: target.subscriptionIdentifiers,
+            rename: target.rename)
+    }
+}
+
+/// What an uplink tells the core. Packets are those of the cloud's connection, with the cloud's Packet
+/// Identifiers for what it publishes and the queue's own for what it acknowledges.
+package enum UplinkEvent: Sendable {
+    /// CONNACK with success came, and the routes' subscriptions were sent.
+    case connected(UplinkTerms)
+    /// PUBLISH, PUBACK, PUBREC, PUBREL or PUBCOMP from the cloud.
+    case received(Packet)
+    case disconnected
+}
+
+/// What the cloud's CONNACK allows on this connection.
+package struct UplinkTerms: Hashable, Sendable {
+    package var version: ProtocolVersion
+    package var sessionPresent: Bool
+    package var receiveMaximum: UInt16
+    package var maximumQoS: QoS
+    package var maximumPacketSize: UInt32?
+    package var retainAvailable: Bool
+
+    package init(
+        version: ProtocolVersion, sessionPresent: Bool, receiveMaximum: UInt16 = .max,
+        maximumQoS: QoS = .exactlyOnce, maximumPacketSize: UInt32? = nil, retainAvailable: Bool = true
+    ) {
+        self.version = version
+        self.sessionPresent = sessionPresent
+        self.receiveMaximum = receiveMaximum
+        self.maximumQoS = maximumQoS
+        self.maximumPacketSize = maximumPacketSize
+        self.retainAvailable = retainAvailable
+    }
+}
+
+/// What the core asks of the world.
+package enum Effect: Sendable {
+    /// Encode in the connection's version and write.
+    case send(ConnectionID, Packet)
+    /// Close once what was sent before is written.
+    case close(ConnectionID)
+    /// Stop (`false`) or go on (`true`) reading this client.
+    case reading(ConnectionID, Bool)
+    /// Write the Record at the next position: the n-th `append` of a gateway's life has position n.
+    case append(Record, Urgency)
+    /// Read these message Records, in rising order, for a Session; answered by `.storage(.loaded)`.
+    case load(SessionID, [Position])
+    case uplink(UplinkIndex, UplinkCommand)
+    case report(Observation)
+}
+
+/// How soon a Record must be durable.
+package enum Urgency: Sendable {
+    /// With the next batch, or after a few seconds: losing it costs a legal redelivery (rule A8).
+    case lazy
+    /// Somebody waits for it.
+    case prompt
+}
+
+/// What the core asks of an uplink.
+package enum UplinkCommand: Sendable {
+    /// Connect, and keep connecting whenever the link is lost. With `cleanStart` the first connection asks the
+    /// cloud to forget what it knows of us: there is no state on our side to match it.
+    case open(cleanStart: Bool)
+    /// PUBLISH with the queue's own Packet Identifier, PUBREL, and acknowledgements of what the cloud
+    /// published, each only once it may leave.
+    case send(Packet)
+    /// Drop the network connection and connect again.
+    case reconnect
+    /// Say goodbye and stay away.
+    case close
+}
+
+/// Something worth a log line or a counter; carries no behaviour.
+package enum Observation: Hashable, Sendable {
+    case connected(clientIdentifier: String, version: ProtocolVersion, sessionPresent: Bool)
+    case refused(clientIdentifier: String, ReasonCode)
+    case disconnected(clientIdentifier: String, DisconnectCause)
+    case sessionEnded(clientIdentifier: String, SessionEnd, undelivered: Int)
+    case dropped(owner: SessionOwner, DropReason, count: Int)
+    case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
+    case uplinkDisconnected(name: String, waiting: Int)
+    case pressure(Bool)
+    case storageFailed
+}
+
+package enum DisconnectCause: Hashable, Sendable {
+    case byClient(ReasonCode)
+    case connectionLost
+    case keepAliveTimeout
+    case takenOver
+    case malformed(MalformedPacket)
+    case protocolError(ReasonCode)
+    case connectTimeout
+    case stopping
+}

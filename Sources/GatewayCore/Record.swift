@@ -1,0 +1,259 @@
+import MQTT
+
+/// A durable change of state: what the journal writes, and the only thing that `DurableState.apply` takes.
+///
+/// The cases under "only in checkpoints" rebuild a whole `DurableState`: a checkpoint is a log of Records
+/// too. How each is written is the journal's affair.
+package enum Record: Hashable, Sendable {
+    /// A Session began, or an existing one was taken up by a new Network Connection.
+    case sessionOpened(SessionOpened)
+    /// The Network Connection of a Session ended and the Session stays.
+    case sessionClosed(SessionClosed)
+    /// A Session and all it owed is gone.
+    case sessionEnded(SessionID, SessionEnd)
+    case subscribed(SessionID, [Subscription])
+    case unsubscribed(SessionID, [TopicFilter])
+    /// One Application Message with everyone it is owed to.
+    case message(MessageRecord)
+    /// PUBREL from a publisher: its Packet Identifier may be used anew (rule A4).
+    case inboundReleased(SessionID, PacketIdentifier)
+    /// The peer forgot its side: every Packet Identifier it had in use is void.
+    case inboundVoided(SessionID)
+    /// PUBREC from a receiver: from here on only PUBREL is sent for that delivery (rule A6).
+    case outboundReceived(SessionID, Delivery)
+    /// Which deliveries of a queue are settled.
+    case acknowledged(AcknowledgedRecord)
+    /// Deliveries let go by a stated policy.
+    case dropped(SessionID, [Delivery], DropReason)
+    /// An uplink's cloud session is known to have begun with our state.
+    case uplinkEstablished(SessionID)
+
+    // Only in checkpoints.
+
+    /// First in every checkpoint.
+    case counters(nextSession: UInt64)
+    case retained(RetainedRecord)
+    case inboundHeld(SessionID, [PacketIdentifier])
+    case queue(QueueRecord)
+}
+
+/// The number of a message in one receiver's queue: 0, 1, 2 … over the queue's whole life. The Packet
+/// Identifier follows from it, so that it survives a power cut without a Record of its own.
+package struct Delivery: Hashable, Comparable, Sendable {
+    package let number: UInt64
+    package init(_ number: UInt64) { self.number = number }
+    package static func < (a: Self, b: Self) -> Bool { a.number < b.number }
+}
+
+package enum SessionOwner: Hashable, Sendable {
+    case client(identifier: String)
+    case uplink(name: String)
+}
+
+package struct SessionOpened: Hashable, Sendable {
+    package var session: SessionID
+    package var owner: SessionOwner
+    package var version: ProtocolVersion
+    /// Session Expiry Interval; `UInt32.max` means never [MQTT5-3.1.2.11.2].
+    package var expirySeconds: UInt32
+    /// Whether messages are kept for it while it is away: fixed when the Session begins.
+    package var isPersistent: Bool
+    package var will: Will?
+
+    package init(
+        session: SessionID, owner: SessionOwner, version: ProtocolVersion, expirySeconds: UInt32,
+        isPersistent: Bool, will: Will?
+    ) {
+        self.session = session
+        self.owner = owner
+        self.version = version
+        self.expirySeconds = expirySeconds
+        self.isPersistent = isPersistent
+        self.will = will
+    }
+}
+
+package struct SessionClosed: Hashable, Sendable {
+    package var session: SessionID
+    package var at: Instant
+    package var expirySeconds: UInt32
+    /// DISCONNECT with Reason Code 0x00 deletes the Will [MQTT5-3.14.4-3].
+    package var discardsWill: Bool
+
+    package init(session: SessionID, at: Instant, expirySeconds: UInt32, discardsWill: Bool) {
+        self.session = session
+        self.at = at
+        self.expirySeconds = expirySeconds
+        self.discardsWill = discardsWill
+    }
+}
+
+/// Why a Session ended.
+package enum SessionEnd: UInt8, Sendable, CaseIterable {
+    case cleanStart = 1
+    case expired = 2
+    case disconnected = 3
+    case administrative = 4
+}
+
+/// One entry of a Session's subscriptions.
+package struct Subscription: Hashable, Sendable {
+    package var filter: TopicFilter
+    package var maximumQoS: QoS
+    package var noLocal: Bool
+    package var retainAsPublished: Bool
+    package var identifier: UInt32?
+
+    package init(
+        filter: TopicFilter, maximumQoS: QoS, noLocal: Bool = false, retainAsPublished: Bool = false,
+        identifier: UInt32? = nil
+    ) {
+        self.filter = filter
+        self.maximumQoS = maximumQoS
+        self.noLocal = noLocal
+        self.retainAsPublished = retainAsPublished
+        self.identifier = identifier
+    }
+}
+
+/// An Application Message, who published it, and everyone it is owed to, in one atomic Record.
+package struct MessageRecord: Hashable, Sendable {
+    /// Set together with `inboundID`: a QoS 2 publisher whose Session is in the journal (rule A2).
+    package var publisher: SessionID?
+    package var inboundID: PacketIdentifier?
+    /// The Session whose Will this is; publishing it clears it there.
+    package var willOf: SessionID?
+    /// The QoS it was published at.
+    package var qos: QoS
+    package var retained: RetainedEffect
+    package var message: ApplicationMessage
+    package var expiresAt: Instant?
+    package var targets: [Target]
+
+    package init(
+        publisher: SessionID? = nil, inboundID: PacketIdentifier? = nil, willOf: SessionID? = nil, qos: QoS,
+        retained: RetainedEffect = .none, message: ApplicationMessage, expiresAt: Instant? = nil,
+        targets: [Target] = []
+    ) {
+        self.publisher = publisher
+        self.inboundID = inboundID
+        self.willOf = willOf
+        self.qos = qos
+        self.retained = retained
+        self.message = message
+        self.expiresAt = expiresAt
+        self.targets = targets
+    }
+
+    /// What the message does to the retained message of its topic.
+    package enum RetainedEffect: UInt8, Sendable {
+        case none = 0
+        case store = 1
+        case clear = 2
+    }
+
+    /// One receiver's share.
+    package struct Target: Hashable, Sendable {
+        package var session: SessionID
+        /// Granted, 1 or 2 in the journal.
+        package var qos: QoS
+        /// RETAIN as this receiver will see it.
+        package var retain: Bool
+        package var subscriptionIdentifiers: [UInt32]
+        /// How an uplink's route changes the Topic Name.
+        package var rename: TopicRename?
+
+        package init(
+            session: SessionID, qos: QoS, retain: Bool = false, subscriptionIdentifiers: [UInt32] = [],
+            rename: TopicRename? = nil
+        ) {
+            self.session = session
+            self.qos = qos
+            self.retain = retain
+            self.subscriptionIdentifiers = subscriptionIdentifiers
+            self.rename = rename
+        }
+    }
+}
+
+/// A change of Topic Name on a route: `dropping` bytes at the front make way for `prepending`.
+package struct TopicRename: Hashable, Sendable {
+    package var dropping: Int
+    package var prepending: [UInt8]
+
+    package init(dropping: Int, prepending: [UInt8]) {
+        self.dropping = dropping
+        self.prepending = prepending
+    }
+}
+
+/// Every delivery below `floor` is settled, and so are `settledAbove`, in rising order. Applying it twice
+/// changes nothing.
+package struct AcknowledgedRecord: Hashable, Sendable {
+    package var session: SessionID
+    package var floor: Delivery
+    package var settledAbove: [Delivery]
+
+    package init(session: SessionID, floor: Delivery, settledAbove: [Delivery]) {
+        self.session = session
+        self.floor = floor
+        self.settledAbove = settledAbove
+    }
+}
+
+/// Why a message was let go; each reason is counted (promise P3).
+package enum DropReason: UInt8, Sendable, CaseIterable {
+    /// Message Expiry Interval passed [MQTT5-3.3.2.3.3].
+    case messageExpired = 1
+    /// The receiver refused it with a Reason Code of 0x80 or above.
+    case refusedByReceiver = 2
+    /// Larger than the receiver's Maximum Packet Size [MQTT5-3.1.2-24].
+    case tooLarge = 3
+    /// The bytes on disk were damaged.
+    case damaged = 4
+    /// The queue of a Session that keeps nothing was full.
+    case queueFull = 5
+    /// The Session ended with messages waiting.
+    case sessionEnded = 6
+}
+
+/// A retained message [MQTT5-3.3.1.3].
+package struct RetainedRecord: Hashable, Sendable {
+    package var message: ApplicationMessage
+    package var qos: QoS
+    package var expiresAt: Instant?
+
+    package init(message: ApplicationMessage, qos: QoS, expiresAt: Instant?) {
+        self.message = message
+        self.qos = qos
+        self.expiresAt = expiresAt
+    }
+}
+
+/// A whole queue as a checkpoint keeps it: entries name the Records that hold the messages.
+package struct QueueRecord: Hashable, Sendable {
+    package var session: SessionID
+    package var floor: Delivery
+    /// In order of delivery: `floor`, `floor + 1`, …
+    package var entries: [Entry]
+
+    package init(session: SessionID, floor: Delivery, entries: [Entry]) {
+        self.session = session
+        self.floor = floor
+        self.entries = entries
+    }
+
+    package struct Entry: Hashable, Sendable {
+        /// nil when the delivery is settled and only waits for the ones before it.
+        package var position: Position?
+        package var qos: QoS
+        /// PUBREC came: only PUBREL is owed.
+        package var isReceived: Bool
+
+        package init(position: Position?, qos: QoS, isReceived: Bool) {
+            self.position = position
+            self.qos = qos
+            self.isReceived = isReceived
+        }
+    }
+}

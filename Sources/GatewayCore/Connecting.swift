@@ -150,7 +150,8 @@ extension Gateway {
     private mutating func refuse(
         _ connect: Connect, on id: ConnectionID, _ reason: ReasonCode, into effects: inout [Effect]
     ) {
-        effects.append(.send(id, .connack(Connack(sessionPresent: false, reason: reason))))  // [MQTT5-3.2.2-6]
+        // [MQTT5-3.2.2-6]
+        effects.append(.send(id, .connack(Connack(sessionPresent: false, reason: reason))))
         effects.append(.close(id))
         effects.append(.report(.refused(clientIdentifier: connect.clientIdentifier, reason)))
         _ = connections.update(id) { $0.phase = .closing }

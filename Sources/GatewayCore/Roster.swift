@@ -1,52 +1,47 @@
-/// A table which is walked in a stated order: values live in slots, and a walk goes by slot number, never by
-/// hash, so that the same inputs give the same outputs in every process.
+/// A table which is walked in a stated order: by place, never by hash, so that the same inputs give the same
+/// outputs in every process. A new key takes the last place; when one is removed, the last moves into its place.
 struct Roster<Key: Hashable, Value> {
-    private var slotOfKey: [Key: Int] = [:]
-    private var slots: [(key: Key, value: Value)?] = []
-    private var free: [Int] = []
+    private var placeOfKey: [Key: Int] = [:]
+    private(set) var keys: [Key] = []
+    private(set) var values: [Value] = []
 
-    var count: Int { slotOfKey.count }
-    var isEmpty: Bool { slotOfKey.isEmpty }
+    var count: Int { keys.count }
+    var isEmpty: Bool { keys.isEmpty }
 
-    func contains(_ key: Key) -> Bool { slotOfKey[key] != nil }
+    func contains(_ key: Key) -> Bool { placeOfKey[key] != nil }
 
-    /// Reads, inserts, replaces, changes in place, or with nil removes.
+    /// Reads a copy, inserts, replaces, or with nil removes.
     subscript(key: Key) -> Value? {
-        get {
-            guard let slot = slotOfKey[key] else { return nil }
-            return slots[slot]?.value
-        }
+        get { placeOfKey[key].map { values[$0] } }
         set {
-            switch (slotOfKey[key], newValue) {
-            case (let slot?, let value?):
-                slots[slot] = (key, value)
-            case (let slot?, nil):
-                slots[slot] = nil
-                slotOfKey[key] = nil
-                free.append(slot)
+            switch (placeOfKey[key], newValue) {
+            case (let place?, let value?):
+                values[place] = value
+            case (let place?, nil):
+                placeOfKey[key] = nil
+                keys.swapAt(place, keys.count - 1)
+                values.swapAt(place, values.count - 1)
+                keys.removeLast()
+                values.removeLast()
+                if place < keys.count { placeOfKey[keys[place]] = place }
             case (nil, let value?):
-                let slot = free.popLast() ?? slots.count
-                if slot == slots.count { slots.append((key, value)) } else { slots[slot] = (key, value) }
-                slotOfKey[key] = slot
+                placeOfKey[key] = keys.count
+                keys.append(key)
+                values.append(value)
             case (nil, nil):
                 break
             }
         }
     }
 
-    /// Changes the value of `key` in its slot, without a copy; nil when there is none.
-    mutating func update<Result>(_ key: Key, _ body: (inout Value) -> Result) -> Result? {
-        guard let slot = slotOfKey[key] else { return nil }
-        return body(&slots[slot]!.value)  // `slotOfKey` names only filled slots
+    /// Looks at the value of `key` without copying it; nil when there is none.
+    func read<Result>(_ key: Key, _ body: (borrowing Value) -> Result) -> Result? {
+        placeOfKey[key].map { body(values[$0]) }
     }
 
-    /// The keys by slot: the order of insertion, holes refilled by later ones.
-    ///
-    /// - Complexity: O(slots)
-    var keys: [Key] { slots.compactMap { $0?.key } }
-
-    /// The values by slot.
-    ///
-    /// - Complexity: O(slots)
-    var values: [Value] { slots.compactMap { $0?.value } }
+    /// Changes the value of `key` in its place, without a copy; nil when there is none.
+    mutating func update<Result>(_ key: Key, _ body: (inout Value) -> Result) -> Result? {
+        guard let place = placeOfKey[key] else { return nil }
+        return body(&values[place])
+    }
 }

@@ -90,8 +90,8 @@ extension Gateway {
         var barrier = takeOver(owner, at: now, into: &effects)
 
         var present = state.session(of: owner)
-        if let old = present, connect.cleanStart {
-            // [MQTT5-3.1.2-4]
+        if let old = present, connect.cleanStart || !isPersistent(old) {
+            // [MQTT5-3.1.2-4]; and what is not persistent is only here for its Will, from before the start.
             barrier = max(barrier, endSession(old, .cleanStart, at: now, into: &effects))
             present = nil
         }
@@ -100,7 +100,7 @@ extension Gateway {
             present ?? newSessionID(inJournal: expiry > 0 || connect.will != nil)
         let opened = SessionOpened(
             session: session, owner: owner, version: connect.version, expirySeconds: expiry,
-            isPersistent: state[session]?.isPersistent ?? (expiry > 0), will: connect.will)
+            isPersistent: present != nil || expiry > 0, will: connect.will)
         barrier = max(barrier, commit(.sessionOpened(opened), about: session, into: &effects))
         let flow = outboundFlow(for: connect, on: id, session)
         _ = update(session) { session in

@@ -66,10 +66,16 @@ extension Gateway {
     /// now.
     private mutating func nextStep(_ session: SessionID, at now: Instant) -> Step? {
         let durable = gate.durable
-        let mayUse = mayUseIdentifier(ofNext: session)
-        guard let session = state[session], let flow = session.flow else { return nil }
-        let delivery = flow.next < session.queue.floor ? session.queue.floor : flow.next
-        if delivery != flow.next { return .skip }
+        let span = plan.limits.identifierSpan
+        return update(session) { Self.nextStep(&$0, durable: durable, span: span, at: now) } ?? nil
+    }
+
+    private static func nextStep(
+        _ session: inout Session, durable: Position, span: UInt64, at now: Instant
+    ) -> Step? {
+        guard let flow = session.flow else { return nil }
+        let delivery = flow.next
+        guard delivery >= session.queue.floor else { return .skip }
         guard let entry = session.queue[delivery] else { return nil }
         let id = PacketIdentifierRule.identifier(of: delivery, qos: entry.qos)
         switch entry.phase {
@@ -79,7 +85,9 @@ extension Gateway {
             return .release(id)  // [MQTT5-4.4.0-1], and never PUBLISH again [MQTT5-4.3.3-6]
         case .waiting, .sent:
             guard flow.inFlightCount < flow.inFlightMax else { return nil }
-            guard mayUse else { return .confirmFloor }
+            guard session.queue.mayUseIdentifier(of: delivery, durable: durable, span: span) else {
+                return .confirmFloor
+            }
             guard session.queue.isResident(delivery) else { return .load }
             guard let message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
             // QoS 2 goes to nobody before it is durable (rules A3, A5).
@@ -91,11 +99,10 @@ extension Gateway {
             if let expiresAt = message.expiresAt, expiresAt <= now, !isCommitted {
                 return .drop(delivery, .messageExpired)
             }
-            let qos = min(entry.qos, flow.maximumQoS)
+            let qos = max(min(entry.qos, flow.maximumQoS), .atLeastOnce)
             guard
                 let packet = packet(
-                    message, qos: max(qos, .atLeastOnce), id: id, duplicate: entry.phase == .sent, on: flow,
-                    at: now)
+                    message, qos: qos, id: id, duplicate: entry.phase == .sent, on: flow, at: now)
             else { return .drop(delivery, .tooLarge) }
             return .publish(packet, delivery)
         }
@@ -112,7 +119,7 @@ extension Gateway {
     }
 
     /// PUBLISH as this receiver gets it; nil when it is larger than the receiver takes [MQTT5-3.1.2-25].
-    func packet(
+    static func packet(
         _ stored: StoredMessage, qos: QoS, id: PacketIdentifier?, duplicate: Bool, on flow: OutboundFlow,
         at now: Instant
     ) -> Publish? {
@@ -206,7 +213,7 @@ extension Gateway {
         if entry.phase == .sent {
             position = commitOutbound(.outboundReceived(session, delivery), of: session, into: &effects)
         }
-        if state[session]?.isPersistent != true { position = .zero }
+        if !isPersistent(session) { position = .zero }
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)
     }
 
@@ -262,7 +269,7 @@ extension Gateway {
     private mutating func commitOutbound(
         _ record: Record, of session: SessionID, _ urgency: Urgency = .prompt, into effects: inout [Effect]
     ) -> Position {
-        guard state[session]?.isPersistent == true else {
+        guard isPersistent(session) else {
             applyVolatile(record)
             return .zero
         }

@@ -22,6 +22,7 @@ package struct DurableState {
     // MARK: Reading
 
     package subscript(id: SessionID) -> Session? { sessions[id] }
+    func isPersistent(_ id: SessionID) -> Bool { sessions.read(id) { $0.isPersistent } ?? false }
     package func session(of owner: SessionOwner) -> SessionID? { sessionOfOwner[owner] }
 
     /// Every Session's identifier, in rising order.

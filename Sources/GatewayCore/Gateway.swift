@@ -114,7 +114,7 @@ package struct Gateway: ~Copyable {
         _ record: consuming MessageRecord, _ urgency: Urgency = .prompt, into effects: inout [Effect]
     ) -> Position {
         let all = record
-        let lasting = all.targets.filter { state[$0.session]?.isPersistent == true }
+        let lasting = all.targets.filter { state.isPersistent($0.session) }
         guard
             !lasting.isEmpty || all.retained != .none || all.willOf != nil || all.inboundID != nil
         else {
@@ -128,6 +128,8 @@ package struct Gateway: ~Copyable {
         effects.append(.append(.message(written), urgency))
         return lastPosition
     }
+
+    func isPersistent(_ session: SessionID) -> Bool { state.isPersistent(session) }
 
     /// Changes the part of a Session that no Record covers.
     mutating func update<Result>(_ session: SessionID, _ body: (inout Session) -> Result) -> Result? {

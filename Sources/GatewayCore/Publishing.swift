@@ -70,7 +70,8 @@ extension Gateway {
 
     /// Whether a new message can be kept for everyone it is owed to (promise P4).
     private func hasRoom(for publish: Publish, _ shares: [MessageRecord.Target]) -> Bool {
-        if isUnderPressure, publish.qos > .atMostOnce || publish.retain { return false }
+        guard publish.qos > .atMostOnce else { return true }
+        if isUnderPressure { return false }
         return !shares.contains { share in
             guard share.qos > .atMostOnce, let receiver = state[share.session], receiver.isPersistent else {
                 return false
@@ -108,7 +109,7 @@ extension Gateway {
         }
         let heldID = publish.qos == .exactlyOnce ? publish.id : nil
         // A Session that ends with a power cut needs no Record of the identifier (rule A11).
-        let recordsID = heldID != nil && state[session]?.isPersistent == true
+        let recordsID = heldID != nil && isPersistent(session)
         var record = MessageRecord(
             publisher: recordsID ? session : nil, inboundID: recordsID ? heldID : nil, qos: publish.qos,
             retained: retainedEffect(of: publish), message: publish.message,
@@ -129,6 +130,8 @@ extension Gateway {
 
     private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
         guard publish.retain else { return .none }
+        // A retained QoS 0 message may be let go at any time [MQTT5-3.3.1-5]; with no room left it is.
+        if isUnderPressure, publish.qos == .atMostOnce { return .none }
         guard publish.message.payload.isEmpty else { return .store }
         // An empty payload removes what is there and is not kept itself [MQTT5-3.3.1-6, MQTT5-3.3.1-7].
         return state.retained[publish.message.topic] == nil ? .none : .clear
@@ -171,7 +174,7 @@ extension Gateway {
         into effects: inout [Effect]
     ) {
         guard let flow = state[session]?.flow,
-            let packet = packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
+            let packet = Self.packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
         else { return }
         let mustWait = message.publishedQoS == .exactlyOnce && position > gate.durable
         switch flow.peer {
@@ -213,7 +216,7 @@ extension Gateway {
             return promise(.pubcomp(answer), to: peer, after: position, at: now, into: &effects)
         }
         var position = Position.zero
-        if state[session]?.isPersistent == true {
+        if isPersistent(session) {
             position = commit(.inboundReleased(session, pubrel.id), into: &effects)
         } else {
             _ = update(session) { $0.inbound.release(pubrel.id) }

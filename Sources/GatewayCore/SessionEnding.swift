@@ -11,12 +11,11 @@ extension Gateway {
         _ id: SessionID, expirySeconds: UInt32? = nil, discardsWill: Bool = false, at now: Instant,
         into effects: inout [Effect]
     ) {
-        guard let session = state[id] else { return }
+        guard let (expiry, hasWill) = update(id, { ($0.expirySeconds, $0.will != nil) }) else { return }
         let closed = SessionClosed(
-            session: id, at: now, expirySeconds: expirySeconds ?? session.expirySeconds,
-            discardsWill: discardsWill)
+            session: id, at: now, expirySeconds: expirySeconds ?? expiry, discardsWill: discardsWill)
         // A Will that must not be published should not survive a power cut in its place (rule A10).
-        let urgency: Urgency = discardsWill && session.will != nil ? .prompt : .lazy
+        let urgency: Urgency = discardsWill && hasWill ? .prompt : .lazy
         _ = commit(.sessionClosed(closed), about: id, urgency, into: &effects)
         _ = update(id) { $0.flow = nil }
         scheduleEnds(of: id, closedAt: now, at: now, into: &effects)
@@ -55,13 +54,15 @@ extension Gateway {
         _ = endSession(id, session.expirySeconds == 0 ? .disconnected : .expired, at: now, into: &effects)
     }
 
-    /// Ends a Session: its Will is published [MQTT5-3.1.2-10], and what it was owed is dropped, counted.
+    /// Ends a Session: its Will is published [MQTT5-3.1.2-10], and what it was owed is dropped, counted. A
+    /// client that was connected when the power failed, and is back already, owes no Will.
     ///
     /// - Returns: the position to wait for before anyone is told; `.zero` when it left no trace.
     mutating func endSession(
         _ id: SessionID, _ reason: SessionEnd, at now: Instant, into effects: inout [Effect]
     ) -> Position {
-        publishWill(of: id, at: now, into: &effects)
+        let isBack = reason == .cleanStart && update(id) { $0.closedAt == nil } == true
+        if !isBack { publishWill(of: id, at: now, into: &effects) }
         guard let session = state[id] else { return .zero }
         let undelivered = session.isPersistent ? session.queue.waitingCount : 0
         if case .client(let identifier) = session.owner {

@@ -84,7 +84,7 @@ extension Gateway {
     private mutating func commitSubscription(
         _ record: Record, of session: SessionID, into effects: inout [Effect]
     ) -> Position {
-        guard state[session]?.isPersistent == true else {
+        guard isPersistent(session) else {
             applyVolatile(record)
             return .zero
         }
@@ -109,7 +109,7 @@ extension Gateway {
             if qos > .atMostOnce {
                 _ = commitMessage(record, into: &effects)
             } else if let flow = state[session]?.flow,
-                let packet = packet(
+                let packet = Self.packet(
                     StoredMessage(record, to: target), qos: .atMostOnce, id: nil, duplicate: false, on: flow,
                     at: now)
             {

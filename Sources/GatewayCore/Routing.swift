@@ -85,7 +85,7 @@ struct Routing {
     ) {
         // A leading wildcard does not match a leading $ [MQTT5-4.7.2-1].
         let wildcards = !(first && dollar)
-        if wildcards, let all = tree.child(of: node, Self.multiLevel) { found += tree.value(at: all) ?? [] }
+        if wildcards, let all = tree.multiLevel(of: node) { found += tree.value(at: all) ?? [] }
         var rest = levels
         guard let level = rest.next() else {
             found += tree.value(at: node) ?? []
@@ -94,11 +94,8 @@ struct Routing {
         if let exact = tree.child(of: node, level) {
             collect(rest, from: exact, first: false, dollar: dollar, &found)
         }
-        if wildcards, let any = tree.child(of: node, Self.singleLevel) {
+        if wildcards, let any = tree.singleLevel(of: node) {
             collect(rest, from: any, first: false, dollar: dollar, &found)
         }
     }
-
-    private static let multiLevel = ArraySlice("#".utf8)
-    private static let singleLevel = ArraySlice("+".utf8)
 }

@@ -21,12 +21,16 @@ struct TopicLevels: Sequence, IteratorProtocol {
 }
 
 /// A tree of topic levels with a value at each node, in one array: what subscriptions and retained messages
-/// are both found by. Wildcard levels are stored under their own bytes.
+/// are both found by. Wildcard levels have a place of their own in each node: every message asks for them at
+/// every level, and mostly in vain.
 struct TopicTree<Value> {
     private struct Node {
         var parent: Int
         var level: ArraySlice<UInt8>
         var children: [ArraySlice<UInt8>: Int] = [:]
+        /// The child for `+`, and the one for `#`.
+        var singleLevel: Int?
+        var multiLevel: Int?
         var value: Value?
     }
 
@@ -35,10 +39,19 @@ struct TopicTree<Value> {
 
     static var root: Int { 0 }
 
-    func child(of node: Int, _ level: ArraySlice<UInt8>) -> Int? { nodes[node].children[level] }
+    func singleLevel(of node: Int) -> Int? { nodes[node].singleLevel }
+    func multiLevel(of node: Int) -> Int? { nodes[node].multiLevel }
+
+    func child(of node: Int, _ level: ArraySlice<UInt8>) -> Int? {
+        if level.count == 1 {
+            if level.first == UInt8(ascii: "+") { return nodes[node].singleLevel }
+            if level.first == UInt8(ascii: "#") { return nodes[node].multiLevel }
+        }
+        return nodes[node].children.isEmpty ? nil : nodes[node].children[level]
+    }
     func value(at node: Int) -> Value? { nodes[node].value }
 
-    /// All children, in the order of their bytes: a stated order, so that the outcome is the same everywhere.
+    /// All children but those for wildcards, in the order of their bytes: a stated order, so that the outcome is the same everywhere.
     ///
     /// - Complexity: O(children · log children)
     func children(of node: Int) -> [(level: ArraySlice<UInt8>, node: Int)] {
@@ -49,7 +62,7 @@ struct TopicTree<Value> {
     subscript(path: ArraySlice<UInt8>) -> Value? {
         var node = Self.root
         for level in TopicLevels(path) {
-            guard let next = nodes[node].children[level] else { return nil }
+            guard let next = child(of: node, level) else { return nil }
             node = next
         }
         return nodes[node].value
@@ -60,11 +73,11 @@ struct TopicTree<Value> {
     /// - Complexity: O(levels)
     mutating func update(_ path: ArraySlice<UInt8>, _ body: (inout Value?) -> Void) {
         var node = Self.root
-        for level in TopicLevels(path) { node = nodes[node].children[level] ?? addChild(to: node, level) }
+        for level in TopicLevels(path) { node = child(of: node, level) ?? addChild(to: node, level) }
         body(&nodes[node].value)
-        while node != Self.root, nodes[node].value == nil, nodes[node].children.isEmpty {
+        while node != Self.root, nodes[node].value == nil, isLeaf(node) {
             let parent = nodes[node].parent
-            nodes[parent].children[nodes[node].level] = nil
+            setChild(of: parent, nodes[node].level, to: nil)
             nodes[node].level = []
             free.append(node)
             node = parent
@@ -80,7 +93,19 @@ struct TopicTree<Value> {
         } else {
             nodes[new] = Node(parent: parent, level: level)
         }
-        nodes[parent].children[level] = new
+        setChild(of: parent, level, to: new)
         return new
+    }
+
+    private mutating func setChild(of node: Int, _ level: ArraySlice<UInt8>, to child: Int?) {
+        switch level.count == 1 ? level.first : nil {
+        case UInt8(ascii: "+"): nodes[node].singleLevel = child
+        case UInt8(ascii: "#"): nodes[node].multiLevel = child
+        case .some, nil: nodes[node].children[level] = child
+        }
+    }
+
+    private func isLeaf(_ node: Int) -> Bool {
+        nodes[node].children.isEmpty && nodes[node].singleLevel == nil && nodes[node].multiLevel == nil
     }
 }

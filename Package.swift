@@ -53,5 +53,8 @@ let package = Package(
                 "Operations", nioCore, nioPosix, argumentParser,
             ],
             swiftSettings: swift6),
+
+        // Not shipped.
+        .testTarget(name: "MQTTTests", dependencies: ["MQTT"], swiftSettings: swift6),
     ]
 )

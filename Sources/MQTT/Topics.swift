@@ -2,7 +2,7 @@
 /// splitting Strings, and they arrive and leave as bytes.
 package enum TopicName {
     /// Whether `bytes` may be a PUBLISH's Topic Name: 1 to 65 535 bytes of valid UTF-8 without U+0000 and
-    /// without wildcards [MQTT5-4.7.1-1, MQTT5-4.7.3-1, MQTT5-4.7.3-2].
+    /// without wildcards [MQTT5-4.7.0-1, MQTT5-4.7.3-1, MQTT5-4.7.3-2, MQTT5-4.7.3-3].
     ///
     /// - Complexity: O(bytes)
     package static func isValid(_ bytes: some Collection<UInt8>) -> Bool {

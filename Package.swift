@@ -56,6 +56,7 @@ let package = Package(
             swiftSettings: swift6),
 
         // What is not shipped.
+        .testTarget(name: "MQTTTests", dependencies: ["MQTT"], swiftSettings: swift6),
         .testTarget(
             name: "GatewayCoreTests", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
     ]

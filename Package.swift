@@ -53,5 +53,10 @@ let package = Package(
                 "Operations", nioCore, nioPosix, argumentParser,
             ],
             swiftSettings: swift6),
+
+        // What proves it.
+        .testTarget(
+            name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix],
+            swiftSettings: swift6),
     ]
 )

@@ -262,6 +262,8 @@ enum Limits {
     static let acceptPause: TimeAmount = .milliseconds(500)
     /// How often refused connections are told.
     static let refusalInterval: TimeAmount = .seconds(60)
+    /// Bytes of a connection that the kernel holds before it sends them.
+    static let kernelUnsentBytesMax: ChannelOptions.Types.SocketOption.Value = 64 * 1024
     /// Bytes read from a socket at once: grows from the first to the second with what comes.
     static let receiveBytesMin = 512
     static let receiveBytesMax = 64 * 1024

@@ -59,5 +59,8 @@ let package = Package(
         .testTarget(name: "MQTTTests", dependencies: ["MQTT"], swiftSettings: swift6),
         .testTarget(
             name: "GatewayCoreTests", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
+        .testTarget(
+            name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix],
+            swiftSettings: swift6),
     ]
 )

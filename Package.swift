@@ -53,5 +53,9 @@ let package = Package(
                 "Operations", nioCore, nioPosix, argumentParser,
             ],
             swiftSettings: swift6),
+
+        .testTarget(
+            name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],
+            swiftSettings: swift6),
     ]
 )

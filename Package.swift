@@ -44,8 +44,7 @@ let package = Package(
         .target(
             name: "Settings", dependencies: ["MQTT", "GatewayCore", "CYaml"], swiftSettings: swift6),
         .target(
-            name: "Operations", dependencies: ["GatewayCore", nioCore, nioPosix],
-            swiftSettings: swift6),
+            name: "Operations", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
         .executableTarget(
             name: "tidegate",
             dependencies: [
@@ -56,6 +55,9 @@ let package = Package(
 
         .testTarget(
             name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],
+            swiftSettings: swift6),
+        .testTarget(
+            name: "OperationsTests", dependencies: ["MQTT", "GatewayCore", "Operations"],
             swiftSettings: swift6),
     ]
 )

@@ -59,5 +59,6 @@ let package = Package(
         .testTarget(
             name: "OperationsTests", dependencies: ["MQTT", "GatewayCore", "Operations"],
             swiftSettings: swift6),
+        .testTarget(name: "PackagingTests", swiftSettings: swift6),
     ]
 )

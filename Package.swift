@@ -45,8 +45,7 @@ let package = Package(
         .target(
             name: "Settings", dependencies: ["MQTT", "GatewayCore", "CYaml"], swiftSettings: swift6),
         .target(
-            name: "Operations", dependencies: ["GatewayCore", nioCore, nioPosix],
-            swiftSettings: swift6),
+            name: "Operations", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
         .executableTarget(
             name: "tidegate",
             dependencies: [
@@ -62,5 +61,12 @@ let package = Package(
         .testTarget(
             name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix],
             swiftSettings: swift6),
+        .testTarget(
+            name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],
+            swiftSettings: swift6),
+        .testTarget(
+            name: "OperationsTests", dependencies: ["MQTT", "GatewayCore", "Operations"],
+            swiftSettings: swift6),
+        .testTarget(name: "PackagingTests", swiftSettings: swift6),
     ]
 )

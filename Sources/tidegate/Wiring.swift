@@ -33,13 +33,34 @@ extension GatewayPlan {
 
 extension TransportPlan {
     init(_ settings: Settings) {
+        let limits = settings.limits
         self.init(
             listeners: settings.listeners.enumerated().map { index, listener in
                 ListenerPlan(
-                    index: index, host: listener.host, port: Int(listener.port),
-                    maximumPacketSize: settings.limits.packetBytes,
-                    connectionsMax: settings.limits.connections)
+                    index: index, address: ListenAddress(listener.endpoint),
+                    framing: Framing(listener.speech),
+                    maximumPacketSize: listener.packetBytes ?? limits.packetBytes,
+                    connectionsMax: listener.connections ?? limits.connections)
             })
+        connectionsMax = limits.connections
+    }
+}
+
+extension ListenAddress {
+    init(_ endpoint: ListenerSettings.Endpoint) {
+        switch endpoint {
+        case .tcp(let host, let port): self = .tcp(host: host, port: Int(port))
+        case .unix(let path, let mode): self = .unix(path: path, mode: mode)
+        }
+    }
+}
+
+extension Framing {
+    init(_ speech: ListenerSettings.Speech) {
+        switch speech {
+        case .mqtt: self = .none
+        case .webSocket(let paths): self = .webSocket(paths: paths)
+        }
     }
 }
 

@@ -160,7 +160,7 @@ package struct BatchBuilder {
     }
 
     /// The batch as it is written, whole pages.
-    package consuming func sealed(_ stamp: BatchStamp) -> [UInt8] {
+    package consuming func sealed(_ stamp: BatchStamp) -> (header: BatchHeader, bytes: [UInt8]) {
         let seed = Checksum.seed(stamp.store, stamp.segment)
         let end = bytes.count
         precondition(end - BatchHeader.size <= Int(UInt32.max), "a batch has less than 4 GiB")
@@ -169,7 +169,7 @@ package struct BatchBuilder {
             payloadChecksum: Checksum.of(bytes, BatchHeader.size..<end, seed: seed))
         bytes.replaceSubrange(0..<BatchHeader.size, with: header.encoded(seed: seed))
         bytes.pad(to: pageBytes)
-        return bytes
+        return (header, bytes)
     }
 }
 

@@ -21,7 +21,7 @@ struct BatchTests {
             let isIn = builder.add(record, limit: .max)
             #expect(isIn)
         }
-        return builder.sealed(stamp)
+        return builder.sealed(stamp).bytes
     }
 
     @Test("header and Records come back, whole pages are written")
@@ -98,7 +98,7 @@ struct BatchTests {
             Samples.plain("l", payload: Array(repeating: 9, count: 5000)), limit: 4096)
         #expect(smallIsIn && !largeIsIn)
         #expect(builder.recordCount == 1 && builder.totalLength == 4096)
-        let bytes = builder.sealed(Self.stamp(store))
+        let bytes = builder.sealed(Self.stamp(store)).bytes
         let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
         #expect(try header.record(at: Position(41), in: bytes, at: 0) == small)
     }

@@ -31,7 +31,10 @@ package struct Recovery<Reader: StoreReader> {
         try recovery.readSegments(names, body)
         recovery.log.last = max(recovery.log.last, recovery.checkpoint)
         recovery.log.tail.last = recovery.log.last
-        recovery.log.report.unfinished += names.filter { $0.hasSuffix(StoreFile.temporarySuffix) }
+        let suffix = StoreFile.temporarySuffix
+        recovery.log.report.unfinished += names.filter {
+            $0.hasSuffix(suffix) && StoreFile(name: String($0.dropLast(suffix.count))) != nil
+        }
         reader = recovery.reader
         return recovery.log
     }

@@ -53,5 +53,9 @@ let package = Package(
                 "Operations", nioCore, nioPosix, argumentParser,
             ],
             swiftSettings: swift6),
+        // What proves it.
+        .testTarget(
+            name: "UplinkTests", dependencies: ["Uplink", "MQTT", "GatewayCore", nioCore, nioPosix],
+            swiftSettings: swift6),
     ]
 )

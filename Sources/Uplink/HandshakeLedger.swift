@@ -452,17 +452,15 @@ package enum UplinkOpening: Hashable, Sendable {
 /// Where libmosquitto is narrower than MQTT.
 package enum EngineRules {
     /// Whether the library reads a PUBLISH with this Topic Name; it hangs up on the others. It wants no
-    /// control characters, no non-characters and at most 200 levels, all of which MQTT allows.
+    /// control characters and no non-characters, which MQTT allows.
     ///
     /// - Complexity: O(bytes)
     package static func accept(topic: ArraySlice<UInt8>) -> Bool {
-        var levels = 1
         var plain = true
         for byte in topic {
-            if byte == UInt8(ascii: "/") { levels += 1 }
             if byte < 0x20 || byte >= 0x7F { plain = false }
         }
-        guard levels <= 200, !topic.isEmpty else { return false }
+        guard !topic.isEmpty else { return false }
         return plain
             || String(decoding: topic, as: UTF8.self).unicodeScalars.allSatisfy { scalar in
                 switch scalar.value {

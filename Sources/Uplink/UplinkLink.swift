@@ -92,21 +92,20 @@ package final class UplinkLink {
     /// Says goodbye, if there is somebody to say it to, and stays away.
     package func stop() {
         eventLoop.preconditionInEventLoop()
-        switch phase {
-        case .idle:
-            return
+        let last = phase
+        phase = .idle
+        attempt += 1
+        switch last {
+        case .idle, .connecting:
+            break
         case .waiting(let retry):
             retry.cancel()
-        case .connecting:
-            break
         case .talking(let channel, let conversation):
             conversation.leave()
             write(conversation, channel)
             hangUp(channel)
+            deliverSoon()
         }
-        phase = .idle
-        attempt += 1
-        deliverSoon()
     }
 
     // MARK: Connecting
@@ -146,8 +145,8 @@ package final class UplinkLink {
             absorb(conversation, channel)
             scheduleTick(attempt: attempt)
         } catch {
-            channel.close(promise: nil)
             failed(.engine(error.description))
+            channel.close(promise: nil)
         }
     }
 
@@ -239,14 +238,15 @@ package final class UplinkLink {
         case .idle, .waiting:
             return
         case .connecting:
-            break
+            failed(loss)
         case .talking(let channel, _):
+            failed(loss)
             hangUp(channel)
             deliverSoon()
         }
-        failed(loss)
     }
 
+    /// Closes a channel that is no longer the present one: NIO reports the closing before it returns.
     private func hangUp(_ channel: any Channel) {
         // NIO writes what was flushed before a close only if the socket takes it at once: a goodbye that
         // finds the socket full is not worth waiting for.

@@ -155,12 +155,10 @@ extension Disconnect {
 
 extension Auth {
     init(from reader: inout ByteReader, receiver: PacketDecoder.Receiver) throws(MalformedPacket) {
-        self.init(.success)
-        guard !reader.isEmpty || receiver == .server else { return }
-        if !reader.isEmpty {
-            reason = try reader.reasonCode(
-                receiver == .server ? ReasonCodes.authenticatingClient : ReasonCodes.authenticatingServer)
-        }
+        let isShort = reader.isEmpty
+        self.init(try reader.authReason(receiver))
+        // Success needs no more than the fixed header [MQTT5-3.15.2.1].
+        if isShort { return }
         if !reader.isEmpty {
             let properties = try Properties(from: &reader, allowed: .auth)
             authenticationMethod = properties.authenticationMethod
@@ -230,6 +228,17 @@ struct ReasonCodes {
 }
 
 extension ByteReader {
+    /// Success when the packet ends before it.
+    fileprivate mutating func authReason(
+        _ receiver: PacketDecoder.Receiver
+    ) throws(MalformedPacket) -> ReasonCode {
+        let code = isEmpty ? ReasonCode.success : ReasonCode(rawValue: try byte())
+        let allowed =
+            receiver == .server ? ReasonCodes.authenticatingClient : ReasonCodes.authenticatingServer
+        guard allowed.contains(code) else { throw .reasonCodeNotAllowed(code.rawValue) }
+        return code
+    }
+
     mutating func connackReason(_ version: ProtocolVersion) throws(MalformedPacket) -> ReasonCode {
         guard version < .v5_0 else { return try reasonCode(ReasonCodes.connected) }
         let code = try byte()

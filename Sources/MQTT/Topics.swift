@@ -2,7 +2,7 @@
 /// splitting Strings, and they arrive and leave as bytes.
 package enum TopicName {
     /// Whether `bytes` may be a PUBLISH's Topic Name: 1 to 65 535 bytes of valid UTF-8 without U+0000 and
-    /// without wildcards [MQTT5-4.7.1-1, MQTT5-4.7.3-1, MQTT5-4.7.3-2].
+    /// without wildcards [MQTT5-4.7.0-1, MQTT5-4.7.3-1, MQTT5-4.7.3-2, MQTT5-4.7.3-3].
     ///
     /// - Complexity: O(bytes)
     package static func isValid(_ bytes: some Collection<UInt8>) -> Bool {
@@ -162,6 +162,10 @@ package enum UTF8Rules {
                     continue
                 }
             }
+            if bytes[i] &- 1 < 0x7F {
+                i += 1
+                continue
+            }
             let length = scalarLength(bytes, at: i)
             guard length > 0 else { return false }
             i += length
@@ -169,13 +173,12 @@ package enum UTF8Rules {
         return true
     }
 
-    /// Bytes of the scalar value that begins at `i`, or 0 where none that is allowed does (the Unicode
-    /// Standard's table 3-7, less U+0000).
+    /// Bytes of the scalar value beyond ASCII that begins at `i`, or 0 where none does (the Unicode
+    /// Standard's table 3-7).
     private static func scalarLength(_ bytes: UnsafeRawBufferPointer, at i: Int) -> Int {
         let first = bytes[i]
         let left = bytes.count - i
         switch first {
-        case 0x01...0x7F: return 1
         case 0xC2...0xDF:
             return left >= 2 && isTail(bytes[i + 1]) ? 2 : 0
         case 0xE0...0xEF:

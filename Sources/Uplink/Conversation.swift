@@ -73,6 +73,13 @@ package final class Conversation {
         settle()
     }
 
+    /// Subscribes to what the routes ask for.
+    package func subscribe() {
+        guard ending == nil else { return }
+        ledger.subscribe(into: &outputs)
+        settle()
+    }
+
     /// Moves what the core gave to the wire bytes.
     package func flush() {
         pullEngine()

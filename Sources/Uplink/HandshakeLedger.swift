@@ -230,6 +230,12 @@ package struct HandshakeLedger {
         }
     }
 
+    /// Subscribes to what the routes ask for; ignored like a packet unless the connection is open.
+    package mutating func subscribe(into outputs: inout [Output]) {
+        guard phase == .open else { return }
+        for subscription in plan.subscriptions { outputs.append(.subscribe(request(subscription))) }
+    }
+
     /// Says goodbye [MQTT5-3.14].
     package mutating func leave(into outputs: inout [Output]) {
         guard phase != .over else { return }
@@ -287,12 +293,11 @@ package struct HandshakeLedger {
         handedOverSubscriptions[mid] = filter
     }
 
-    /// The engine read CONNACK: the routes' subscriptions go out, then the core may begin.
+    /// The engine read CONNACK: the core may begin.
     package mutating func engineConnected(into outputs: inout [Output]) {
         guard case .welcomed(let terms) = phase else { return }
         phase = .open
         lastProgress = now
-        for subscription in plan.subscriptions { outputs.append(.subscribe(request(subscription))) }
         outputs.append(.event(.connected(terms)))
     }
 

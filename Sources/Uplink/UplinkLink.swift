@@ -74,6 +74,10 @@ package final class UplinkLink {
             if case .idle = phase { connect() }
         case .send(let packet):
             send(packet)
+        case .subscribe:
+            guard isHeard, case .talking(_, let conversation) = phase else { return }
+            conversation.subscribe()
+            flushSoon()
         case .reconnect:
             if case .talking = phase { lose(.asked) }
         case .close:
@@ -201,6 +205,10 @@ package final class UplinkLink {
             return
         }
         conversation.perform(packet)
+        flushSoon()
+    }
+
+    private func flushSoon() {
         guard !isFlushScheduled else { return }
         isFlushScheduled = true
         eventLoop.assumeIsolated().execute {

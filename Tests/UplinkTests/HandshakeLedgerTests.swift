@@ -261,10 +261,14 @@ struct HandshakeLedgerTests {
 
     // MARK: Subscriptions
 
-    @Test("SUBSCRIBE leaves under an id no message has, before the core hears of the connection")
+    @Test("SUBSCRIBE leaves when the core says so, under an id no message has")
     func subscribe() throws {
         var s = Scenario(.v5_0, opening: .clean) { $0.subscriptions = [plan("cmd/#"), plan("$share/g/x")] }
-        let out = s.cloud(.connack(Connack(sessionPresent: false, reason: .success)))
+        #expect(
+            s.cloud(.connack(Connack(sessionPresent: false, reason: .success))).last
+                == .event(.connected(UplinkTerms(version: .v5_0, sessionPresent: false, receiveMaximum: 100)))
+        )
+        let out = s.coreSubscribes()
         let wire = out.compactMap { output -> Subscribe? in
             if case .wire(.subscribe(let subscribe)) = output { subscribe } else { nil }
         }
@@ -381,6 +385,12 @@ struct Scenario {
     mutating func core(_ packets: Packet...) -> [Output] {
         var outputs: [Output] = []
         for packet in packets { ledger.fromCore(packet, into: &outputs) }
+        return settled(outputs)
+    }
+
+    mutating func coreSubscribes() -> [Output] {
+        var outputs: [Output] = []
+        ledger.subscribe(into: &outputs)
         return settled(outputs)
     }
 

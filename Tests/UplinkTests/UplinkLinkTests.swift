@@ -325,6 +325,7 @@ private final class Probe {
 
     func connected() async throws -> UplinkTerms {
         guard case .connected(let terms) = try await next() else { throw Unexpected() }
+        try await perform(.subscribe)
         return terms
     }
 

@@ -63,6 +63,9 @@ let package = Package(
             name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix],
             swiftSettings: swift6),
         .testTarget(
+            name: "UplinkTests", dependencies: ["Uplink", "MQTT", "GatewayCore", nioCore, nioPosix],
+            swiftSettings: swift6),
+        .testTarget(
             name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],
             swiftSettings: swift6),
         .testTarget(

@@ -90,7 +90,7 @@ final class Drill {
             }
             throw WorkbenchError("not connected and subscribed: \(missing.joined(separator: ", "))")
         }
-        try awaitRoutes(through: application)
+        try Probe.awaitUplink(of: gateway.port, cloud: cloud.port, prefix: "site/plant")
         everyone.forEach { $0.publishing(true) }
         began = monotonicSeconds()
     }
@@ -104,39 +104,6 @@ final class Drill {
                 perSecond: perSecond)
         ]
         return Client(plan, ledger: ledger)
-    }
-
-    /// Returns once a probe has come through in each direction: before the gateway has subscribed at the
-    /// cloud, the cloud owes it nothing.
-    private func awaitRoutes(through application: Client) throws {
-        let scout = Ledger()
-        var up = Client.Plan(id: "probe-up", port: gateway.port, version: .v5)
-        up.publications = [
-            .init(stream: scout.open(.up, qos: 1, name: up.id), topic: "sensors/probe", qos: 1, perSecond: 5)
-        ]
-        up.subscriptions = [("commands/probe", 1)]
-        var down = Client.Plan(id: "probe-down", port: cloud.port, version: .v5)
-        down.publications = [
-            .init(
-                stream: scout.open(.down, qos: 1, name: down.id), topic: "site/plant/commands/probe", qos: 1,
-                perSecond: 5)
-        ]
-        down.subscriptions = [("site/plant/sensors/probe", 1)]
-        up.sessionExpirySeconds = 0
-        down.sessionExpirySeconds = 0
-        let probes = [Client(up, ledger: scout), Client(down, ledger: scout)]
-        defer { probes.forEach { $0.end() } }
-        guard waitUpTo(10, until: { probes.allSatisfy { $0.isReady } }) else {
-            throw WorkbenchError("the probes cannot connect")
-        }
-        probes.forEach { $0.publishing(true) }
-        guard waitUpTo(20, until: { scout.totals(.up).received > 0 && scout.totals(.down).received > 0 })
-        else {
-            throw WorkbenchError(
-                "no message comes through the uplink: up \(scout.totals(.up)), down \(scout.totals(.down))")
-        }
-        probes.forEach { $0.publishing(false) }
-        waitUpTo(10) { scout.backlog(.up) == 0 && scout.backlog(.down) == 0 }
     }
 
     // MARK: - Events

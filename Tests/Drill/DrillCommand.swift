@@ -48,6 +48,9 @@ struct DrillCommand {
             values[name] = value
         }
         guard let gateway = values["--gateway"] else { throw WorkbenchError("--gateway is missing") }
+        guard access(gateway, X_OK) == 0 else {
+            throw WorkbenchError("\(gateway) is not there, or not executable")
+        }
         self.gateway = gateway
         if let text = values["--seconds"] {
             guard let number = Int(text), number >= Schedule.secondsMin else {
@@ -102,9 +105,12 @@ enum Interruption {
             sigaddset(&watched, SIGINT)
             sigaddset(&watched, SIGTERM)
             var signal: Int32 = 0
+            var first: Double?
             while sigwait(&watched, &signal) == 0 {
-                // Asked twice, it does not tidy up.
-                if flag.exchange(true, ordering: .relaxed) { _exit(130) }
+                // Asked again later, it does not tidy up; some senders say everything twice at once.
+                if let since = first, monotonicSeconds() - since > 1 { _exit(130) }
+                first = first ?? monotonicSeconds()
+                flag.store(true, ordering: .relaxed)
             }
         }
     }

@@ -78,6 +78,24 @@ struct CommandTests {
         #expect(child.ended(within: 10) == .exited(0), "SIGINT is as good as SIGTERM: \(child.log)")
     }
 
+    @Test("a graceful stop says 0x8B Server shutting down, and keeps the session")
+    func tellsReason() throws {
+        let rig = try Rig()
+        let gateway = try rig.gateway()
+        try gateway.start()
+        var plan = Client.Plan(id: "told", port: gateway.port, version: .v5)
+        plan.subscriptions = [("#", 2)]
+        let client = Client(plan, ledger: Ledger())
+        defer { client.end() }
+        try #require(waitUpTo(10) { client.isReady })
+        #expect(gateway.stop() == .exited(0), "\(gateway.log.suffix(1000))")
+        #expect(
+            waitUpTo(5) { client.disconnectReason == 0x8b }, "\(String(describing: client.disconnectReason))")
+        try gateway.start()
+        #expect(waitUpTo(10) { client.connections == 2 })
+        #expect(client.sessionsLost == 0)
+    }
+
     @Test("a port in use is named, and the exit status is not 0")
     func reportsPortInUse() throws {
         let rig = try Rig()

@@ -64,6 +64,7 @@ package final class Client: Sendable {
         var sessionsLost = 0
         var messages = 0
         var lastError: String?
+        var disconnectReason: Int32?
     }
 
     package let plan: Plan
@@ -112,6 +113,8 @@ package final class Client: Sendable {
     package var connections: Int { state.withLock { $0.connections } }
     /// All messages that reached it, repeated ones and foreign ones too.
     package var messages: Int { state.withLock { $0.messages } }
+    /// The Reason Code of the latest DISCONNECT the server sent (MQTT 5); nil when it never sent one.
+    package var disconnectReason: Int32? { state.withLock { $0.disconnectReason } }
     package var lastError: String? { state.withLock { $0.lastError } }
 
     private func change(_ body: (inout State) -> Void) {

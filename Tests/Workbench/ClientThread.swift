@@ -35,8 +35,9 @@ final class ClientThread {
         mosquitto_connect_v5_callback_set(handle) { _, me, reason, flags, _ in
             ClientThread.from(me).connected(reason: reason, sessionPresent: flags & 1 != 0)
         }
-        mosquitto_disconnect_v5_callback_set(handle) { _, me, _, _ in
-            ClientThread.from(me).disconnected()
+        mosquitto_disconnect_v5_callback_set(handle) { _, me, reason, _ in
+            // Below 0x80 it is the library's own code for a connection that broke.
+            ClientThread.from(me).disconnected(reason: reason >= 0x80 ? reason : nil)
         }
         mosquitto_subscribe_v5_callback_set(handle) { _, me, _, count, granted, _ in
             ClientThread.from(me).subscribed(UnsafeBufferPointer(start: granted, count: Int(count)))
@@ -136,9 +137,12 @@ final class ClientThread {
         if pendingSubscriptions == 0 { client.state.withLock { $0.subscribed = true } }
     }
 
-    private func disconnected() {
+    private func disconnected(reason: Int32? = nil) {
         inSession = false
-        client.state.withLock { $0.connected = false }
+        client.state.withLock {
+            $0.connected = false
+            if let reason { $0.disconnectReason = reason }
+        }
     }
 
     private func leave(abruptly: Bool) {

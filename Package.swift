@@ -62,7 +62,8 @@ let package = Package(
         .executableTarget(
             name: "drill", dependencies: ["Workbench"], path: "Tests/Drill", swiftSettings: swift6),
         .testTarget(
-            name: "ProcessTests", dependencies: ["Workbench", "tidegate"], path: "Tests/ProcessTests",
+            name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
+            path: "Tests/ProcessTests",
             exclude: ["Paho"], swiftSettings: swift6),
     ]
 )

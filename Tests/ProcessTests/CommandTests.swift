@@ -28,7 +28,7 @@ struct CommandTests {
                   - { out: "sensors/#", to: "site/${gateway}/sensors/#", qos: 1 }
 
             """, to: "good.yaml")
-        let (ending, text) = try rig.command("check", "--config", file)
+        let (ending, text) = try rig.command("check", file)
         #expect(ending == .exited(0), "\(text)")
     }
 
@@ -43,7 +43,7 @@ struct CommandTests {
     func refusesBadFile(yaml: String, line: Int, advice: String) throws {
         let rig = try Rig()
         let file = try rig.place.write(yaml, to: "bad.yaml")
-        let (ending, text) = try rig.command("check", "--config", file)
+        let (ending, text) = try rig.command("check", file)
         #expect(ending != .exited(0) && ending != nil)
         #expect(text.contains("\(file):\(line)"), "\(text)")
         #expect(advice.isEmpty || text.contains(advice), "\(text)")
@@ -51,7 +51,7 @@ struct CommandTests {
 
     @Test("check says so when there is no file")
     func refusesMissingFile() throws {
-        let (ending, text) = try Rig().command("check", "--config", "/nowhere/tidegate.yaml")
+        let (ending, text) = try Rig().command("check", "/nowhere/tidegate.yaml")
         #expect(ending != .exited(0) && ending != nil)
         #expect(text.contains("/nowhere/tidegate.yaml"), "\(text)")
     }

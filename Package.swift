@@ -9,6 +9,7 @@ let swift6: [SwiftSetting] = [
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let argumentParser = Target.Dependency.product(
     name: "ArgumentParser", package: "swift-argument-parser")
 
@@ -26,7 +27,7 @@ let package = Package(
     targets: [
         // What is shipped. The arrows are those of the house: see README.md, "Where things live".
         .target(name: "MQTT", swiftSettings: swift6),
-        .target(name: "GatewayCore", dependencies: ["MQTT", deque], swiftSettings: swift6),
+        .target(name: "GatewayCore", dependencies: ["MQTT", deque, heap], swiftSettings: swift6),
         .target(name: "CChecksum", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
         .target(
             name: "Journal", dependencies: ["MQTT", "GatewayCore", "CChecksum", deque],
@@ -45,8 +46,7 @@ let package = Package(
         .target(
             name: "Settings", dependencies: ["MQTT", "GatewayCore", "CYaml"], swiftSettings: swift6),
         .target(
-            name: "Operations", dependencies: ["GatewayCore", nioCore, nioPosix],
-            swiftSettings: swift6),
+            name: "Operations", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
         .executableTarget(
             name: "tidegate",
             dependencies: [
@@ -54,6 +54,21 @@ let package = Package(
                 "Operations", nioCore, nioPosix, argumentParser,
             ],
             swiftSettings: swift6),
+
+        // What is not shipped.
+        .testTarget(name: "MQTTTests", dependencies: ["MQTT"], swiftSettings: swift6),
+        .testTarget(
+            name: "GatewayCoreTests", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
+        .testTarget(
+            name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix],
+            swiftSettings: swift6),
+        .testTarget(
+            name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],
+            swiftSettings: swift6),
+        .testTarget(
+            name: "OperationsTests", dependencies: ["MQTT", "GatewayCore", "Operations"],
+            swiftSettings: swift6),
+        .testTarget(name: "PackagingTests", swiftSettings: swift6),
 
         // Real processes: the shipped binary between real clients and a real broker.
         .target(

@@ -58,17 +58,14 @@ package struct StoredMessage: Hashable, Sendable {
     /// - Complexity: O(targets)
     package init?(_ record: MessageRecord, for session: SessionID) {
         guard let target = record.targets.first(where: { $0.session == session }) else { return nil }
-        self.init(
-            message: record.message, publishedQoS: record.qos, expiresAt: record.expiresAt,
-            retain: target.retain, subscriptionIdentifiers: target.subscriptionIdentifiers,
-            rename: target.rename)
+        self.init(record, to: target)
     }
 }
 
 /// What an uplink tells the core. Packets are those of the cloud's connection, with the cloud's Packet
 /// Identifiers for what it publishes and the queue's own for what it acknowledges.
 package enum UplinkEvent: Sendable {
-    /// CONNACK with success came, and the routes' subscriptions were sent.
+    /// CONNACK with success came.
     case connected(UplinkTerms)
     /// PUBLISH, PUBACK, PUBREC, PUBREL or PUBCOMP from the cloud.
     case received(Packet)
@@ -129,6 +126,9 @@ package enum UplinkCommand: Sendable {
     /// PUBLISH with the queue's own Packet Identifier, PUBREL, and acknowledgements of what the cloud
     /// published, each only once it may leave.
     case send(Packet)
+    /// Subscribe to what the `in` routes ask for: only now, because from here on the cloud owes us messages
+    /// that a clean start would make it forget.
+    case subscribe
     /// Drop the network connection and connect again.
     case reconnect
     /// Say goodbye and stay away.

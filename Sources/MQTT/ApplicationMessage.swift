@@ -36,6 +36,23 @@ package struct ApplicationMessage: Hashable, Sendable {
         self.init(topic: topic, properties: EmptyCollection<UInt8>(), payload: payload)
     }
 
+    /// A message out of a packet, whose three parts have been checked.
+    init(
+        topic: UnsafeRawBufferPointer, properties: MessageProperties, payload: UnsafeRawBufferPointer
+    ) {
+        let propertiesEnd = topic.count + properties.forwardedCount
+        let count = propertiesEnd + payload.count
+        self.bytes = [UInt8](unsafeUninitializedCapacity: count) { target, initialized in
+            let target = UnsafeMutableRawBufferPointer(target)
+            target.copyMemory(from: topic)
+            properties.copyForwarded(to: UnsafeMutableRawBufferPointer(rebasing: target[topic.count...]))
+            UnsafeMutableRawBufferPointer(rebasing: target[propertiesEnd...]).copyMemory(from: payload)
+            initialized = count
+        }
+        self.topicLength = UInt16(topic.count)
+        self.propertiesLength = UInt32(properties.forwardedCount)
+    }
+
     package var topic: ArraySlice<UInt8> { bytes[..<Int(topicLength)] }
     package var properties: ArraySlice<UInt8> {
         bytes[Int(topicLength)..<Int(topicLength) + Int(propertiesLength)]

@@ -1,0 +1,381 @@
+import MQTT
+
+// From the accepted connection to CONNACK, and from there to its end.
+extension Gateway {
+    // MARK: Accepting
+
+    mutating func accept(_ id: ConnectionID, listener: Int, at now: Instant, into effects: inout [Effect]) {
+        guard !isStopping else {
+            effects.append(.close(id))
+            return
+        }
+        connections[id] = Connection(id: id, listener: listener, phase: .awaitingConnect, lastHeardAt: now)
+        schedule(.connect(id), at: now.advanced(byMilliseconds: plan.limits.connectTimeoutMilliseconds))
+    }
+
+    /// Sends one packet where it belongs.
+    mutating func receive(
+        _ packet: Packet, from id: ConnectionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let connection = connections[id], connection.phase != .closing else { return }
+        _ = connections.update(id) { $0.lastHeardAt = now }
+        guard let session = connection.session else {
+            // The decoder lets nothing but CONNECT come first [MQTT5-3.1.0-1].
+            guard case .connect(let connect) = packet else {
+                return end(id, .protocolError(.protocolError), at: now, into: &effects)
+            }
+            return self.connect(connect, on: id, at: now, into: &effects)
+        }
+        if !connection.held.isEmpty {
+            _ = connections.update(id) { $0.held.append(packet) }
+            return
+        }
+        take(packet, from: id, session, at: now, into: &effects)
+    }
+
+    private mutating func take(
+        _ packet: Packet, from id: ConnectionID, _ session: SessionID, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        switch packet {
+        case .publish(let publish): self.publish(publish, from: id, session, at: now, into: &effects)
+        case .pubrel(let pubrel): release(pubrel, from: session, peer: .client(id), at: now, into: &effects)
+        case .puback(let puback): acknowledged(puback, by: session, at: now, into: &effects)
+        case .pubrec(let pubrec): received(pubrec, by: session, at: now, into: &effects)
+        case .pubcomp(let pubcomp): completed(pubcomp, by: session, at: now, into: &effects)
+        case .subscribe(let subscribe): self.subscribe(subscribe, from: id, session, at: now, into: &effects)
+        case .unsubscribe(let unsubscribe):
+            self.unsubscribe(unsubscribe, from: id, session, at: now, into: &effects)
+        case .pingreq: answer(.pingresp, to: id, at: now, into: &effects)
+        case .disconnect(let disconnect):
+            self.disconnect(disconnect, from: id, session, at: now, into: &effects)
+        // No authentication method was agreed on in CONNECT [MQTT5-4.12.0-1], and a second CONNECT or a packet
+        // only servers send is a Protocol Error [MQTT5-3.1.0-2].
+        case .auth, .connect, .connack, .suback, .unsuback, .pingresp:
+            end(id, .protocolError(.protocolError), at: now, into: &effects)
+        }
+    }
+
+    /// Sends an answer that promises nothing durable, yet never before CONNACK.
+    mutating func answer(_ packet: Packet, to id: ConnectionID, at now: Instant, into effects: inout [Effect])
+    {
+        guard let connection = connections[id] else { return }
+        switch connection.phase {
+        case .connected: effects.append(.send(id, packet))
+        case .connecting: promise(packet, to: .client(id), after: .zero, at: now, into: &effects)
+        case .awaitingConnect, .closing: break
+        }
+    }
+
+    // MARK: CONNECT
+
+    private mutating func connect(
+        _ connect: Connect, on id: ConnectionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        _ = connections.update(id) { connection in
+            connection.version = connect.version
+            connection.clientIdentifier = connect.clientIdentifier
+            connection.keepAliveSeconds = connect.keepAliveSeconds
+        }
+        if let refusal = refusal(of: connect) {
+            return refuse(connect, on: id, refusal, into: &effects)
+        }
+        var identifier = connect.clientIdentifier
+        if identifier.isEmpty {
+            // [MQTT5-3.1.3-6] The connection's number is unique in this process, the end of the log across them.
+            identifier = "tidegate-\(lastPosition.number)-\(id.number)"
+            _ = connections.update(id) { $0.clientIdentifier = identifier }
+        }
+        let owner = SessionOwner.client(identifier: identifier)
+        var barrier = takeOver(owner, at: now, into: &effects)
+
+        var present = state.session(of: owner)
+        if let old = present, connect.cleanStart || !isPersistent(old) {
+            // [MQTT5-3.1.2-4]; and what is not persistent is only here for its Will, from before the start.
+            barrier = max(barrier, endSession(old, .cleanStart, at: now, into: &effects))
+            present = nil
+        }
+        let expiry = expirySeconds(for: connect)
+        let session =
+            present ?? newSessionID(inJournal: expiry > 0 || connect.will != nil)
+        let opened = SessionOpened(
+            session: session, owner: owner, version: connect.version, expirySeconds: expiry,
+            isPersistent: present != nil || expiry > 0, will: connect.will)
+        barrier = max(barrier, commit(.sessionOpened(opened), about: session, into: &effects))
+        let flow = outboundFlow(for: connect, on: id, session)
+        _ = update(session) { session in
+            session.willDueAt = nil
+            session.endsAt = nil
+            session.flow = flow
+        }
+        _ = connections.update(id) { $0.phase = .connecting(session) }
+        effects.append(
+            .report(
+                .connected(
+                    clientIdentifier: identifier, version: connect.version, sessionPresent: present != nil)))
+        let connack = connack(
+            to: connect, sessionPresent: present != nil, identifier: identifier, expiry: expiry)
+        promise(.connack(connack), to: .client(id), after: barrier, at: now, into: &effects)
+        if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now) }
+    }
+
+    /// CONNACK has left: what the Session is owed may flow.
+    mutating func established(_ id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
+        guard case .connecting(let session) = connections[id]?.phase else { return }
+        _ = connections.update(id) { $0.phase = .connected(session) }
+        pump(session, at: now, into: &effects)
+    }
+
+    private func refusal(of connect: Connect) -> ReasonCode? {
+        // A 3.x client without an identifier cannot come back to its Session [MQTT311-3.1.3-8].
+        if connect.clientIdentifier.isEmpty, connect.version < .v5_0,
+            connect.version == .v3_1 || !connect.cleanStart
+        {
+            return .clientIdentifierNotValid
+        }
+        // [MQTT5-4.12.0-1]
+        if connect.authenticationMethod != nil { return .badAuthenticationMethod }
+        if let will = connect.will, TopicLevels.count(in: will.message.topic) > plan.limits.topicLevelsMax {
+            return .topicNameInvalid
+        }
+        // Session changes are refused while there is no room to record them (promise P4).
+        if isUnderPressure, state.session(of: .client(identifier: connect.clientIdentifier)) == nil,
+            expirySeconds(for: connect) > 0
+        {
+            return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
+        }
+        return nil
+    }
+
+    private mutating func refuse(
+        _ connect: Connect, on id: ConnectionID, _ reason: ReasonCode, into effects: inout [Effect]
+    ) {
+        // [MQTT5-3.2.2-6]
+        effects.append(.send(id, .connack(Connack(sessionPresent: false, reason: reason))))
+        effects.append(.close(id))
+        effects.append(.report(.refused(clientIdentifier: connect.clientIdentifier, reason)))
+        _ = connections.update(id) { $0.phase = .closing }
+    }
+
+    /// Session Expiry in seconds: absent is 0 in MQTT 5 [MQTT5-3.1.2.11.2]; before, Clean Session decides.
+    private func expirySeconds(for connect: Connect) -> UInt32 {
+        switch connect.version {
+        case .v5_0: min(connect.sessionExpirySeconds ?? 0, plan.expirySecondsMax)
+        case .v3_1, .v3_1_1: connect.cleanStart ? 0 : plan.expirySecondsBefore5
+        }
+    }
+
+    private func outboundFlow(for connect: Connect, on id: ConnectionID, _ session: SessionID) -> OutboundFlow
+    {
+        OutboundFlow(
+            peer: .client(id), version: connect.version,
+            inFlightMax: Int(min(connect.receiveMaximum ?? .max, plan.limits.inFlightMax)),
+            packetBytesMax: connect.maximumPacketSize, maximumQoS: .exactlyOnce, retainAvailable: true,
+            next: state[session]?.queue.floor ?? Delivery(0))
+    }
+
+    private func connack(
+        to connect: Connect, sessionPresent: Bool, identifier: String, expiry: UInt32
+    ) -> Connack {
+        guard connect.version == .v5_0 else {
+            return Connack(sessionPresent: sessionPresent, reason: .success)
+        }
+        return Connack(
+            sessionPresent: sessionPresent, reason: .success,
+            sessionExpirySeconds: expiry == connect.sessionExpirySeconds ?? 0 ? nil : expiry,
+            receiveMaximum: plan.limits.inFlightMax, maximumPacketSize: plan.limits.packetBytesMax,
+            assignedClientIdentifier: connect.clientIdentifier.isEmpty ? identifier : nil,
+            topicAliasMaximum: plan.limits.topicAliasMax, sharedSubscriptionAvailable: false)
+    }
+
+    /// Ends the connection its owner had [MQTT5-3.1.4-3].
+    ///
+    /// - Returns: the last Record that was made of it.
+    private mutating func takeOver(
+        _ owner: SessionOwner, at now: Instant, into effects: inout [Effect]
+    ) -> Position {
+        guard let session = state.session(of: owner), case .client(let old) = state[session]?.flow?.peer
+        else {
+            return .zero
+        }
+        end(old, .takenOver, at: now, into: &effects)
+        return lastPosition
+    }
+
+    // MARK: Keep Alive
+
+    private mutating func scheduleKeepAlive(_ id: ConnectionID, from heard: Instant) {
+        guard let seconds = connections[id]?.keepAliveSeconds, seconds > 0 else { return }
+        // One and a half times the Keep Alive [MQTT5-3.1.2-22].
+        schedule(.keepAlive(id), at: heard.advanced(byMilliseconds: UInt64(seconds) * 1500))
+    }
+
+    mutating func checkKeepAlive(_ id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
+        guard let connection = connections[id], connection.session != nil else { return }
+        // Whom we do not read we cannot hear.
+        let heard = connection.isReadingPaused ? now : connection.lastHeardAt
+        if now.milliseconds(since: heard) >= UInt64(connection.keepAliveSeconds) * 1500 {
+            end(id, .keepAliveTimeout, at: now, into: &effects)
+        } else {
+            scheduleKeepAlive(id, from: heard)
+        }
+    }
+
+    mutating func checkConnectTimeout(_ id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
+        guard connections[id]?.phase == .awaitingConnect else { return }
+        end(id, .connectTimeout, at: now, into: &effects)
+    }
+
+    // MARK: Ending
+
+    /// DISCONNECT from the client.
+    private mutating func disconnect(
+        _ disconnect: Disconnect, from id: ConnectionID, _ session: SessionID, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        var expiry = state[session]?.expirySeconds ?? 0
+        if let changed = disconnect.sessionExpirySeconds {
+            // From 0 it cannot be changed [MQTT5-3.14.2-2].
+            guard expiry > 0 || changed == 0 else {
+                return end(id, .protocolError(.protocolError), at: now, into: &effects)
+            }
+            expiry = min(changed, plan.expirySecondsMax)
+        }
+        effects.append(.close(id))
+        _ = connections.update(id) { $0.phase = .closing }
+        report(id, .byClient(disconnect.reason), into: &effects)
+        closeSession(
+            session, expirySeconds: expiry, discardsWill: disconnect.reason == .normalDisconnection, at: now,
+            into: &effects)
+    }
+
+    /// A rule of the encoding was broken.
+    mutating func refuse(
+        _ error: MalformedPacket, from id: ConnectionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        end(id, .malformed(error), at: now, into: &effects)
+    }
+
+    /// The socket is gone.
+    mutating func lose(_ id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
+        guard let connection = connections[id] else { return }
+        if let session = connection.session {
+            report(id, .connectionLost, into: &effects)
+            closeSession(session, at: now, into: &effects)
+        }
+        connections[id] = nil
+    }
+
+    /// Ends a connection from our side: the peer is told why where its version can be told
+    /// [MQTT5-4.13.1-1, MQTT5-4.13.2-1].
+    mutating func end(
+        _ id: ConnectionID, _ cause: DisconnectCause, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let connection = connections[id], connection.phase != .closing else { return }
+        switch connection.phase {
+        case .awaitingConnect:
+            // Each version is told in its own words that it is not spoken here [MQTT5-3.1.2-2].
+            if case .malformed(.unsupportedProtocolVersion) = cause {
+                let connack = Connack(sessionPresent: false, reason: .unsupportedProtocolVersion)
+                effects.append(.send(id, .connack(connack)))
+            }
+        case .connected:
+            if connection.version == .v5_0, let reason = cause.reasonCode {
+                effects.append(.send(id, .disconnect(Disconnect(reason))))
+            }
+        case .connecting, .closing:
+            break
+        }
+        effects.append(.close(id))
+        report(id, cause, into: &effects)
+        _ = connections.update(id) { connection in
+            connection.phase = .closing
+            connection.held = []
+        }
+        if let session = connection.session { closeSession(session, at: now, into: &effects) }
+    }
+
+    private func report(_ id: ConnectionID, _ cause: DisconnectCause, into effects: inout [Effect]) {
+        guard let connection = connections[id] else { return }
+        effects.append(
+            .report(.disconnected(clientIdentifier: connection.clientIdentifier, cause)))
+    }
+
+    // MARK: Back-pressure
+
+    mutating func setWritable(
+        _ isWritable: Bool, of id: ConnectionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let session = connections[id]?.session else { return }
+        _ = update(session) { $0.flow?.isWritable = isWritable }
+        if isWritable { pump(session, at: now, into: &effects) }
+    }
+
+    /// Keeps a packet for which there is no room, and reads no more from its sender until there is.
+    mutating func hold(_ packet: Packet, from id: ConnectionID, at now: Instant, into effects: inout [Effect])
+    {
+        _ = connections.update(id) { $0.held.append(packet) }
+        pauseReading(id, into: &effects)
+        retryHeldPackets(at: now)
+    }
+
+    /// A queue that was full drains without an event of its own: look again in a second.
+    mutating func retryHeldPackets(at now: Instant) {
+        guard !isRetryScheduled else { return }
+        isRetryScheduled = true
+        schedule(.heldPackets, at: now.advanced(byMilliseconds: 1000))
+    }
+
+    mutating func takeHeldPackets(at now: Instant, into effects: inout [Effect]) {
+        isRetryScheduled = false
+        takeHeldUplinkPackets(at: now, into: &effects)
+        for id in connections.keys {
+            guard let connection = connections[id], !connection.held.isEmpty, let session = connection.session
+            else { continue }
+            let held = connection.held
+            _ = connections.update(id) { $0.held = [] }
+            for packet in held {
+                if connections[id]?.held.isEmpty == true {
+                    take(packet, from: id, session, at: now, into: &effects)
+                } else {
+                    _ = connections.update(id) { $0.held.append(packet) }
+                }
+            }
+            if connections[id]?.held.isEmpty == true { resumeReading(id, into: &effects) }
+        }
+    }
+
+    // MARK: Stopping
+
+    /// The gateway goes down in good order: clients are told, Sessions stay as they are. Wills are not
+    /// published: they are owed by those who have not returned some time after the next start.
+    mutating func stop(at now: Instant, into effects: inout [Effect]) {
+        isStopping = true
+        recordAcknowledgements(into: &effects)
+        for id in connections.keys {
+            guard let connection = connections[id], connection.phase != .closing else { continue }
+            if connection.version == .v5_0, connection.session != nil {
+                effects.append(.send(id, .disconnect(Disconnect(.serverShuttingDown))))
+            }
+            effects.append(.close(id))
+            report(id, .stopping, into: &effects)
+            _ = connections.update(id) { $0.phase = .closing }
+            if let session = connection.session { _ = update(session) { $0.flow = nil } }
+        }
+        closeUplinks(into: &effects)
+    }
+}
+
+extension DisconnectCause {
+    /// What MQTT 5's DISCONNECT says; nil when there is nobody to tell.
+    fileprivate var reasonCode: ReasonCode? {
+        switch self {
+        case .byClient, .connectionLost, .connectTimeout: nil
+        case .keepAliveTimeout: .keepAliveTimeout
+        case .takenOver: .sessionTakenOver
+        case .malformed(let error): error.reasonCode
+        case .protocolError(let reason): reason
+        case .stopping: .serverShuttingDown
+        }
+    }
+}

@@ -1,0 +1,63 @@
+import MQTT
+
+/// A client's Network Connection.
+struct Connection {
+    let id: ConnectionID
+    let listener: Int
+    var phase: Phase
+    var lastHeardAt: Instant
+
+    // From CONNECT on.
+    var version = ProtocolVersion.v3_1_1
+    var clientIdentifier = ""
+    var keepAliveSeconds: UInt16 = 0
+    /// QoS 1 and 2 messages this client sent and we have not settled: bounded by our Receive Maximum.
+    var inboundUnsettledCount = 0
+    /// Topic Names by their alias less one [MQTT5-3.3.2-8].
+    var topicAliases: [[UInt8]?] = []
+    /// Packets that cannot be taken while there is no room; the socket is not read meanwhile.
+    var held: [Packet] = []
+    var isReadingPaused = false
+
+    enum Phase: Equatable {
+        /// Accepted; CONNECT has not come.
+        case awaitingConnect
+        /// CONNACK is parked: packets are taken, and what they are answered waits behind it.
+        case connecting(SessionID)
+        case connected(SessionID)
+        /// We closed it; whatever still comes from it is ignored.
+        case closing
+    }
+
+    var session: SessionID? {
+        switch phase {
+        case .connecting(let session), .connected(let session): session
+        case .awaitingConnect, .closing: nil
+        }
+    }
+}
+
+/// Something that happens when its time comes, unless it has become untrue by then: deadlines are not taken
+/// back, they are looked at.
+struct Deadline: Comparable {
+    let at: Instant
+    /// Breaks ties in the order of creation, so that the order is the same everywhere.
+    let ordinal: UInt64
+    let what: What
+
+    enum What {
+        case connect(ConnectionID)
+        case keepAlive(ConnectionID)
+        case will(SessionID)
+        case sessionEnd(SessionID)
+        case unrecordedAcknowledgements
+        case retainedExpiry(topic: [UInt8])
+        /// Packets held for want of room are tried again.
+        case heldPackets
+        /// Every Session that was connected before the start and has not come back.
+        case returnGrace
+    }
+
+    static func < (a: Self, b: Self) -> Bool { (a.at, a.ordinal) < (b.at, b.ordinal) }
+    static func == (a: Self, b: Self) -> Bool { (a.at, a.ordinal) == (b.at, b.ordinal) }
+}

@@ -1,0 +1,321 @@
+import MQTT
+
+// A queue flows to its receiver: PUBLISH and PUBREL out, PUBACK, PUBREC and PUBCOMP back.
+extension Gateway {
+    // MARK: Sending
+
+    /// Sends what the receiver may have now: in order, as much as its Receive Maximum, its socket and the
+    /// durability of each message allow.
+    ///
+    /// - Complexity: O(deliveries sent)
+    mutating func pump(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
+        guard isFlowOpen(session) else { return }
+        while let step = nextStep(session, at: now) {
+            switch step {
+            case .skip:
+                _ = update(session) { session in
+                    let floor = session.queue.floor
+                    session.flow?.passOver(upTo: floor)
+                }
+            case .release(let id):
+                emit(.pubrel(Acknowledgement(id)), for: session, into: &effects)
+                advance(session)
+            case .publish(let packet, let delivery):
+                _ = update(session) { $0.queue.markSent(delivery) }
+                emit(.publish(packet), for: session, into: &effects)
+                advance(session)
+            case .drop(let delivery, let reason):
+                drop([delivery], of: session, reason, at: now, into: &effects)
+            case .waitForDurable:
+                waitForDurable(session)
+                return
+            case .confirmFloor:
+                recordAcknowledgements(of: session, .prompt, into: &effects)
+                waitForDurable(session)
+                guard mayUseIdentifier(ofNext: session) else { return }
+            case .load:
+                load(session, into: &effects)
+                if state[session].map({ !$0.queue.isResident($0.flow?.next ?? $0.queue.end) }) ?? true {
+                    return
+                }
+            }
+        }
+        readAhead(session, into: &effects)
+    }
+
+    private enum Step {
+        case skip
+        case release(PacketIdentifier)
+        case publish(Publish, Delivery)
+        case drop(Delivery, DropReason)
+        case waitForDurable
+        case confirmFloor
+        case load
+    }
+
+    private func isFlowOpen(_ session: SessionID) -> Bool {
+        guard let flow = state[session]?.flow else { return false }
+        switch flow.peer {
+        case .client(let id): return connections[id]?.phase == .connected(session) && flow.isWritable
+        case .uplink(let index, let epoch):
+            return uplinks[index.number].epoch == epoch && uplinks[index.number].isConnected
+        }
+    }
+
+    /// What to do about the first delivery not looked at on this connection; nil when there is nothing to do
+    /// now.
+    private mutating func nextStep(_ session: SessionID, at now: Instant) -> Step? {
+        let durable = gate.durable
+        let span = plan.limits.identifierSpan
+        return update(session) { Self.nextStep(&$0, durable: durable, span: span, at: now) } ?? nil
+    }
+
+    private static func nextStep(
+        _ session: inout Session, durable: Position, span: UInt64, at now: Instant
+    ) -> Step? {
+        guard let flow = session.flow else { return nil }
+        let delivery = flow.next
+        guard delivery >= session.queue.floor else { return .skip }
+        guard let entry = session.queue[delivery] else { return nil }
+        let id = PacketIdentifierRule.identifier(of: delivery, qos: entry.qos)
+        switch entry.phase {
+        case .settled:
+            return .skip
+        case .received:
+            return .release(id)  // [MQTT5-4.4.0-1], and never PUBLISH again [MQTT5-4.3.3-6]
+        case .waiting, .sent:
+            guard flow.inFlightCount < flow.inFlightMax else { return nil }
+            guard session.queue.mayUseIdentifier(of: delivery, durable: durable, span: span) else {
+                return .confirmFloor
+            }
+            guard session.queue.isResident(delivery) else { return .load }
+            guard let message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
+            // QoS 2 goes to nobody before it is durable (rules A3, A5).
+            if message.publishedQoS == .exactlyOnce || entry.qos == .exactlyOnce, entry.position > durable {
+                return .waitForDurable
+            }
+            // What was already sent at QoS 2 never expires: its handshake must end.
+            let isCommitted = entry.phase == .sent && entry.qos == .exactlyOnce
+            if let expiresAt = message.expiresAt, expiresAt <= now, !isCommitted {
+                return .drop(delivery, .messageExpired)
+            }
+            let qos = max(min(entry.qos, flow.maximumQoS), .atLeastOnce)
+            guard
+                let packet = packet(
+                    message, qos: qos, id: id, duplicate: entry.phase == .sent, on: flow, at: now)
+            else { return .drop(delivery, .tooLarge) }
+            return .publish(packet, delivery)
+        }
+    }
+
+    /// Whether the next delivery's identifier cannot be one that a power cut would bring back (rule A7).
+    private mutating func mayUseIdentifier(ofNext session: SessionID) -> Bool {
+        let durable = gate.durable
+        let span = plan.limits.identifierSpan
+        return update(session) { session in
+            guard let next = session.flow?.next else { return false }
+            return session.queue.mayUseIdentifier(of: next, durable: durable, span: span)
+        } ?? false
+    }
+
+    /// PUBLISH as this receiver gets it; nil when it is larger than the receiver takes [MQTT5-3.1.2-25].
+    static func packet(
+        _ stored: StoredMessage, qos: QoS, id: PacketIdentifier?, duplicate: Bool, on flow: OutboundFlow,
+        at now: Instant
+    ) -> Publish? {
+        var message = stored.message
+        if let rename = stored.rename {
+            guard let topic = rename.applied(to: message.topic) else { return nil }
+            message = message.renamed(to: topic)
+        }
+        // The Message Expiry Interval less the time waited [MQTT5-3.3.2-6].
+        let expirySeconds = stored.expiresAt.map {
+            UInt32(clamping: ($0.milliseconds(since: now) + 999) / 1000)
+        }
+        let publish = Publish(
+            message: message, qos: qos, id: id, retain: stored.retain && flow.retainAvailable,
+            duplicate: duplicate, messageExpirySeconds: expirySeconds,
+            subscriptionIdentifiers: stored.subscriptionIdentifiers)
+        if let max = flow.packetBytesMax, publish.encodedSize(version: flow.version) > Int(max) { return nil }
+        return publish
+    }
+
+    private func emit(_ packet: Packet, for session: SessionID, into effects: inout [Effect]) {
+        switch state[session]?.flow?.peer {
+        case .client(let id): effects.append(.send(id, packet))
+        case .uplink(let index, _): effects.append(.uplink(index, .send(packet)))
+        case nil: break
+        }
+    }
+
+    private mutating func advance(_ session: SessionID) {
+        _ = update(session) { $0.flow?.sentNext() }
+    }
+
+    // MARK: Reading back from flash
+
+    private mutating func load(_ session: SessionID, into effects: inout [Effect]) {
+        let count = plan.limits.loadedAtOnceMax
+        guard let positions = update(session, { $0.queue.positionsToLoad(atMost: count) }), !positions.isEmpty
+        else { return }
+        effects.append(.load(session, positions))
+    }
+
+    /// Asks for more before the receiver has to wait for it.
+    private mutating func readAhead(_ session: SessionID, into effects: inout [Effect]) {
+        guard let queue = state[session]?.queue, queue.residentBytes < plan.limits.residentBytesMax / 2 else {
+            return
+        }
+        load(session, into: &effects)
+    }
+
+    mutating func loaded(
+        _ messages: [(Position, StoredMessage?)], for session: SessionID, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        let budget = plan.limits.residentBytesOfAbsentMax
+        let damaged = update(session) { session in
+            let damaged = session.queue.loaded(messages)
+            if session.flow == nil { session.queue.trimResident(to: budget) }
+            return damaged
+        }
+        if let damaged, !damaged.isEmpty { drop(damaged, of: session, .damaged, at: now, into: &effects) }
+        pump(session, at: now, into: &effects)
+    }
+
+    // MARK: Settling
+
+    /// PUBACK from a receiver [MQTT5-4.3.2-3].
+    mutating func acknowledged(
+        _ puback: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let (delivery, entry) = inFlight(puback.id, of: session), entry.phase == .sent else { return }
+        // An uplink whose server has a Maximum QoS of 1 is sent QoS 2 messages at 1.
+        guard entry.qos == .atLeastOnce || state[session]?.flow?.maximumQoS != .exactlyOnce else { return }
+        settle(delivery, of: session, puback.reason, at: now, into: &effects)
+    }
+
+    /// PUBREC from a receiver: durable before PUBREL leaves (rule A6).
+    mutating func received(
+        _ pubrec: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let peer = state[session]?.flow?.peer else { return }
+        guard let (delivery, entry) = inFlight(pubrec.id, of: session), entry.qos == .exactlyOnce else {
+            // [MQTT5-3.6.2-1]
+            let answer = Acknowledgement(pubrec.id, .packetIdentifierNotFound)
+            return promise(.pubrel(answer), to: peer, after: .zero, at: now, into: &effects)
+        }
+        if pubrec.reason.isError {
+            // The receiver will not have it; there is no second half [MQTT5-4.3.3-4].
+            return settle(delivery, of: session, pubrec.reason, at: now, into: &effects)
+        }
+        var position = lastPosition
+        if entry.phase == .sent {
+            position = commitOutbound(.outboundReceived(session, delivery), of: session, into: &effects)
+        }
+        if !isPersistent(session) { position = .zero }
+        promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)
+    }
+
+    /// PUBCOMP from a receiver: the handshake is over [MQTT5-4.3.3-7].
+    mutating func completed(
+        _ pubcomp: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let (delivery, entry) = inFlight(pubcomp.id, of: session), entry.phase == .received else {
+            return
+        }
+        settle(delivery, of: session, .success, at: now, into: &effects)
+    }
+
+    /// The unsettled delivery with this identifier, if it was sent on this connection.
+    private func inFlight(
+        _ id: PacketIdentifier, of session: SessionID
+    ) -> (Delivery, MessageQueue.Entry)? {
+        guard let session = state[session], let flow = session.flow,
+            let delivery = session.queue.unsettled(id), delivery < flow.next,
+            let entry = session.queue[delivery]
+        else { return nil }
+        return (delivery, entry)
+    }
+
+    private mutating func settle(
+        _ delivery: Delivery, of session: SessionID, _ reason: ReasonCode, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        let settled = update(session) { session in
+            guard session.queue.settle(delivery) else { return false }
+            session.flow?.inFlightCount -= 1
+            return true
+        }
+        guard settled == true else { return }
+        if reason.isError, let owner = state[session]?.owner {
+            effects.append(.report(.dropped(owner: owner, .refusedByReceiver, count: 1)))
+        }
+        listUnrecorded(session, at: now, into: &effects)
+        pump(session, at: now, into: &effects)
+    }
+
+    private mutating func drop(
+        _ deliveries: [Delivery], of session: SessionID, _ reason: DropReason, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        guard let owner = state[session]?.owner else { return }
+        effects.append(.report(.dropped(owner: owner, reason, count: deliveries.count)))
+        _ = commitOutbound(.dropped(session, deliveries, reason), of: session, .lazy, into: &effects)
+        listUnrecorded(session, at: now, into: &effects)
+    }
+
+    /// A Record about a queue is written only if the queue is kept through a power cut.
+    private mutating func commitOutbound(
+        _ record: Record, of session: SessionID, _ urgency: Urgency = .prompt, into effects: inout [Effect]
+    ) -> Position {
+        guard isPersistent(session) else {
+            applyVolatile(record)
+            return .zero
+        }
+        return commit(record, urgency, into: &effects)
+    }
+
+    // MARK: Recording what is settled
+
+    /// Notes that a queue has settled deliveries no Record covers; a Record follows within a second.
+    private mutating func listUnrecorded(_ session: SessionID, at now: Instant, into effects: inout [Effect])
+    {
+        let isNew = update(session) { session in
+            defer { session.isListedUnrecorded = true }
+            return !session.isListedUnrecorded
+        }
+        if isNew == true {
+            if unrecorded.isEmpty {
+                schedule(
+                    .unrecordedAcknowledgements,
+                    at: now.advanced(byMilliseconds: plan.limits.lazyAcknowledgementMilliseconds))
+            }
+            unrecorded.append(session)
+        }
+        let bound = min(plan.limits.lazyAcknowledgementsMax, Int(plan.limits.identifierSpan / 2) + 1)
+        if state[session]?.queue.unrecordedCount ?? 0 >= bound {
+            recordAcknowledgements(of: session, into: &effects)
+        }
+    }
+
+    /// Records what is settled in every queue that has something new (rule A8).
+    ///
+    /// - Complexity: O(queues with settled deliveries)
+    mutating func recordAcknowledgements(into effects: inout [Effect]) {
+        let sessions = unrecorded
+        unrecorded = []
+        for session in sessions {
+            _ = update(session) { $0.isListedUnrecorded = false }
+            recordAcknowledgements(of: session, into: &effects)
+        }
+    }
+
+    private mutating func recordAcknowledgements(
+        of id: SessionID, _ urgency: Urgency = .lazy, into effects: inout [Effect]
+    ) {
+        guard let queue = state[id]?.queue, queue.unrecordedCount > 0 else { return }
+        let record = queue.acknowledgedRecord(for: id, lookingAhead: plan.limits.identifierSpan)
+        _ = commitOutbound(.acknowledged(record), of: id, urgency, into: &effects)
+    }
+}

@@ -1,0 +1,280 @@
+import HeapModule
+import MQTT
+
+/// The whole gateway as a deterministic machine without I/O: packets, completed syncs and deadlines go in,
+/// packets, Records and log lines come out. It has no clock, no randomness and no thread.
+///
+/// The contract with its host: Records in `Effect.append` are written in order; `.storage(.durable(upTo:))`
+/// is reported only after a completed sync; effects are carried out in order. Then nothing acknowledged is
+/// lost, wherever the power fails.
+package struct Gateway: ~Copyable {
+    let plan: GatewayPlan
+    package internal(set) var state: DurableState
+    var gate: CommitGate
+    var connections = Roster<ConnectionID, Connection>()
+    var uplinks: [Upstream] = []
+    /// Position of the last Record handed to the journal.
+    package private(set) var lastPosition: Position
+    private var deadlines = Heap<Deadline>()
+    private var deadlineOrdinal: UInt64 = 0
+    private var nextVolatileSession: UInt64 = SessionID.volatileBit
+    private var nextUplinkEpoch: UInt64 = 1
+    /// Sessions whose next delivery waits for its Record (rules A3, A5).
+    private var waitingForDurable: [SessionID] = []
+    /// Sessions with settled deliveries that no Record covers yet (rule A8).
+    var unrecorded: [SessionID] = []
+    /// No new message is acknowledged: there is no room for it (promise P4).
+    var isUnderPressure = false
+    var isRetryScheduled = false
+    var isStopping = false
+
+    /// Starts from what recovery brought back.
+    ///
+    /// - Parameters:
+    ///   - state: every durable Record applied, in order.
+    ///   - lastPosition: position of the last of them.
+    ///   - now: the persisted clock, so that nobody who was connected loses time by the gateway's absence.
+    package init(
+        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, now: Instant,
+        into effects: inout [Effect]
+    ) {
+        self.plan = plan
+        self.state = state
+        self.state.residentBytesMax = plan.limits.residentBytesMax
+        self.state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
+        self.lastPosition = lastPosition
+        gate = CommitGate(durable: lastPosition)
+        recoverSessions(at: now, into: &effects)
+        openUplinks(at: now, into: &effects)
+    }
+
+    /// The earliest moment at which `.deadline` must be handed in; nil when nothing is pending.
+    package var nextDeadline: Instant? { deadlines.min?.at }
+
+    package var connectionCount: Int { connections.count }
+
+    /// Takes one input and appends what follows from it to `effects`.
+    ///
+    /// - Complexity: O(what the input touches); no input walks all Sessions but `.stop`.
+    package mutating func handle(_ input: consuming Input, at now: Instant, into effects: inout [Effect]) {
+        switch consume input {
+        case .opened(let connection, let listener):
+            accept(connection, listener: listener, at: now, into: &effects)
+        case .received(let connection, let packet):
+            receive(packet, from: connection, at: now, into: &effects)
+        case .malformed(let connection, let error):
+            refuse(error, from: connection, at: now, into: &effects)
+        case .closed(let connection):
+            lose(connection, at: now, into: &effects)
+        case .writability(let connection, let isWritable):
+            setWritable(isWritable, of: connection, at: now, into: &effects)
+        case .storage(let event):
+            stored(event, at: now, into: &effects)
+        case .uplink(let index, let event):
+            uplink(index, event, at: now, into: &effects)
+        case .deadline:
+            break
+        case .stop:
+            stop(at: now, into: &effects)
+        }
+        meetDeadlines(at: now, into: &effects)
+    }
+
+    // MARK: Changing durable state
+
+    /// Applies a Record and hands it to the journal; returns its position, for `promise`.
+    mutating func commit(_ record: Record, _ urgency: Urgency = .prompt, into effects: inout [Effect])
+        -> Position
+    {
+        lastPosition = lastPosition.next
+        state.apply(record, at: lastPosition)
+        effects.append(.append(record, urgency))
+        return lastPosition
+    }
+
+    /// Applies a Record that names only what leaves no trace.
+    mutating func applyVolatile(_ record: Record) { state.apply(record, at: .zero) }
+
+    /// Applies a Record about a Session: in the journal if the Session is, else in memory only.
+    ///
+    /// - Returns: the position to wait for; `.zero` when there is nothing to wait for.
+    mutating func commit(
+        _ record: Record, about session: SessionID, _ urgency: Urgency = .prompt, into effects: inout [Effect]
+    ) -> Position {
+        if session.isVolatile {
+            applyVolatile(record)
+            return .zero
+        }
+        return commit(record, urgency, into: &effects)
+    }
+
+    /// Applies a message Record to everyone, and writes it if it promises anything that must survive: a
+    /// persistent receiver, a retained message, a Will or a held Packet Identifier.
+    mutating func commitMessage(
+        _ record: consuming MessageRecord, _ urgency: Urgency = .prompt, into effects: inout [Effect]
+    ) -> Position {
+        let all = record
+        let lasting = all.targets.filter { state.isPersistent($0.session) }
+        guard
+            !lasting.isEmpty || all.retained != .none || all.willOf != nil || all.inboundID != nil
+        else {
+            applyVolatile(.message(all))
+            return .zero
+        }
+        lastPosition = lastPosition.next
+        state.apply(.message(all), at: lastPosition)
+        var written = all
+        written.targets = lasting
+        effects.append(.append(.message(written), urgency))
+        return lastPosition
+    }
+
+    func isPersistent(_ session: SessionID) -> Bool { state.isPersistent(session) }
+
+    /// Changes the part of a Session that no Record covers.
+    mutating func update<Result>(_ session: SessionID, _ body: (inout Session) -> Result) -> Result? {
+        state.update(session, body)
+    }
+
+    // MARK: Promising
+
+    /// Sends `packet` to `peer` once the Record at `position` survives a power cut: the only way PUBACK,
+    /// PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK and CONNACK leave.
+    mutating func promise(
+        _ packet: Packet, to peer: Peer, after position: Position, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        if gate.admits(packet, to: peer, after: position) {
+            deliverPromise(packet, to: peer, at: now, into: &effects)
+        } else if case .client(let id) = peer,
+            gate.parkedCount(for: peer) >= plan.limits.parkedPerConnectionMax
+        {
+            pauseReading(id, into: &effects)
+        }
+    }
+
+    private mutating func deliverPromise(
+        _ packet: Packet, to peer: Peer, at now: Instant, into effects: inout [Effect]
+    ) {
+        switch peer {
+        case .client(let id):
+            guard let connection = connections[id], connection.phase != .closing else { return }
+            effects.append(.send(id, packet))
+            if case .connack = packet {
+                established(id, at: now, into: &effects)
+            } else if packet.settlesInbound {
+                _ = connections.update(id) { $0.inboundUnsettledCount = max(0, $0.inboundUnsettledCount - 1) }
+            }
+            if connection.isReadingPaused, connection.held.isEmpty,
+                gate.parkedCount(for: peer) <= plan.limits.parkedPerConnectionMax / 2
+            {
+                resumeReading(id, into: &effects)
+            }
+        case .uplink(let index, let epoch):
+            guard uplinks[index.number].epoch == epoch, uplinks[index.number].isConnected else { return }
+            effects.append(.uplink(index, .send(packet)))
+        }
+    }
+
+    mutating func pauseReading(_ id: ConnectionID, into effects: inout [Effect]) {
+        let changed = connections.update(id) { connection in
+            defer { connection.isReadingPaused = true }
+            return !connection.isReadingPaused
+        }
+        if changed == true { effects.append(.reading(id, false)) }
+    }
+
+    mutating func resumeReading(_ id: ConnectionID, into effects: inout [Effect]) {
+        _ = connections.update(id) { $0.isReadingPaused = false }
+        effects.append(.reading(id, true))
+    }
+
+    // MARK: Storage
+
+    private mutating func stored(_ event: StorageEvent, at now: Instant, into effects: inout [Effect]) {
+        switch event {
+        case .durable(let position):
+            gate.advance(to: position)
+            while let promise = gate.release() {
+                deliverPromise(promise.packet, to: promise.peer, at: now, into: &effects)
+            }
+            subscribeUplinks(into: &effects)
+            let waiting = waitingForDurable
+            waitingForDurable = []
+            for session in waiting {
+                _ = update(session) { $0.flow?.isListedWaiting = false }
+                pump(session, at: now, into: &effects)
+            }
+        case .loaded(let session, let messages):
+            loaded(messages, for: session, at: now, into: &effects)
+        case .pressure(let isUnderPressure):
+            guard self.isUnderPressure != isUnderPressure else { return }
+            self.isUnderPressure = isUnderPressure
+            effects.append(.report(.pressure(isUnderPressure)))
+            if !isUnderPressure { takeHeldPackets(at: now, into: &effects) }
+        case .failed:
+            // Nothing leaves the gate any more: no position will be reported.
+            effects.append(.report(.storageFailed))
+        }
+    }
+
+    /// Puts a Session on the list of those that go on when something becomes durable.
+    mutating func waitForDurable(_ session: SessionID) {
+        let isNew = update(session) { session in
+            guard session.flow?.isListedWaiting == false else { return false }
+            session.flow?.isListedWaiting = true
+            return true
+        }
+        if isNew == true { waitingForDurable.append(session) }
+    }
+
+    // MARK: Deadlines
+
+    mutating func schedule(_ what: Deadline.What, at: Instant) {
+        deadlineOrdinal += 1
+        deadlines.insert(Deadline(at: at, ordinal: deadlineOrdinal, what: what))
+    }
+
+    private mutating func meetDeadlines(at now: Instant, into effects: inout [Effect]) {
+        while let first = deadlines.min, first.at <= now {
+            deadlines.removeMin()
+            switch first.what {
+            case .connect(let id): checkConnectTimeout(id, at: now, into: &effects)
+            case .keepAlive(let id): checkKeepAlive(id, at: now, into: &effects)
+            case .will(let id): checkWill(id, at: now, into: &effects)
+            case .sessionEnd(let id): checkSessionEnd(id, at: now, into: &effects)
+            case .unrecordedAcknowledgements: recordAcknowledgements(into: &effects)
+            case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
+            case .returnGrace: endReturnGrace(at: now, into: &effects)
+            case .heldPackets: takeHeldPackets(at: now, into: &effects)
+            }
+        }
+    }
+
+    // MARK: Numbers
+
+    mutating func newSessionID(inJournal: Bool) -> SessionID {
+        if inJournal { return SessionID(state.nextSession) }
+        nextVolatileSession += 1
+        return SessionID(nextVolatileSession)
+    }
+
+    mutating func newUplinkEpoch() -> UInt64 {
+        defer { nextUplinkEpoch += 1 }
+        return nextUplinkEpoch
+    }
+}
+
+extension Packet {
+    /// Whether this answer ends the handshake of a QoS 1 or 2 message that came in, and so gives its sender
+    /// one more to send [MQTT5-4.9].
+    fileprivate var settlesInbound: Bool {
+        switch self {
+        case .puback, .pubcomp: true
+        case .pubrec(let answer): answer.reason.isError
+        case .connect, .connack, .publish, .pubrel, .subscribe, .suback, .unsubscribe, .unsuback, .pingreq,
+            .pingresp, .disconnect, .auth:
+            false
+        }
+    }
+}

@@ -1,0 +1,40 @@
+/// The bounds of everything that foreign data can make grow: what each counts, and what happens at the bound.
+package struct Limits: Hashable, Sendable {
+    /// Deliveries in flight to one client, and the Receive Maximum announced to it. Beyond it deliveries
+    /// wait in the queue; a publisher that exceeds it is disconnected with 0x93 [MQTT5-3.3.4-9].
+    package var inFlightMax: UInt16 = 100
+    /// How far, in deliveries, the newest in flight may run ahead of the oldest unsettled one. It keeps
+    /// Packet Identifiers apart; beyond it deliveries wait.
+    package var identifierSpan: UInt64 = PacketIdentifierRule.span
+    /// Bytes of a whole packet from a client; beyond it the client is disconnected with 0x95.
+    package var packetBytesMax: UInt32 = 1 << 20
+    /// Acknowledgements parked for one connection; beyond it its socket is not read until half have left.
+    package var parkedPerConnectionMax = 1000
+    /// Messages waiting in one Session's queue. Beyond it a persistent Session's publisher is refused
+    /// (0x97, or not read), a volatile Session's newest message is dropped and counted.
+    package var queuedMessagesMax = 10_000_000
+    package var queuedMessagesOfVolatileMax = 1000
+    /// Bytes of messages of one queue held in memory; the rest is read back from flash as it is sent.
+    package var residentBytesMax = 64 << 10
+    /// The same for a Session that is away.
+    package var residentBytesOfAbsentMax = 4 << 10
+    /// Messages asked from the journal at a time for one queue.
+    package var loadedAtOnceMax = 256
+    /// Topic Aliases a client may use; announced in CONNACK [MQTT5-3.2.2-17].
+    package var topicAliasMax: UInt16 = 16
+    /// Topic Filters of one Session; beyond it SUBSCRIBE is answered with 0x97.
+    package var subscriptionsPerSessionMax = 10_000
+    /// Levels of a Topic Name or Topic Filter; beyond it 0x90 or 0x8F.
+    package var topicLevelsMax = 128
+    /// Milliseconds from accept to CONNECT; then the connection is closed [MQTT5-3.1.4-1].
+    package var connectTimeoutMilliseconds: UInt64 = 10_000
+    /// Milliseconds a client's PUBACK may wait for its Record (rule A8 allows five seconds).
+    package var lazyAcknowledgementMilliseconds: UInt64 = 1000
+    /// Settled deliveries of one queue that are recorded without waiting for that time.
+    package var lazyAcknowledgementsMax = 2000
+    /// Milliseconds after a start in which a client that was connected before it may return before its Will
+    /// is published or its Session ends.
+    package var returnGraceMilliseconds: UInt64 = 30_000
+
+    package init() {}
+}

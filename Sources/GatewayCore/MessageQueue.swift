@@ -1,0 +1,296 @@
+import DequeModule
+import MQTT
+
+/// Everything one receiver is owed, in order: a client that is here, a client that is away, or an uplink.
+///
+/// Deliveries are numbered over the queue's life; `entries[i]` is delivery `floor + i`. Settled ones stay as
+/// gaps until all before them are settled and a Record has said so. Messages themselves are in memory only
+/// for a prefix of the entries, `resident`; behind it an entry is just the position of its Record.
+///
+/// - Invariant: `resident.count <= entries.count`, and a settled entry has no resident message.
+package struct MessageQueue {
+    /// Every delivery before this one is settled, by Record.
+    package private(set) var floor = Delivery(0)
+    private var entries: Deque<Entry> = []
+    private var resident: Deque<StoredMessage?> = []
+    private(set) var residentBytes = 0
+    /// Entries that are not settled.
+    package private(set) var waitingCount = 0
+    /// Entries settled since the last `acknowledgedRecord`: what a power cut would make us deliver again.
+    private(set) var unrecordedCount = 0
+    /// A load is on its way.
+    private var isLoading = false
+    /// Floors whose Record is not known durable yet, oldest first (rule A7).
+    private var unconfirmedFloors: Deque<(position: Position, floor: Delivery)> = []
+    /// The floor that certainly survives a power cut.
+    private var confirmedFloor = Delivery(0)
+
+    struct Entry {
+        /// `.zero` once the Record is no longer needed, or when there is none.
+        var position: Position
+        var qos: QoS
+        var phase: Phase
+    }
+
+    enum Phase: UInt8 {
+        case waiting
+        /// PUBLISH may have been sent.
+        case sent
+        /// PUBREC came and is recorded: only PUBREL is sent from now on [MQTT5-4.3.3-6].
+        case received
+        case settled
+    }
+
+    package init() {}
+
+    /// The number the next message gets.
+    package var end: Delivery { Delivery(floor.number + UInt64(entries.count)) }
+
+    // MARK: Arriving
+
+    /// Adds a message at the end; it stays in memory only while all before it do and `budget` bytes allow.
+    mutating func append(_ message: StoredMessage, qos: QoS, at position: Position, budget: Int) {
+        if resident.count == entries.count, residentBytes < budget {
+            resident.append(message)
+            residentBytes += message.message.bytes.count
+        }
+        entries.append(Entry(position: position, qos: qos, phase: .waiting))
+        waitingCount += 1
+    }
+
+    // MARK: Reading
+
+    subscript(delivery: Delivery) -> Entry? {
+        guard delivery >= floor, delivery < end else { return nil }
+        return entries[index(of: delivery)]
+    }
+
+    /// The delivery a peer means by `id`, if it is unsettled.
+    func unsettled(_ id: PacketIdentifier) -> Delivery? {
+        guard let delivery = PacketIdentifierRule.delivery(with: id, atOrAfter: floor),
+            let entry = self[delivery], entry.phase != .settled,
+            PacketIdentifierRule.identifier(of: delivery, qos: entry.qos) == id
+        else { return nil }
+        return delivery
+    }
+
+    /// The message of a delivery if it is in memory.
+    func message(of delivery: Delivery) -> StoredMessage? {
+        let i = index(of: delivery)
+        return i < resident.count ? resident[i] : nil
+    }
+
+    func isResident(_ delivery: Delivery) -> Bool { index(of: delivery) < resident.count }
+
+    /// Whether `delivery`'s identifier cannot collide with one that a power cut would bring back (rule A7).
+    mutating func mayUseIdentifier(of delivery: Delivery, durable: Position, span: UInt64) -> Bool {
+        while let first = unconfirmedFloors.first, first.position <= durable {
+            confirmedFloor = first.floor
+            unconfirmedFloors.removeFirst()
+        }
+        return delivery.number < confirmedFloor.number + span
+    }
+
+    // MARK: Loading
+
+    /// The positions to read back next, at most `count`, in rising order; empty while a load is on its way or
+    /// none is needed.
+    mutating func positionsToLoad(atMost count: Int) -> [Position] {
+        guard !isLoading else { return [] }
+        var positions: [Position] = []
+        var i = resident.count
+        while i < entries.count, positions.count < count {
+            switch entries[i].phase {
+            case .waiting, .sent:
+                positions.append(entries[i].position)
+            case .received, .settled:
+                // Nothing to read for gaps and PUBRELs.
+                if positions.isEmpty { resident.append(nil) }
+            }
+            i += 1
+        }
+        isLoading = !positions.isEmpty
+        return positions
+    }
+
+    /// Takes what a load brought; returns the deliveries whose bytes were damaged. An answer to a load that
+    /// was given up in between fits nowhere and is ignored.
+    mutating func loaded(_ messages: [(Position, StoredMessage?)]) -> [Delivery] {
+        isLoading = false
+        var damaged: [Delivery] = []
+        var next = messages.startIndex
+        while next < messages.endIndex, resident.count < entries.count {
+            let i = resident.count
+            switch entries[i].phase {
+            case .received, .settled:
+                resident.append(nil)
+            case .waiting, .sent:
+                let position = entries[i].position
+                while next < messages.endIndex, messages[next].0 < position { next += 1 }
+                guard next < messages.endIndex, messages[next].0 == position else { return damaged }
+                if let message = messages[next].1 {
+                    residentBytes += message.message.bytes.count
+                } else {
+                    damaged.append(Delivery(floor.number + UInt64(i)))
+                }
+                resident.append(messages[next].1)
+                next += 1
+            }
+        }
+        return damaged
+    }
+
+    /// Gives back memory beyond `budget` bytes, from the end of what is resident.
+    mutating func trimResident(to budget: Int) {
+        while residentBytes > budget, let last = resident.popLast() {
+            residentBytes -= last?.message.bytes.count ?? 0
+        }
+        isLoading = false
+    }
+
+    // MARK: Handshakes
+
+    mutating func markSent(_ delivery: Delivery) { setPhase(.sent, of: delivery) }
+
+    /// PUBREC is recorded: the message itself is no longer needed, the Packet Identifier is.
+    mutating func markReceived(_ delivery: Delivery) -> Position {
+        guard let entry = self[delivery], entry.phase != .settled, entry.phase != .received else {
+            return .zero
+        }
+        setPhase(.received, of: delivery)
+        return forget(index(of: delivery))
+    }
+
+    /// The receiver has it: live, before any Record says so (rule A8).
+    ///
+    /// - Returns: false when it was settled before.
+    mutating func settle(_ delivery: Delivery) -> Bool {
+        guard let entry = self[delivery], entry.phase != .settled else { return false }
+        setPhase(.settled, of: delivery)
+        waitingCount -= 1
+        unrecordedCount += 1
+        dropResident(index(of: delivery))
+        return true
+    }
+
+    /// What a Record must say so that every settled delivery stays settled after a power cut.
+    ///
+    /// - Complexity: O(span of settled entries)
+    func acknowledgedRecord(for session: SessionID, lookingAhead span: UInt64) -> AcknowledgedRecord {
+        var newFloor = floor
+        var above: [Delivery] = []
+        var contiguous = true
+        for i in 0..<min(entries.count, Int(span)) {
+            let delivery = Delivery(floor.number + UInt64(i))
+            if entries[i].phase == .settled {
+                if contiguous { newFloor = Delivery(delivery.number + 1) } else { above.append(delivery) }
+            } else {
+                contiguous = false
+            }
+        }
+        return AcknowledgedRecord(session: session, floor: newFloor, settledAbove: above)
+    }
+
+    /// Applies an acknowledgement Record; returns the positions whose Records it no longer needs.
+    mutating func apply(_ record: AcknowledgedRecord, at position: Position) -> [Position] {
+        var released: [Position] = []
+        for delivery in record.settledAbove { release(delivery, into: &released) }
+        while floor < record.floor, !entries.isEmpty {
+            release(floor, into: &released)
+            entries.removeFirst()
+            if !resident.isEmpty { resident.removeFirst() }
+            floor = Delivery(floor.number + 1)
+        }
+        unrecordedCount = 0
+        if floor > unconfirmedFloors.last?.floor ?? confirmedFloor {
+            unconfirmedFloors.append((position, floor))
+        }
+        return released
+    }
+
+    /// Lets go of deliveries by Record; returns the positions no longer needed.
+    mutating func drop(_ deliveries: [Delivery]) -> [Position] {
+        var released: [Position] = []
+        for delivery in deliveries {
+            if let entry = self[delivery], entry.phase != .settled { unrecordedCount += 1 }
+            release(delivery, into: &released)
+        }
+        return released
+    }
+
+    // MARK: Recovering
+
+    /// Everything here may have been sent before the start, so it goes out with DUP.
+    mutating func assumeSent() {
+        for i in entries.indices where entries[i].phase == .waiting { entries[i].phase = .sent }
+    }
+
+    /// The receiver forgot what it was sent: all of it is new to it.
+    mutating func assumeNotSent() {
+        for i in entries.indices where entries[i].phase == .sent { entries[i].phase = .waiting }
+    }
+
+    /// Deliveries that await only PUBCOMP.
+    ///
+    /// - Complexity: O(entries)
+    var received: [Delivery] {
+        entries.indices.filter { entries[$0].phase == .received }.map { Delivery(floor.number + UInt64($0)) }
+    }
+
+    /// What `QueueRecord` needs for a checkpoint.
+    func record(for session: SessionID) -> QueueRecord {
+        QueueRecord(
+            session: session, floor: floor,
+            entries: entries.map {
+                QueueRecord.Entry(
+                    position: $0.position == .zero && $0.phase == .settled ? nil : $0.position, qos: $0.qos,
+                    isReceived: $0.phase == .received)
+            })
+    }
+
+    init(_ record: QueueRecord) {
+        floor = record.floor
+        confirmedFloor = record.floor
+        for entry in record.entries {
+            let phase: Phase = entry.position == nil ? .settled : entry.isReceived ? .received : .sent
+            entries.append(Entry(position: entry.position ?? .zero, qos: entry.qos, phase: phase))
+            if phase != .settled { waitingCount += 1 }
+        }
+    }
+
+    /// The positions of all Records still needed.
+    ///
+    /// - Complexity: O(entries)
+    var neededPositions: [Position] { entries.compactMap { $0.position == .zero ? nil : $0.position } }
+
+    // MARK: Details
+
+    private func index(of delivery: Delivery) -> Int { Int(delivery.number - floor.number) }
+
+    private mutating func setPhase(_ phase: Phase, of delivery: Delivery) {
+        entries[index(of: delivery)].phase = phase
+    }
+
+    private mutating func dropResident(_ i: Int) {
+        guard i < resident.count, let message = resident[i] else { return }
+        residentBytes -= message.message.bytes.count
+        resident[i] = nil
+    }
+
+    private mutating func forget(_ i: Int) -> Position {
+        dropResident(i)
+        defer { entries[i].position = .zero }
+        return entries[i].position
+    }
+
+    private mutating func release(_ delivery: Delivery, into released: inout [Position]) {
+        guard let entry = self[delivery] else { return }
+        let i = index(of: delivery)
+        if entry.phase != .settled {
+            entries[i].phase = .settled
+            waitingCount -= 1
+        }
+        let position = forget(i)
+        if position != .zero { released.append(position) }
+    }
+}

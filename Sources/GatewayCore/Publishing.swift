@@ -1,0 +1,254 @@
+import MQTT
+
+// An Application Message comes in: from a client, from the cloud, or as a Will.
+extension Gateway {
+    // MARK: From a client
+
+    mutating func publish(
+        _ publish: Publish, from id: ConnectionID, _ session: SessionID, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        var publish = publish
+        if let refusal = resolveTopicAlias(&publish, of: id) {
+            return end(id, .protocolError(refusal), at: now, into: &effects)
+        }
+        guard let connection = connections[id] else { return }
+        let isNew = publish.id.map { state[session]?.inbound.position(of: $0) == nil } ?? true
+        if publish.qos > .atMostOnce, isNew {
+            // [MQTT5-3.3.4-9]; older versions have no such bound, they are slowed down instead.
+            let count = connection.inboundUnsettledCount + 1
+            if connection.version == .v5_0, count > Int(plan.limits.inFlightMax) {
+                return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
+            }
+        }
+        if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
+            return refuse(publish, .topicNameInvalid, from: id, at: now, into: &effects)
+        }
+        let isTaken = take(
+            publish, from: session, peer: .client(id), version: connection.version, at: now, into: &effects)
+        if !isTaken {
+            // Honest pressure (promise P4): MQTT 5 is told, older versions wait in the socket.
+            if connection.version == .v5_0 {
+                return refuse(publish, .quotaExceeded, from: id, at: now, into: &effects)
+            }
+            return hold(.publish(publish), from: id, at: now, into: &effects)
+        }
+    }
+
+    /// Puts the Topic Name in place of its alias [MQTT5-3.3.2-7 … 3.3.2-12]; returns why it cannot.
+    private mutating func resolveTopicAlias(_ publish: inout Publish, of id: ConnectionID) -> ReasonCode? {
+        guard let alias = publish.topicAlias else { return nil }
+        guard alias > 0, alias <= plan.limits.topicAliasMax else { return .topicAliasInvalid }
+        let topic = publish.message.topic
+        let known: [UInt8]?? = connections.update(id) { connection in
+            if connection.topicAliases.isEmpty {
+                connection.topicAliases = Array(repeating: nil, count: Int(plan.limits.topicAliasMax))
+            }
+            if !topic.isEmpty { connection.topicAliases[Int(alias) - 1] = Array(topic) }
+            return connection.topicAliases[Int(alias) - 1]
+        }
+        guard let name = known ?? nil else { return .protocolError }
+        if topic.isEmpty { publish.message = publish.message.renamed(to: name) }
+        publish.topicAlias = nil
+        return nil
+    }
+
+    /// Answers a PUBLISH that is not taken; before MQTT 5 there is no way to say so but to close.
+    private mutating func refuse(
+        _ publish: Publish, _ reason: ReasonCode, from id: ConnectionID, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        guard connections[id]?.version == .v5_0, let packet = publish.id else {
+            return end(id, .protocolError(reason), at: now, into: &effects)
+        }
+        _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
+        let answer = Acknowledgement(packet, reason)
+        promise(
+            publish.qos == .exactlyOnce ? .pubrec(answer) : .puback(answer), to: .client(id), after: .zero,
+            at: now, into: &effects)
+    }
+
+    /// Whether a new message can be kept for everyone it is owed to (promise P4).
+    private func hasRoom(for publish: Publish, _ shares: [MessageRecord.Target]) -> Bool {
+        guard publish.qos > .atMostOnce else { return true }
+        if isUnderPressure { return false }
+        return !shares.contains { share in
+            guard share.qos > .atMostOnce, let receiver = state[share.session], receiver.isPersistent else {
+                return false
+            }
+            return receiver.queue.waitingCount >= plan.limits.queuedMessagesMax
+        }
+    }
+
+    // MARK: Taking over responsibility
+
+    /// Makes a message ours and answers for it: PUBACK or PUBREC waits in the gate until the Record survives a
+    /// power cut.
+    ///
+    /// - Parameters:
+    ///   - maximumQoS: at which it is passed on; the handshake with its publisher is at its own QoS.
+    ///   - version: of the connection it came on.
+    /// - Returns: false when there is no room for it: nothing has happened then.
+    mutating func take(
+        _ publish: Publish, from session: SessionID, peer: Peer, version: ProtocolVersion,
+        maximumQoS: QoS = .exactlyOnce, at now: Instant, into effects: inout [Effect]
+    ) -> Bool {
+        if publish.qos == .exactlyOnce, let id = publish.id,
+            let taken = state[session]?.inbound.position(of: id)
+        {
+            // Known: answered again once its Record is durable, and taken no further [MQTT5-4.3.3-10].
+            promise(.pubrec(Acknowledgement(id)), to: peer, after: taken, at: now, into: &effects)
+            return true
+        }
+        let shares = state.routing.shares(
+            of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
+            by: session)
+        guard hasRoom(for: publish, shares) else { return false }
+        if publish.qos > .atMostOnce, case .client(let id) = peer {
+            _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
+        }
+        let heldID = publish.qos == .exactlyOnce ? publish.id : nil
+        // A Session that ends with a power cut needs no Record of the identifier (rule A11).
+        let recordsID = heldID != nil && isPersistent(session)
+        var record = MessageRecord(
+            publisher: recordsID ? session : nil, inboundID: recordsID ? heldID : nil, qos: publish.qos,
+            retained: retainedEffect(of: publish), message: publish.message,
+            expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
+        let position = distribute(&record, to: shares, at: now, into: &effects)
+        if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
+        guard let id = publish.id else { return true }
+        let reason: ReasonCode = version == .v5_0 && shares.isEmpty ? .noMatchingSubscribers : .success
+        switch publish.qos {
+        case .atMostOnce: break
+        case .atLeastOnce:
+            promise(.puback(Acknowledgement(id, reason)), to: peer, after: position, at: now, into: &effects)
+        case .exactlyOnce:
+            promise(.pubrec(Acknowledgement(id, reason)), to: peer, after: position, at: now, into: &effects)
+        }
+        return true
+    }
+
+    private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
+        guard publish.retain else { return .none }
+        // A retained QoS 0 message may be let go at any time [MQTT5-3.3.1-5]; with no room left it is.
+        if isUnderPressure, publish.qos == .atMostOnce { return .none }
+        guard publish.message.payload.isEmpty else { return .store }
+        // An empty payload removes what is there and is not kept itself [MQTT5-3.3.1-6, MQTT5-3.3.1-7].
+        return state.retained[publish.message.topic] == nil ? .none : .clear
+    }
+
+    /// Gives a message to everyone it is owed to, in one Record.
+    ///
+    /// - Returns: the position that promises about it wait for.
+    private mutating func distribute(
+        _ record: inout MessageRecord, to shares: [MessageRecord.Target], at now: Instant,
+        into effects: inout [Effect]
+    ) -> Position {
+        record.targets = shares.filter { $0.qos > .atMostOnce && hasRoom(for: $0.session, into: &effects) }
+        let urgency: Urgency = record.qos == .atMostOnce ? .lazy : .prompt
+        let position = commitMessage(record, urgency, into: &effects)
+        if record.retained == .store, let expiresAt = record.expiresAt {
+            schedule(.retainedExpiry(topic: Array(record.message.topic)), at: expiresAt)
+        }
+        for share in shares where share.qos == .atMostOnce {
+            sendAtMostOnce(
+                StoredMessage(record, to: share), to: share.session, after: position, at: now, into: &effects)
+        }
+        for target in record.targets { pump(target.session, at: now, into: &effects) }
+        return position
+    }
+
+    /// Whether a queue takes one more; a full one of a Session that keeps nothing loses the newest, counted.
+    private func hasRoom(for session: SessionID, into effects: inout [Effect]) -> Bool {
+        guard let receiver = state[session], !receiver.isPersistent,
+            receiver.queue.waitingCount >= plan.limits.queuedMessagesOfVolatileMax
+        else { return true }
+        effects.append(.report(.dropped(owner: receiver.owner, .queueFull, count: 1)))
+        return false
+    }
+
+    /// A QoS 0 delivery goes to whoever is here. One that was published at QoS 2 first waits for its Record
+    /// like every other forwarding of it (rule A3).
+    private mutating func sendAtMostOnce(
+        _ message: StoredMessage, to session: SessionID, after position: Position, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        guard let flow = state[session]?.flow,
+            let packet = Self.packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
+        else { return }
+        let mustWait = message.publishedQoS == .exactlyOnce && position > gate.durable
+        switch flow.peer {
+        case .client(let id):
+            guard flow.isWritable else {
+                if let owner = state[session]?.owner {
+                    effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
+                }
+                return
+            }
+            if mustWait || connections[id]?.phase == .connecting(session) {
+                promise(
+                    .publish(packet), to: flow.peer, after: mustWait ? position : .zero, at: now,
+                    into: &effects)
+            } else {
+                effects.append(.send(id, .publish(packet)))
+            }
+        case .uplink(let index, _):
+            if mustWait {
+                promise(.publish(packet), to: flow.peer, after: position, at: now, into: &effects)
+            } else {
+                effects.append(.uplink(index, .send(.publish(packet))))
+            }
+        }
+    }
+
+    // MARK: QoS 2, second half
+
+    /// PUBREL from a publisher: the identifier is free again, durably, before PUBCOMP says so (rule A4).
+    mutating func release(
+        _ pubrel: Acknowledgement, from session: SessionID, peer: Peer, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        let isHeld = state[session]?.inbound.position(of: pubrel.id) != nil
+        guard isHeld else {
+            // Perhaps released a moment ago by a Record that is not durable yet: PUBCOMP waits for everything.
+            let position = session.isVolatile ? Position.zero : lastPosition
+            let answer = Acknowledgement(pubrel.id, .packetIdentifierNotFound)
+            return promise(.pubcomp(answer), to: peer, after: position, at: now, into: &effects)
+        }
+        var position = Position.zero
+        if isPersistent(session) {
+            position = commit(.inboundReleased(session, pubrel.id), into: &effects)
+        } else {
+            _ = update(session) { $0.inbound.release(pubrel.id) }
+        }
+        promise(.pubcomp(Acknowledgement(pubrel.id)), to: peer, after: position, at: now, into: &effects)
+    }
+
+    // MARK: Wills and retained messages
+
+    /// Publishes a Session's Will and clears it there, in one Record [MQTT5-3.1.2-8, MQTT5-3.1.2-10].
+    ///
+    /// - Returns: the position of that Record; `.zero` when there was no Will.
+    @discardableResult
+    mutating func publishWill(of session: SessionID, at now: Instant, into effects: inout [Effect])
+        -> Position
+    {
+        guard let will = state[session]?.will else { return .zero }
+        let publish = Publish(message: will.message, qos: will.qos, retain: will.retain)
+        var record = MessageRecord(
+            willOf: session, qos: will.qos, retained: retainedEffect(of: publish), message: will.message,
+            expiresAt: will.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
+        let shares = state.routing.shares(
+            of: will.message.topic, published: will.qos, retain: will.retain, by: session)
+        return distribute(&record, to: shares, at: now, into: &effects)
+    }
+
+    /// A retained message whose time is over goes [MQTT5-3.3.2.3.3].
+    mutating func checkRetained(_ topic: [UInt8], at now: Instant, into effects: inout [Effect]) {
+        guard let expiresAt = state.retained[topic[...]]?.expiresAt, expiresAt <= now else { return }
+        let cleared = MessageRecord(
+            qos: .atMostOnce, retained: .clear,
+            message: ApplicationMessage(topic: topic, payload: EmptyCollection<UInt8>()))
+        _ = commit(.message(cleared), .lazy, into: &effects)
+    }
+}

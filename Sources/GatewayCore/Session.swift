@@ -1,0 +1,123 @@
+import MQTT
+
+/// Session State [MQTT5-4.1], of a client or of an uplink: what survives its Network Connections.
+package struct Session {
+    package let id: SessionID
+    package let owner: SessionOwner
+    package internal(set) var version: ProtocolVersion
+    package internal(set) var expirySeconds: UInt32
+    /// Whether messages are kept for it through a power cut: fixed when the Session begins. A Session that
+    /// only bears a Will is in the journal without being persistent.
+    package let isPersistent: Bool
+    package internal(set) var will: Will?
+    /// nil while a Network Connection is there, or was there when the power failed.
+    package internal(set) var closedAt: Instant?
+    var subscriptions = Roster<TopicFilter, Subscription>()
+    var inbound = InboundIdentifiers()
+    package internal(set) var queue = MessageQueue()
+    /// An uplink's cloud session is known to have begun with our state.
+    package internal(set) var isEstablished = false
+
+    // Below: of this process only, never in a Record.
+
+    /// Where its deliveries go now.
+    var flow: OutboundFlow?
+    /// When its Will is due after the connection closed; nil when none is.
+    var willDueAt: Instant?
+    /// When it ends; nil while connected or when it never does.
+    var endsAt: Instant?
+    /// On the gateway's list of queues whose acknowledgements wait for a Record.
+    var isListedUnrecorded = false
+
+    init(_ opened: SessionOpened) {
+        id = opened.session
+        owner = opened.owner
+        version = opened.version
+        expirySeconds = opened.expirySeconds
+        isPersistent = opened.isPersistent
+        will = opened.will
+    }
+}
+
+/// The Packet Identifiers of QoS 2 messages a publisher has not released yet, each with the position of the
+/// Record that took its message: a repeated PUBLISH is answered, and goes no further [MQTT5-4.3.3-10].
+package struct InboundIdentifiers {
+    private var held: [(id: PacketIdentifier, position: Position)] = []
+
+    var count: Int { held.count }
+    /// In rising order.
+    var ids: [PacketIdentifier] { held.map(\.id) }
+
+    /// - Complexity: O(log held)
+    func position(of id: PacketIdentifier) -> Position? {
+        let i = insertionIndex(of: id)
+        return i < held.count && held[i].id == id ? held[i].position : nil
+    }
+
+    /// - Complexity: O(held)
+    mutating func hold(_ id: PacketIdentifier, at position: Position) {
+        let i = insertionIndex(of: id)
+        if i < held.count && held[i].id == id {
+            held[i].position = position
+        } else {
+            held.insert((id, position), at: i)
+        }
+    }
+
+    /// - Returns: whether it was held.
+    /// - Complexity: O(held)
+    @discardableResult
+    mutating func release(_ id: PacketIdentifier) -> Bool {
+        let i = insertionIndex(of: id)
+        guard i < held.count, held[i].id == id else { return false }
+        held.remove(at: i)
+        return true
+    }
+
+    mutating func releaseAll() { held.removeAll() }
+
+    private func insertionIndex(of id: PacketIdentifier) -> Int {
+        var low = 0
+        var high = held.count
+        while low < high {
+            let middle = (low + high) / 2
+            if held[middle].id < id { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}
+
+/// The deliveries of a queue on one network connection: what was sent on it, and how much may be.
+struct OutboundFlow {
+    let peer: Peer
+    let version: ProtocolVersion
+    /// The peer's Receive Maximum, and no more than ours [MQTT5-4.9].
+    let inFlightMax: Int
+    /// Of the whole packet, in bytes [MQTT5-3.1.2-24].
+    let packetBytesMax: UInt32?
+    let maximumQoS: QoS
+    let retainAvailable: Bool
+    /// The first delivery that was not looked at on this connection.
+    var next: Delivery
+    /// Deliveries sent on this connection that its peer has not settled.
+    var inFlightCount = 0
+    /// The transport's buffer has room.
+    var isWritable = true
+    /// On the gateway's list of flows whose next message must become durable first.
+    var isListedWaiting = false
+
+    /// The next delivery is settled already, and all before the queue's floor are.
+    mutating func passOver(upTo floor: Delivery) { next = max(Delivery(next.number + 1), floor) }
+
+    /// The next delivery was sent, or its PUBREL.
+    mutating func sentNext() {
+        next = Delivery(next.number + 1)
+        inFlightCount += 1
+    }
+}
+
+/// One network connection of a receiver, told apart from the ones before it.
+enum Peer: Hashable {
+    case client(ConnectionID)
+    case uplink(UplinkIndex, epoch: UInt64)
+}

@@ -1,0 +1,111 @@
+import MQTT
+
+// The ends of connections and Sessions: Wills, Session Expiry, and what was open when the power failed.
+extension Gateway {
+    /// The Network Connection of a Session ended.
+    ///
+    /// - Parameters:
+    ///   - expirySeconds: as DISCONNECT changed it; nil leaves it.
+    ///   - discardsWill: the client said goodbye [MQTT5-3.14.4-3].
+    mutating func closeSession(
+        _ id: SessionID, expirySeconds: UInt32? = nil, discardsWill: Bool = false, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        guard let (expiry, hasWill) = update(id, { ($0.expirySeconds, $0.will != nil) }) else { return }
+        let closed = SessionClosed(
+            session: id, at: now, expirySeconds: expirySeconds ?? expiry, discardsWill: discardsWill)
+        // A Will that must not be published should not survive a power cut in its place (rule A10).
+        let urgency: Urgency = discardsWill && hasWill ? .prompt : .lazy
+        _ = commit(.sessionClosed(closed), about: id, urgency, into: &effects)
+        _ = update(id) { $0.flow = nil }
+        scheduleEnds(of: id, closedAt: now, at: now, into: &effects)
+    }
+
+    /// Publishes the Will and ends the Session, now or when their time comes.
+    private mutating func scheduleEnds(
+        of id: SessionID, closedAt: Instant, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let session = state[id] else { return }
+        let endsAt =
+            session.expirySeconds == .max ? nil : closedAt.advanced(bySeconds: session.expirySeconds)
+        if let will = session.will {
+            // The Will Delay, and no later than the Session's end [MQTT5-3.1.3-9, MQTT5-3.1.2-8].
+            let due = min(closedAt.advanced(bySeconds: will.delaySeconds), endsAt ?? .distantFuture)
+            _ = update(id) { $0.willDueAt = due }
+            if due <= now { checkWill(id, at: now, into: &effects) } else { schedule(.will(id), at: due) }
+        }
+        guard let endsAt else { return }
+        _ = update(id) { $0.endsAt = endsAt }
+        if endsAt <= now {
+            checkSessionEnd(id, at: now, into: &effects)
+        } else {
+            schedule(.sessionEnd(id), at: endsAt)
+        }
+    }
+
+    mutating func checkWill(_ id: SessionID, at now: Instant, into effects: inout [Effect]) {
+        guard let due = state[id]?.willDueAt, due <= now else { return }
+        _ = update(id) { $0.willDueAt = nil }
+        publishWill(of: id, at: now, into: &effects)
+    }
+
+    mutating func checkSessionEnd(_ id: SessionID, at now: Instant, into effects: inout [Effect]) {
+        guard let session = state[id], let endsAt = session.endsAt, endsAt <= now else { return }
+        _ = endSession(id, session.expirySeconds == 0 ? .disconnected : .expired, at: now, into: &effects)
+    }
+
+    /// Ends a Session: its Will is published [MQTT5-3.1.2-10], and what it was owed is dropped, counted. A
+    /// client that was connected when the power failed, and is back already, owes no Will.
+    ///
+    /// - Returns: the position to wait for before anyone is told; `.zero` when it left no trace.
+    mutating func endSession(
+        _ id: SessionID, _ reason: SessionEnd, at now: Instant, into effects: inout [Effect]
+    ) -> Position {
+        let isBack = reason == .cleanStart && update(id) { $0.closedAt == nil } == true
+        if !isBack { publishWill(of: id, at: now, into: &effects) }
+        guard let session = state[id] else { return .zero }
+        let undelivered = session.isPersistent ? session.queue.waitingCount : 0
+        if case .client(let identifier) = session.owner {
+            effects.append(
+                .report(.sessionEnded(clientIdentifier: identifier, reason, undelivered: undelivered)))
+        }
+        return commit(.sessionEnded(id, reason), about: id, into: &effects)
+    }
+
+    // MARK: After a start
+
+    /// Sessions that were connected count as closed at the persisted clock's last moment; their clients get
+    /// some time to come back before Wills are published and Sessions that end with their connection do.
+    mutating func recoverSessions(at now: Instant, into effects: inout [Effect]) {
+        var mayReturn = false
+        for id in state.sessionIDs {
+            guard let session = state[id], case .client = session.owner else { continue }
+            _ = update(id) { $0.queue.assumeSent() }
+            if let closedAt = session.closedAt {
+                scheduleEnds(of: id, closedAt: closedAt, at: now, into: &effects)
+            } else {
+                mayReturn = true
+            }
+        }
+        for retained in state.retained.all {
+            if let expiresAt = retained.expiresAt {
+                schedule(.retainedExpiry(topic: Array(retained.message.topic)), at: expiresAt)
+            }
+        }
+        if mayReturn {
+            schedule(.returnGrace, at: now.advanced(byMilliseconds: plan.limits.returnGraceMilliseconds))
+        }
+    }
+
+    /// Who was connected before the start and has not come back by now is gone.
+    ///
+    /// - Complexity: O(Sessions), once
+    mutating func endReturnGrace(at now: Instant, into effects: inout [Effect]) {
+        for id in state.sessionIDs {
+            guard let session = state[id], case .client = session.owner, session.closedAt == nil,
+                session.flow == nil
+            else { continue }
+            closeSession(id, at: now, into: &effects)
+        }
+    }
+}

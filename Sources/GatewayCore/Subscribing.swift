@@ -1,0 +1,121 @@
+import MQTT
+
+// SUBSCRIBE and UNSUBSCRIBE.
+extension Gateway {
+    mutating func subscribe(
+        _ subscribe: Subscribe, from id: ConnectionID, _ session: SessionID, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        var reasons: [ReasonCode] = []
+        var granted: [(request: SubscriptionRequest, isNew: Bool)] = []
+        for request in subscribe.requests {
+            if let refusal = refusal(of: request, by: session, alreadyGranted: granted.count) {
+                reasons.append(refusal)
+            } else {
+                let isNew = state[session]?.subscriptions.contains(request.filter) == false
+                granted.append((request, isNew))
+                reasons.append(ReasonCode(rawValue: request.maximumQoS.rawValue))
+            }
+        }
+        var position = Position.zero
+        if !granted.isEmpty {
+            let subscriptions = granted.map { grant in
+                Subscription(
+                    filter: grant.request.filter, maximumQoS: grant.request.maximumQoS,
+                    noLocal: grant.request.noLocal, retainAsPublished: grant.request.retainAsPublished,
+                    identifier: subscribe.subscriptionIdentifier)
+            }
+            position = commitSubscription(.subscribed(session, subscriptions), of: session, into: &effects)
+        }
+        // SUBACK before the retained messages: allowed either way, and clients read more easily so (rule A9).
+        promise(
+            .suback(Suback(id: subscribe.id, reasons: reasons)), to: .client(id), after: position, at: now,
+            into: &effects)
+        for grant in granted {
+            switch grant.request.retainHandling {
+            case .sendOnSubscribe: break
+            case .sendIfNewSubscription: guard grant.isNew else { continue }  // [MQTT5-3.3.1-10]
+            case .doNotSend: continue  // [MQTT5-3.3.1-11]
+            }
+            sendRetained(
+                grant.request, subscribe.subscriptionIdentifier, to: session, on: id, at: now, into: &effects)
+        }
+    }
+
+    mutating func unsubscribe(
+        _ unsubscribe: Unsubscribe, from id: ConnectionID, _ session: SessionID, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        var existing: [TopicFilter] = []
+        let reasons = unsubscribe.filters.map { filter -> ReasonCode in
+            guard state[session]?.subscriptions.contains(filter) == true else {
+                return .noSubscriptionExisted
+            }
+            existing.append(filter)
+            return .success
+        }
+        // Answered once durable, also when nothing existed: an earlier UNSUBSCRIBE may still be on its way.
+        var position = session.isVolatile ? Position.zero : lastPosition
+        if !existing.isEmpty {
+            position = commitSubscription(.unsubscribed(session, existing), of: session, into: &effects)
+        }
+        promise(
+            .unsuback(Unsuback(id: unsubscribe.id, reasons: reasons)), to: .client(id), after: position,
+            at: now, into: &effects)
+    }
+
+    private func refusal(
+        of request: SubscriptionRequest, by session: SessionID, alreadyGranted: Int
+    ) -> ReasonCode? {
+        if request.filter.shareName != nil { return .sharedSubscriptionsNotSupported }
+        if TopicLevels.count(in: request.filter.pattern) > plan.limits.topicLevelsMax {
+            return .topicFilterInvalid
+        }
+        guard let session = state[session] else { return .unspecifiedError }
+        if session.subscriptions.contains(request.filter) { return nil }
+        if session.subscriptions.count + alreadyGranted >= plan.limits.subscriptionsPerSessionMax {
+            return .quotaExceeded
+        }
+        if isUnderPressure, session.isPersistent { return .quotaExceeded }
+        return nil
+    }
+
+    /// Subscriptions of a Session that does not outlive its connection are in no Record.
+    private mutating func commitSubscription(
+        _ record: Record, of session: SessionID, into effects: inout [Effect]
+    ) -> Position {
+        guard isPersistent(session) else {
+            applyVolatile(record)
+            return .zero
+        }
+        return commit(record, into: &effects)
+    }
+
+    /// Retained messages for a new subscription, with RETAIN 1 [MQTT5-3.3.1-8]. At QoS 1 and 2 to a
+    /// persistent Session each is a delivery like any other: recorded, or a power cut would lose it.
+    private mutating func sendRetained(
+        _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, on id: ConnectionID,
+        at now: Instant, into effects: inout [Effect]
+    ) {
+        for retained in state.retained.matching(request.filter) {
+            if let expiresAt = retained.expiresAt, expiresAt <= now { continue }
+            let qos = min(retained.qos, request.maximumQoS)
+            let target = MessageRecord.Target(
+                session: session, qos: qos, retain: true,
+                subscriptionIdentifiers: identifier.map { [$0] } ?? [])
+            let record = MessageRecord(
+                qos: retained.qos, message: retained.message, expiresAt: retained.expiresAt, targets: [target]
+            )
+            if qos > .atMostOnce {
+                _ = commitMessage(record, into: &effects)
+            } else if let flow = state[session]?.flow,
+                let packet = Self.packet(
+                    StoredMessage(record, to: target), qos: .atMostOnce, id: nil, duplicate: false, on: flow,
+                    at: now)
+            {
+                promise(.publish(packet), to: .client(id), after: .zero, at: now, into: &effects)
+            }
+        }
+        pump(session, at: now, into: &effects)
+    }
+}

@@ -1,0 +1,190 @@
+import MQTT
+
+/// An uplink as the core sees it: a Session like any other, whose connection is the cloud's.
+struct Upstream {
+    let session: SessionID
+    /// Tells its connections apart; 0 before the first.
+    var epoch: UInt64 = 0
+    var isConnected = false
+    var version = ProtocolVersion.v5_0
+    /// The routes' subscriptions go out once this position is durable.
+    var subscribesAfter: Position?
+    /// Packets from the cloud that there is no room for: unacknowledged, so no more than our Receive Maximum.
+    var held: [Packet] = []
+}
+
+// The cloud side: the uplink's queue is the bridge's outbox, and its Session survives whatever becomes of the
+// cloud's.
+extension Gateway {
+    /// Takes up or begins the Session of every configured uplink, and asks for its connection.
+    mutating func openUplinks(at now: Instant, into effects: inout [Effect]) {
+        for (number, routes) in plan.uplinks.enumerated() {
+            let owner = SessionOwner.uplink(name: routes.name)
+            let known = state.session(of: owner)
+            let session = known ?? newSessionID(inJournal: true)
+            if known == nil {
+                let opened = SessionOpened(
+                    session: session, owner: owner, version: .v5_0, expirySeconds: .max, isPersistent: true,
+                    will: nil)
+                _ = commit(.sessionOpened(opened), into: &effects)
+            }
+            _ = update(session) { $0.queue.assumeSent() }
+            for (rank, route) in routes.out.enumerated() {
+                state.routing.insert(
+                    Routing.Subscriber(
+                        session: session, maximumQoS: route.maximumQoS, noLocal: true,
+                        retainAsPublished: true, identifier: nil, rename: route.rename, rank: rank),
+                    filter: route.filter)
+            }
+            uplinks.append(Upstream(session: session))
+            // A cloud session without state on our side, say after the card was replaced, must not go on
+            // (DESIGN: Session Present 1 with no state).
+            let isEstablished = state[session]?.isEstablished ?? false
+            effects.append(.uplink(UplinkIndex(number), .open(cleanStart: !isEstablished)))
+        }
+    }
+
+    mutating func uplink(
+        _ index: UplinkIndex, _ event: UplinkEvent, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard uplinks.indices.contains(index.number) else { return }
+        switch event {
+        case .connected(let terms): uplinkConnected(index, terms, at: now, into: &effects)
+        case .disconnected: uplinkDisconnected(index, into: &effects)
+        case .received(let packet):
+            guard uplinks[index.number].isConnected else { return }
+            uplinkReceived(packet, on: index, at: now, into: &effects)
+        }
+    }
+
+    private mutating func uplinkConnected(
+        _ index: UplinkIndex, _ terms: UplinkTerms, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard !isStopping else { return }
+        let epoch = newUplinkEpoch()
+        uplinks[index.number].epoch = epoch
+        uplinks[index.number].isConnected = true
+        uplinks[index.number].version = terms.version
+        let id = uplinks[index.number].session
+        let peer = Peer.uplink(index, epoch: epoch)
+        if !terms.sessionPresent { forgetCloudSession(of: id, into: &effects) }
+        // From SUBSCRIBE on the cloud owes us messages, which another clean start would make it forget.
+        let isEstablished = state[id]?.isEstablished ?? false
+        uplinks[index.number].subscribesAfter =
+            isEstablished ? gate.durable : commit(.uplinkEstablished(id), into: &effects)
+        let limit = Int(min(terms.receiveMaximum, plan.limits.inFlightMax))
+        _ = update(id) { session in
+            session.flow = OutboundFlow(
+                peer: peer, version: terms.version, inFlightMax: limit,
+                packetBytesMax: terms.maximumPacketSize,
+                maximumQoS: terms.maximumQoS, retainAvailable: terms.retainAvailable,
+                next: session.queue.floor)
+        }
+        effects.append(
+            .report(
+                .uplinkConnected(
+                    name: plan.uplinks[index.number].name, sessionPresent: terms.sessionPresent,
+                    waiting: state[id]?.queue.waitingCount ?? 0)))
+        subscribeUplinks(into: &effects)
+        pump(id, at: now, into: &effects)
+    }
+
+    /// Lets uplinks subscribe whose cloud session is durably known to be ours.
+    mutating func subscribeUplinks(into effects: inout [Effect]) {
+        for number in uplinks.indices {
+            guard uplinks[number].isConnected, let position = uplinks[number].subscribesAfter,
+                position <= gate.durable
+            else { continue }
+            uplinks[number].subscribesAfter = nil
+            effects.append(.uplink(UplinkIndex(number), .subscribe))
+        }
+    }
+
+    /// The cloud has no session for us: identifiers of what it had published are void, what it had PUBREC'd
+    /// is its own, and everything else is sent as new.
+    private mutating func forgetCloudSession(of id: SessionID, into effects: inout [Effect]) {
+        guard let session = state[id] else { return }
+        if session.inbound.count > 0 { _ = commit(.inboundVoided(id), into: &effects) }
+        for delivery in session.queue.received { _ = update(id) { $0.queue.settle(delivery) } }
+        _ = update(id) { $0.queue.assumeNotSent() }
+        let record = state[id]?.queue.acknowledgedRecord(for: id, lookingAhead: plan.limits.identifierSpan)
+        if let record, session.queue.received.count > 0 {
+            _ = commit(.acknowledged(record), .lazy, into: &effects)
+        }
+    }
+
+    private mutating func uplinkDisconnected(_ index: UplinkIndex, into effects: inout [Effect]) {
+        let upstream = uplinks[index.number]
+        guard upstream.isConnected else { return }
+        uplinks[index.number].isConnected = false
+        uplinks[index.number].held = []
+        let budget = plan.limits.residentBytesOfAbsentMax
+        _ = update(upstream.session) { session in
+            session.flow = nil
+            session.queue.trimResident(to: budget)
+        }
+        effects.append(
+            .report(
+                .uplinkDisconnected(
+                    name: plan.uplinks[index.number].name,
+                    waiting: state[upstream.session]?.queue.waitingCount ?? 0)))
+    }
+
+    private mutating func uplinkReceived(
+        _ packet: Packet, on index: UplinkIndex, at now: Instant, into effects: inout [Effect]
+    ) {
+        let upstream = uplinks[index.number]
+        let peer = Peer.uplink(index, epoch: upstream.epoch)
+        switch packet {
+        case .publish(let publish): takeFromCloud(publish, on: index, peer, at: now, into: &effects)
+        case .pubrel(let pubrel): release(pubrel, from: upstream.session, peer: peer, at: now, into: &effects)
+        case .puback(let puback): acknowledged(puback, by: upstream.session, at: now, into: &effects)
+        case .pubrec(let pubrec): received(pubrec, by: upstream.session, at: now, into: &effects)
+        case .pubcomp(let pubcomp): completed(pubcomp, by: upstream.session, at: now, into: &effects)
+        // The uplink keeps these to itself.
+        case .connect, .connack, .subscribe, .suback, .unsubscribe, .unsuback, .pingreq, .pingresp,
+            .disconnect,
+            .auth:
+            break
+        }
+    }
+
+    private mutating func takeFromCloud(
+        _ publish: Publish, on index: UplinkIndex, _ peer: Peer, at now: Instant, into effects: inout [Effect]
+    ) {
+        let upstream = uplinks[index.number]
+        var local = publish
+        local.subscriptionIdentifiers = []
+        let route = plan.uplinks[index.number].in.first { $0.filter.matches(publish.message.topic) }
+        // A topic that the route cannot name locally keeps the cloud's name rather than being lost.
+        if let topic = route?.rename?.applied(to: publish.message.topic), TopicName.isValid(topic) {
+            local.message = publish.message.renamed(to: topic)
+        }
+        let isTaken =
+            upstream.held.isEmpty
+            && take(
+                local, from: upstream.session, peer: peer, version: upstream.version,
+                maximumQoS: route?.maximumQoS ?? .exactlyOnce, at: now, into: &effects)
+        if !isTaken {
+            // Not taken, so not acknowledged: the cloud still owns it.
+            uplinks[index.number].held.append(.publish(publish))
+            retryHeldPackets(at: now)
+        }
+    }
+
+    mutating func takeHeldUplinkPackets(at now: Instant, into effects: inout [Effect]) {
+        for number in uplinks.indices where !uplinks[number].held.isEmpty {
+            let held = uplinks[number].held
+            uplinks[number].held = []
+            for packet in held { uplinkReceived(packet, on: UplinkIndex(number), at: now, into: &effects) }
+        }
+    }
+
+    mutating func closeUplinks(into effects: inout [Effect]) {
+        for (number, upstream) in uplinks.enumerated() {
+            uplinks[number].isConnected = false
+            _ = update(upstream.session) { $0.flow = nil }
+            effects.append(.uplink(UplinkIndex(number), .close))
+        }
+    }
+}

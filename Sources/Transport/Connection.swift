@@ -1,0 +1,247 @@
+import MQTT
+import NIOCore
+
+/// One client's connection: the last handler of its channel's pipeline, and the only one.
+///
+/// Holds no memory beyond itself and the decoder's remainder while the connection is idle.
+final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    enum Phase {
+        case open
+        /// A malformed packet came: nothing is read any more, the answer may still be sent.
+        case refused
+        /// Nothing is sent any more; what the client still sends is thrown away until it closes too, because
+        /// closing a socket with unread bytes resets it and may take the last packet from the client.
+        case closing
+    }
+
+    private let transport: Transport<Delegate>
+    /// The listener's place in the plan.
+    let place: Int
+    /// 0 until the channel is active.
+    private(set) var number: ConnectionNumber = 0
+    private var phase = Phase.open
+    /// nil before the channel is active and once it is gone.
+    private var context: ChannelHandlerContext?
+    private var decoder: PacketDecoder
+
+    private var isPaused = false
+    /// NIO asked to read while reading was paused.
+    private var isReadOwed = false
+
+    /// Encoded in this cycle; nil when there is nothing.
+    private var unflushed: ByteBuffer?
+    /// Bytes ever handed to the channel.
+    private var flushedBytes: UInt64 = 0
+    private(set) var isWritable = true
+    private var toldWritable = true
+    /// While not writable: what the client had taken when it last took something, and when that was.
+    private var takenBytes: UInt64 = 0
+    private var lastTaken = NIODeadline.distantPast
+    /// When a closing connection is cut.
+    private var closeDeadline = NIODeadline.distantFuture
+
+    /// Whether the transport looks at it every second; the transport's own mark.
+    var isWatched = false
+
+    init(transport: Transport<Delegate>, place: Int) {
+        self.transport = transport
+        self.place = place
+        self.decoder = PacketDecoder(
+            receiver: .server, version: nil,
+            maximumPacketSize: transport.plan.listeners[place].maximumPacketSize)
+    }
+
+    /// Whether the socket is gone although packets that came in time are still held.
+    var isGone: Bool { context == nil }
+
+    // MARK: The channel comes and goes
+
+    func channelActive(context: ChannelHandlerContext) {
+        self.context = context
+        number = transport.register(self)
+        transport.delegate?.opened(
+            number, listener: transport.plan.listeners[place].index, peer: context.remoteAddress)
+        transport.endCycleSoon()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) { leave() }
+
+    func handlerRemoved(context: ChannelHandlerContext) { leave() }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    private func leave() {
+        guard context != nil else { return }
+        context = nil
+        unflushed = nil
+        transport.socketClosed(self)
+        guard phase == .open, decoder.bufferedBytes > 0 else { return transport.finished(self) }
+        // What came before the end of the stream is told before it, also when the client has to wait for that.
+        if !isPaused { transport.resumeSoon(self) }
+    }
+
+    // MARK: In
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard phase == .open else { return }
+        unwrapInboundIn(data).withUnsafeReadableBytes { decoder.append($0) }
+        deliver()
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) { transport.endCycleSoon() }
+
+    func read(context: ChannelHandlerContext) {
+        if isPaused {
+            isReadOwed = true
+        } else {
+            context.read()
+        }
+    }
+
+    /// Tells the delegate every whole packet, until it pauses or closes the connection.
+    private func deliver() {
+        do throws(MalformedPacket) {
+            while phase == .open, !isPaused, let packet = try decoder.next() {
+                transport.delegate?.received(number, packet)
+            }
+        } catch {
+            phase = .refused
+            transport.delegate?.malformed(number, error)
+        }
+    }
+
+    /// The delegate wants this client to be read, or not. Packets held back are told when the cycle ends.
+    func setReading(_ reads: Bool) {
+        guard phase == .open, isPaused == reads else { return }
+        isPaused = !reads
+        if reads { transport.resumeSoon(self) }
+    }
+
+    /// Tells what was held while reading was paused, in order, and reads on.
+    func resume() {
+        guard phase == .open, !isPaused else { return }
+        deliver()
+        guard !isPaused else { return }
+        if let context {
+            readOn(context)
+        } else {
+            transport.finished(self)
+        }
+    }
+
+    private func readOn(_ context: ChannelHandlerContext) {
+        guard isReadOwed else { return }
+        isReadOwed = false
+        context.read()
+    }
+
+    // MARK: Out
+
+    /// Adds an encoded packet to what the next `flush` writes.
+    ///
+    /// - Parameter scratch: where the packet is encoded first; what is in it is lost.
+    func send(_ packet: borrowing Packet, scratch: inout [UInt8]) {
+        guard phase != .closing, context != nil else { return }
+        if !isWritable, waitingBytes > transport.plan.waitingBytesMax { return cut() }
+        scratch.removeAll(keepingCapacity: true)
+        // A client that never got as far as naming a version is answered in the oldest that has reasons.
+        packet.encode(version: decoder.version ?? .v3_1_1, into: &scratch)
+        if unflushed == nil {
+            unflushed = transport.allocator.buffer(capacity: scratch.count)
+            transport.markUnflushed(self)
+        }
+        unflushed?.writeBytes(scratch)
+        if let bytes = unflushed?.readableBytes, bytes >= transport.plan.waitingBytesLow { flush() }
+    }
+
+    /// Hands everything sent so far to the socket, in one write.
+    func flush() {
+        guard let context, let buffer = unflushed else { return }
+        unflushed = nil
+        flushedBytes &+= UInt64(buffer.readableBytes)
+        context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
+    }
+
+    /// Bytes sent that the kernel has not taken yet.
+    private var waitingBytes: Int { (unflushed?.readableBytes ?? 0) + bytesInChannel }
+
+    private var bytesInChannel: Int {
+        do {
+            return try context?.channel.syncOptions?.getOption(.bufferedWritableBytes) ?? 0
+        } catch {
+            // The channel is closed: nothing waits in it.
+            return 0
+        }
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        let now = context.channel.isWritable
+        guard now != isWritable, phase != .closing else { return }
+        isWritable = now
+        if !now {
+            takenBytes = flushedBytes &- UInt64(bytesInChannel)
+            lastTaken = .now()
+            transport.watch(self)
+        }
+        transport.tellWritabilitySoon(self)
+    }
+
+    /// Whether the delegate has not been told yet what `isWritable` says; from now on it has.
+    func takeNewWritability() -> Bool {
+        defer { toldWritable = isWritable }
+        return phase != .closing && toldWritable != isWritable
+    }
+
+    // MARK: The end
+
+    /// Closes once everything sent is written and the client has had time to read it.
+    func close() {
+        guard phase != .closing else { return }
+        flush()
+        phase = .closing
+        guard let context else { return transport.finished(self) }
+        isPaused = false
+        closeDeadline = .now() + transport.plan.closeTimeout
+        transport.watch(self)
+        context.close(mode: .output, promise: nil)
+        readOn(context)
+    }
+
+    /// Closes at once; what waits is lost.
+    func cut() {
+        if waitingBytes > 0 {
+            transport.tellSoon(
+                phase == .closing
+                    ? .cutWhileClosing(number) : .cutForNotReading(number, waitingBytes: waitingBytes))
+        }
+        phase = .closing
+        unflushed = nil
+        context?.close(promise: nil)
+    }
+
+    /// Cuts the connection when its time is up.
+    ///
+    /// - Returns: whether it has to be looked at again.
+    func checkTime(_ now: NIODeadline) -> Bool {
+        guard context != nil else { return false }
+        if phase == .closing {
+            if now >= closeDeadline { cut() }
+            return now < closeDeadline
+        }
+        guard !isWritable else { return false }
+        let taken = flushedBytes &- UInt64(bytesInChannel)
+        if taken != takenBytes {
+            takenBytes = taken
+            lastTaken = now
+        }
+        guard now - lastTaken < transport.plan.stallTimeout else {
+            cut()
+            return false
+        }
+        return true
+    }
+}

@@ -1,0 +1,149 @@
+import NIOCore
+import NIOPosix
+
+/// One listening socket.
+final class Listener<Delegate: TransportDelegate> {
+    private let transport: Transport<Delegate>
+    /// In `plan.listeners`.
+    private let place: Int
+    private var channel: (any Channel)?
+
+    init(transport: Transport<Delegate>, place: Int) {
+        self.transport = transport
+        self.place = place
+    }
+
+    private var plan: ListenerPlan { transport.plan.listeners[place] }
+
+    /// Binds and listens; fails with `ListenFailure`.
+    ///
+    /// - Note: a host name is looked up on the loop, which has nothing else to do at start.
+    func open() -> EventLoopFuture<SocketAddress> {
+        let plan = plan
+        return bootstrap().bind(host: plan.host, port: plan.port).assumeIsolated().flatMapThrowing {
+            channel in
+            self.channel = channel
+            guard let address = channel.localAddress else {
+                throw ListenFailure(host: plan.host, port: plan.port, reason: "it closed again at once")
+            }
+            return address
+        }.flatMapErrorThrowing { error in
+            throw ListenFailure(host: plan.host, port: plan.port, reason: plainReason(error))
+        }.nonisolated()
+    }
+
+    func close() {
+        channel?.close(promise: nil)
+        channel = nil
+    }
+
+    private func bootstrap() -> ServerBootstrap {
+        let bound = NIOLoopBound(self, eventLoop: transport.loop)
+        let waterMark = ChannelOptions.Types.WriteBufferWaterMark(
+            low: transport.plan.waitingBytesLow, high: transport.plan.waitingBytesHigh)
+        return ServerBootstrap(group: transport.loop)
+            .serverChannelOption(.backlog, value: Limits.backlog)
+            .serverChannelOption(.maxMessagesPerRead, value: Limits.acceptsPerCycle)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            // Linux hands these three on to what is accepted, which saves as many system calls a connection.
+            .serverChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .serverChannelOption(.socketOption(.so_keepalive), value: 1)
+            .serverChannelOption(.tcpOption(unsentLowMark), value: Limits.kernelUnsentBytesMax)
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(
+                        AcceptGate(bound.value.transport, bound.value.place))
+                }
+            }
+            .childChannelOption(.writeBufferWaterMark, value: waterMark)
+            .childChannelOption(
+                .recvAllocator,
+                value: AdaptiveRecvByteBufferAllocator(
+                    minimum: Limits.receiveBytesMin, initial: Limits.receiveBytesMin,
+                    maximum: Limits.receiveBytesMax)
+            )
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(bound.value.makeConnection())
+                }
+            }
+    }
+
+    private func makeConnection() -> Connection<Delegate> {
+        Connection(transport: transport, place: place)
+    }
+}
+
+/// Stands before the handler that sets accepted sockets up: closes those there is no room for, and pauses
+/// when the system refuses to accept. A listening socket that stays readable while accept(2) fails would
+/// otherwise wake the loop without end.
+private final class AcceptGate<Delegate: TransportDelegate>: ChannelInboundHandler {
+    typealias InboundIn = any Channel
+
+    private let transport: Transport<Delegate>
+    private let place: Int
+    private var refusedCount = 0
+    private var isReportScheduled = false
+
+    init(_ transport: Transport<Delegate>, _ place: Int) {
+        self.transport = transport
+        self.place = place
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard transport.admits(place: place) else {
+            unwrapInboundIn(data).close(promise: nil)
+            refusedCount += 1
+            return reportRefusals()
+        }
+        context.fireChannelRead(data)
+    }
+
+    /// Tells the first refusal at once and those of the minute after it together.
+    private func reportRefusals() {
+        guard !isReportScheduled else { return }
+        isReportScheduled = true
+        transport.tellSoon(
+            .connectionsRefused(listener: transport.plan.listeners[place].index, count: refusedCount))
+        refusedCount = 0
+        transport.loop.assumeIsolated().scheduleTask(in: Limits.refusalInterval) {
+            self.isReportScheduled = false
+            if self.refusedCount > 0 { self.reportRefusals() }
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        guard let error = error as? IOError, context.channel.isActive else { return }
+        transport.tellSoon(
+            .acceptFailed(listener: transport.plan.listeners[place].index, plainReason(error)))
+        setAccepting(false, context)
+        transport.loop.assumeIsolated().scheduleTask(in: Limits.acceptPause) {
+            if context.channel.isActive { self.setAccepting(true, context) }
+        }
+    }
+
+    private func setAccepting(_ accepts: Bool, _ context: ChannelHandlerContext) {
+        do {
+            try context.channel.syncOptions?.setOption(.autoRead, value: accepts)
+        } catch {
+            // The listener was closed meanwhile: there is nothing left to accept from.
+            return
+        }
+    }
+}
+
+/// TCP_NOTSENT_LOWAT of tcp(7): the kernel takes no more bytes while this many wait to be sent. It bounds its
+/// memory, and it makes what a slow client takes visible in small steps instead of megabytes.
+private let unsentLowMark = NIOBSDSocket.Option(rawValue: 25)
+
+/// What the system said, without the name of the call that NIO puts before it.
+private func plainReason(_ error: any Error) -> String {
+    switch error {
+    case let error as IOError:
+        String(error.description.split(separator: ": ", maxSplits: 1).last ?? "the system refused")
+    case is SocketAddressError:
+        "there is no such host or address"
+    default:
+        String(describing: error)
+    }
+}

@@ -1,0 +1,250 @@
+import GatewayCore
+import MQTT
+
+/// A gateway with a journal one can sync, fail and recover by hand, and clients spoken for packet by packet.
+/// Nothing moves by itself: time, syncs and power cuts happen when a test says so.
+struct Scenario: ~Copyable {
+    private(set) var gateway: Gateway
+    private(set) var now: Instant
+    private var plan: GatewayPlan
+    /// Every Record appended and not lost, in order; the first has position 1.
+    private(set) var journal: [Record] = []
+    /// How many of `journal` a completed sync covers.
+    private(set) var synced = 0
+    private(set) var observations: [Observation] = []
+    private(set) var loads: [(SessionID, [Position])] = []
+    /// Answers loads at once; a test that wants them late turns it off.
+    var answersLoads = true
+
+    private var nextConnection: UInt64 = 1
+    private var connectionOfClient: [String: ConnectionID] = [:]
+    private var inboxes: [ConnectionID: [Packet]] = [:]
+    private var uplinkCommands: [Int: [UplinkCommand]] = [:]
+    private(set) var closed: Set<ConnectionID> = []
+    private(set) var paused: Set<ConnectionID> = []
+
+    init(plan: GatewayPlan = GatewayPlan(), now: Instant = Instant(milliseconds: 1_000_000)) {
+        self.plan = plan
+        self.now = now
+        var effects: [Effect] = []
+        gateway = Gateway(plan: plan, state: DurableState(), lastPosition: .zero, now: now, into: &effects)
+        carryOut(effects)
+    }
+
+    /// A gateway to which a persistent MQTT 5 client is connected, everything synced, nothing unread.
+    static func connected(_ clients: String..., plan: GatewayPlan = GatewayPlan()) -> Scenario {
+        var scenario = Scenario(plan: plan)
+        for client in clients { scenario.connects(client) }
+        return scenario
+    }
+
+    // MARK: Clients
+
+    /// Opens a connection and sends CONNECT; what comes back is unread.
+    mutating func opens(_ client: String, _ connect: Connect) {
+        let id = ConnectionID(nextConnection)
+        nextConnection += 1
+        connectionOfClient[client] = id
+        handle(.opened(id, listener: 0))
+        handle(.received(id, .connect(connect)))
+    }
+
+    /// Connects, syncs, and reads CONNACK.
+    mutating func connects(
+        _ client: String, version: ProtocolVersion = .v5_0, cleanStart: Bool = false, expiry: UInt32? = 3600,
+        keepAlive: UInt16 = 0, will: Will? = nil, receiveMaximum: UInt16? = nil
+    ) {
+        opens(
+            client,
+            Connect(
+                version: version, clientIdentifier: client, cleanStart: cleanStart,
+                keepAliveSeconds: keepAlive,
+                will: will, sessionExpirySeconds: version == .v5_0 ? expiry : nil,
+                receiveMaximum: receiveMaximum))
+        syncs()
+        let packets = received(client)
+        precondition(
+            packets.first.map { if case .connack = $0 { true } else { false } } ?? false, "\(packets)")
+        if packets.count > 1 { inboxes[connection(of: client)] = Array(packets.dropFirst()) }
+    }
+
+    mutating func subscribes(_ client: String, _ filter: String, qos: QoS = .exactlyOnce) {
+        guard let filter = TopicFilter(filter) else { preconditionFailure("not a Topic Filter: \(filter)") }
+        sends(
+            client,
+            .subscribe(Subscribe(id: 999, requests: [SubscriptionRequest(filter: filter, maximumQoS: qos)])))
+        syncs()
+        inboxes[connection(of: client)]?.removeAll { if case .suback = $0 { true } else { false } }
+    }
+
+    mutating func sends(_ client: String, _ packet: Packet) {
+        handle(.received(connection(of: client), packet))
+    }
+
+    /// The client's socket is gone without DISCONNECT.
+    mutating func vanishes(_ client: String) { handle(.closed(connection(of: client))) }
+
+    /// DISCONNECT, then the socket closes.
+    mutating func leaves(_ client: String, _ disconnect: Disconnect = Disconnect()) {
+        sends(client, .disconnect(disconnect))
+        vanishes(client)
+    }
+
+    /// What came since it was last asked.
+    mutating func received(_ client: String) -> [Packet] {
+        defer { inboxes[connection(of: client)] = [] }
+        return inboxes[connection(of: client)] ?? []
+    }
+
+    func isClosed(_ client: String) -> Bool { closed.contains(connection(of: client)) }
+    func isPaused(_ client: String) -> Bool { paused.contains(connection(of: client)) }
+
+    func connection(of client: String) -> ConnectionID {
+        guard let id = connectionOfClient[client] else { preconditionFailure("\(client) never connected") }
+        return id
+    }
+
+    // MARK: Uplinks
+
+    mutating func cloudConnects(_ uplink: Int = 0, sessionPresent: Bool, receiveMaximum: UInt16 = 100) {
+        handle(
+            .uplink(
+                UplinkIndex(uplink),
+                .connected(
+                    UplinkTerms(
+                        version: .v5_0, sessionPresent: sessionPresent, receiveMaximum: receiveMaximum))))
+    }
+
+    mutating func cloudSends(_ uplink: Int = 0, _ packet: Packet) {
+        handle(.uplink(UplinkIndex(uplink), .received(packet)))
+    }
+
+    mutating func cloudVanishes(_ uplink: Int = 0) { handle(.uplink(UplinkIndex(uplink), .disconnected)) }
+
+    /// Packets for the cloud since it was last asked.
+    mutating func cloudReceived(_ uplink: Int = 0) -> [Packet] {
+        defer { uplinkCommands[uplink]?.removeAll { if case .send = $0 { true } else { false } } }
+        return (uplinkCommands[uplink] ?? []).compactMap {
+            if case .send(let packet) = $0 { packet } else { nil }
+        }
+    }
+
+    /// Commands to the uplink other than packets, since it was last asked.
+    mutating func uplinkControls(_ uplink: Int = 0) -> [UplinkCommand] {
+        defer { uplinkCommands[uplink]?.removeAll { if case .send = $0 { false } else { true } } }
+        return (uplinkCommands[uplink] ?? []).filter { if case .send = $0 { false } else { true } }
+    }
+
+    // MARK: Storage and time
+
+    /// Everything appended so far becomes durable.
+    mutating func syncs() {
+        while synced < journal.count {
+            synced = journal.count
+            handle(.storage(.durable(upTo: Position(UInt64(synced)))))
+        }
+    }
+
+    /// Time passes; deadlines are met on the way.
+    mutating func passes(milliseconds: UInt64) {
+        let target = now.advanced(byMilliseconds: milliseconds)
+        while let next = gateway.nextDeadline, next <= target {
+            now = max(now, next)
+            handle(.deadline)
+        }
+        now = target
+    }
+
+    /// The power fails: what no sync covered is gone, and so are all connections. Then the gateway starts
+    /// again from what is left.
+    ///
+    /// - Parameter keeping: how many unsynced Records survive by luck.
+    mutating func losesPower(keeping lucky: Int = 0) {
+        journal.removeLast(journal.count - min(journal.count, synced + lucky))
+        synced = journal.count
+        restart(from: replayed())
+    }
+
+    /// The same, from a checkpoint of the whole state instead of the Records themselves.
+    mutating func losesPowerAndRecoversFromCheckpoint() {
+        journal.removeLast(journal.count - synced)
+        let whole = replayed()
+        var records: [Record] = []
+        whole.snapshot { records.append($0) }
+        var state = DurableState()
+        for record in records { state.apply(record, at: .zero) }
+        restart(from: state)
+    }
+
+    /// What recovery would come to now.
+    func replayed() -> DurableState {
+        var state = DurableState()
+        for (i, record) in journal.enumerated() { state.apply(record, at: Position(UInt64(i + 1))) }
+        return state
+    }
+
+    private mutating func restart(from state: consuming DurableState) {
+        inboxes = [:]
+        closed = []
+        paused = []
+        uplinkCommands = [:]
+        var effects: [Effect] = []
+        gateway = Gateway(
+            plan: plan, state: state, lastPosition: Position(UInt64(journal.count)), now: now, into: &effects)
+        carryOut(effects)
+    }
+
+    mutating func handle(_ input: consuming Input) {
+        var effects: [Effect] = []
+        gateway.handle(input, at: now, into: &effects)
+        carryOut(effects)
+    }
+
+    private mutating func carryOut(_ effects: [Effect]) {
+        var answers: [Input] = []
+        for effect in effects {
+            switch effect {
+            case .send(let connection, let packet): inboxes[connection, default: []].append(packet)
+            case .close(let connection): closed.insert(connection)
+            case .reading(let connection, let isReading):
+                if isReading { paused.remove(connection) } else { paused.insert(connection) }
+            case .append(let record, _): journal.append(record)
+            case .load(let session, let positions):
+                loads.append((session, positions))
+                if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: session)))) }
+            case .uplink(let index, let command): uplinkCommands[index.number, default: []].append(command)
+            case .report(let observation): observations.append(observation)
+            }
+        }
+        for answer in answers { handle(answer) }
+    }
+
+    private func load(_ positions: [Position], for session: SessionID) -> [(Position, StoredMessage?)] {
+        positions.map { position in
+            guard case .message(let record) = journal[Int(position.number) - 1] else {
+                return (position, nil)
+            }
+            return (position, StoredMessage(record, for: session))
+        }
+    }
+}
+
+extension Publish {
+    /// A message of text, as tests write them.
+    static func text(
+        _ topic: String, _ payload: String = "x", qos: QoS = .atMostOnce, id: PacketIdentifier? = nil,
+        retain: Bool = false, duplicate: Bool = false
+    ) -> Publish {
+        Publish(
+            message: ApplicationMessage(topic: Array(topic.utf8), payload: Array(payload.utf8)), qos: qos,
+            id: id,
+            retain: retain, duplicate: duplicate)
+    }
+
+    var text: String { String(decoding: message.payload, as: UTF8.self) }
+}
+
+extension [Packet] {
+    /// The PUBLISH packets among them.
+    var publishes: [Publish] { compactMap { if case .publish(let publish) = $0 { publish } else { nil } } }
+}

@@ -61,7 +61,8 @@ struct KillTests {
 
 /// The promise P2, and that the test put it to a test at all.
 func expectNothingLost(
-    _ ledger: Ledger, _ clients: [Client], atLeast count: Int, at location: SourceLocation = #_sourceLocation
+    _ ledger: Ledger, _ clients: some Sequence<Client>, atLeast count: Int,
+    at location: SourceLocation = #_sourceLocation
 ) {
     let faults = ledger.faults().joined(separator: "\n")
     for qos in [1, 2] {

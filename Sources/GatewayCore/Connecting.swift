@@ -114,7 +114,7 @@ extension Gateway {
                 .connected(
                     clientIdentifier: identifier, version: connect.version, sessionPresent: present != nil)))
         let connack = connack(
-            to: connect, sessionPresent: present != nil, identifier: identifier, expiry: expiry)
+            to: connect, on: id, sessionPresent: present != nil, identifier: identifier, expiry: expiry)
         promise(.connack(connack), to: .client(id), after: barrier, at: now, into: &effects)
         if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now) }
     }
@@ -174,8 +174,14 @@ extension Gateway {
             next: state[session]?.queue.floor ?? Delivery(0))
     }
 
+    /// Maximum Packet Size as the client's listener has it [MQTT5-3.2.2-15].
+    private func packetBytesMax(on id: ConnectionID) -> UInt32 {
+        guard let listener = connections[id]?.listener else { return plan.limits.packetBytesMax }
+        return plan.packetBytesMaxByListener[listener] ?? plan.limits.packetBytesMax
+    }
+
     private func connack(
-        to connect: Connect, sessionPresent: Bool, identifier: String, expiry: UInt32
+        to connect: Connect, on id: ConnectionID, sessionPresent: Bool, identifier: String, expiry: UInt32
     ) -> Connack {
         guard connect.version == .v5_0 else {
             return Connack(sessionPresent: sessionPresent, reason: .success)
@@ -183,7 +189,7 @@ extension Gateway {
         return Connack(
             sessionPresent: sessionPresent, reason: .success,
             sessionExpirySeconds: expiry == connect.sessionExpirySeconds ?? 0 ? nil : expiry,
-            receiveMaximum: plan.limits.inFlightMax, maximumPacketSize: plan.limits.packetBytesMax,
+            receiveMaximum: plan.limits.inFlightMax, maximumPacketSize: packetBytesMax(on: id),
             assignedClientIdentifier: connect.clientIdentifier.isEmpty ? identifier : nil,
             topicAliasMaximum: plan.limits.topicAliasMax, sharedSubscriptionAvailable: false)
     }

@@ -16,6 +16,9 @@ extension GatewayPlan {
         limits.connectTimeoutMilliseconds = settings.limits.connectTimeoutMilliseconds
         expirySecondsBefore5 = settings.sessions.expiryFor311Seconds
         expirySecondsMax = settings.sessions.expiryMaxSeconds
+        for (index, listener) in settings.listeners.enumerated() {
+            packetBytesMaxByListener[index] = listener.packetBytes.map { UInt32(clamping: $0) }
+        }
         uplinks = settings.uplinks.map { uplink in
             UplinkRoutes(
                 name: uplink.name, out: uplink.routes.compactMap { Self.route($0, if: .out) },

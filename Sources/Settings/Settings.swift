@@ -70,6 +70,15 @@ package struct ListenerSettings: Hashable, Sendable {
         }
     }
 
+    /// Whether pages from elsewhere that a browser on this machine shows must be kept out. No browser reaches
+    /// a Unix socket by itself, and `anonymous: true` means them too.
+    package var isForLocalPagesOnly: Bool {
+        switch endpoint {
+        case .tcp: isLocal && !isAnonymous
+        case .unix: false
+        }
+    }
+
     /// Whether both cannot be open at once.
     func clashes(with other: ListenerSettings) -> Bool {
         switch (endpoint, other.endpoint) {

@@ -90,8 +90,10 @@ final class Listener<Delegate: TransportDelegate> {
     private func setUp(_ pipeline: ChannelPipeline.SynchronousOperations) throws {
         switch plan.framing {
         case .none: break
-        case .webSocket(let paths):
-            try WebSocketOpening(paths: paths, maximumPacketSize: plan.maximumPacketSize).install(pipeline)
+        case .webSocket(let paths, let localPagesOnly):
+            try WebSocketOpening(
+                paths: paths, localPagesOnly: localPagesOnly, maximumPacketSize: plan.maximumPacketSize
+            ).install(pipeline)
         }
         try pipeline.addHandler(Connection(transport: transport, place: place))
     }

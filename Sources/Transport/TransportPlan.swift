@@ -67,8 +67,9 @@ package enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
 /// What stands between the bytes of the socket and the bytes of MQTT.
 package enum Framing: Hashable, Sendable {
     case none
-    /// WebSocket (RFC 6455), asked for under one of these paths [MQTT5-6].
-    case webSocket(paths: [String])
+    /// WebSocket (RFC 6455), asked for under one of these paths [MQTT5-6]. With `localPagesOnly` a browser is
+    /// let in only with a page that came from this machine: every page it shows can reach a loopback address.
+    case webSocket(paths: [String], localPagesOnly: Bool = false)
 
     /// Bytes that stand before `count` bytes written at once.
     func overhead(of count: Int) -> Int {

@@ -22,14 +22,16 @@ final class WebSocketOpening: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private let paths: [String]
+    private let localPagesOnly: Bool
     private let frameBytesMax: Int
     private var phase = Phase.reading
     private let encoder = HTTPResponseEncoder()
     private let decoder: ByteToMessageHandler<HTTPRequestDecoder>
 
     /// - Parameter paths: the request targets that are answered, without query.
-    init(paths: [String], maximumPacketSize: Int) {
+    init(paths: [String], localPagesOnly: Bool, maximumPacketSize: Int) {
         self.paths = paths
+        self.localPagesOnly = localPagesOnly
         self.frameBytesMax = max(maximumPacketSize, Limits.frameBytesMin)
         decoder = ByteToMessageHandler(
             HTTPRequestDecoder(
@@ -46,7 +48,8 @@ final class WebSocketOpening: ChannelDuplexHandler, RemovableChannelHandler {
         switch (unwrapInboundIn(data), phase) {
         case (.head(let head), .reading):
             do throws(OpeningRefusal) {
-                phase = .accepted(head, try OpeningRequest(head, paths: paths))
+                let request = try OpeningRequest(head, paths: paths, localPagesOnly: localPagesOnly)
+                phase = .accepted(head, request)
             } catch {
                 refuse(error, context)
             }
@@ -150,7 +153,7 @@ struct OpeningRequest: Equatable {
     static let subprotocols = ["mqtt", "mqttv3.1"]
 
     /// - Throws: what is answered instead.
-    init(_ head: HTTPRequestHead, paths: [String]) throws(OpeningRefusal) {
+    init(_ head: HTTPRequestHead, paths: [String], localPagesOnly: Bool) throws(OpeningRefusal) {
         let target = head.uri.prefix { $0 != "?" }
         guard paths.contains(where: { $0 == target }) else { throw .unknownPath }
         guard head.method == .GET else { throw .wrongMethod }
@@ -165,6 +168,7 @@ struct OpeningRequest: Equatable {
         guard let key = head.headers["Sec-WebSocket-Key"].first,
             head.headers["Sec-WebSocket-Key"].count == 1, Self.isKey(key)
         else { throw .malformed }
+        if localPagesOnly, !head.headers["Origin"].allSatisfy(Self.isLocal) { throw .foreignPage }
         let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
         guard let chosen = offered.first(where: { Self.subprotocols.contains(String($0)) }) else {
             throw .unknownSubprotocol
@@ -174,6 +178,19 @@ struct OpeningRequest: Equatable {
 
     private static func holds(_ token: String, _ values: [Substring]) -> Bool {
         values.contains { $0.lowercased() == token }
+    }
+
+    /// Whether an Origin is a page of this machine. A name is never looked up: whoever owns it can point it here.
+    private static func isLocal(_ origin: String) -> Bool {
+        let parts = origin.lowercased().split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false)
+        guard parts.count == 3, parts[1].isEmpty else { return false }
+        let place = parts[2]
+        if place == "[::1]" || place.hasPrefix("[::1]:") { return true }
+        let host = place.prefix { $0 != ":" }
+        let isAddress = host.utf8.allSatisfy {
+            $0 == UInt8(ascii: ".") || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
+        }
+        return host == "localhost" || host.hasPrefix("127.") && isAddress
     }
 
     /// Whether it can be the base64 of 16 bytes.
@@ -189,6 +206,8 @@ struct OpeningRefusal: Error, Equatable {
     static let malformed = Self(status: .badRequest, text: "This is not a request to open a WebSocket.")
     static let unknownSubprotocol = Self(
         status: .badRequest, text: "The WebSocket subprotocol spoken here is mqtt.")
+    static let foreignPage = Self(
+        status: .forbidden, text: "Only pages from this machine may connect here.")
     static let unknownPath = Self(status: .notFound, text: "There is no MQTT under this path.")
     static let wrongMethod = Self(
         status: .methodNotAllowed, text: "A WebSocket is opened with GET.", headers: ["Allow": "GET"])

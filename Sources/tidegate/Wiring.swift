@@ -41,7 +41,7 @@ extension TransportPlan {
             listeners: settings.listeners.enumerated().map { index, listener in
                 ListenerPlan(
                     index: index, address: ListenAddress(listener.endpoint),
-                    framing: Framing(listener.speech),
+                    framing: Framing(listener),
                     maximumPacketSize: listener.packetBytes ?? limits.packetBytes,
                     connectionsMax: listener.connections ?? limits.connections)
             })
@@ -59,10 +59,11 @@ extension ListenAddress {
 }
 
 extension Framing {
-    init(_ speech: ListenerSettings.Speech) {
-        switch speech {
+    init(_ listener: ListenerSettings) {
+        switch listener.speech {
         case .mqtt: self = .none
-        case .webSocket(let paths): self = .webSocket(paths: paths)
+        case .webSocket(let paths):
+            self = .webSocket(paths: paths, localPagesOnly: listener.isForLocalPagesOnly)
         }
     }
 }

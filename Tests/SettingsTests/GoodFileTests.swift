@@ -170,6 +170,17 @@ struct GoodFileTests {
         #expect(expected.routes.map(\.qos) == [.exactlyOnce, .exactlyOnce, .atLeastOnce])
     }
 
+    @Test(
+        "Pages from elsewhere are kept out of a loopback listener, unless anyone may connect",
+        arguments: [
+            ("127.0.0.1:1, anonymous: false", true), ("127.0.0.1:1, anonymous: true", false),
+            ("0.0.0.0:1, anonymous: true", false), ("unix:/a, anonymous: false", false),
+        ])
+    func pages(listener: String, isForLocalPagesOnly: Bool) throws {
+        let settings = try parse("listeners: [ { address: \(listener), protocol: websocket } ]")
+        #expect(settings.listeners.map(\.isForLocalPagesOnly) == [isForLocalPagesOnly])
+    }
+
     @Test("The shipped example's listeners are good ones")
     func shippedListeners() throws {
         let blocks = try shipped().components(separatedBy: "\n\n")

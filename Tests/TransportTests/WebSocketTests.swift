@@ -97,6 +97,26 @@ struct WebSocketOpeningTests {
         #expect(answer.split(separator: "\r\n").contains("Sec-WebSocket-Protocol: \(granted)"))
     }
 
+    @Test(
+        "on loopback a browser is let in with pages from this machine only",
+        arguments: [
+            ("http://localhost:3000", true), ("https://127.0.0.1", true), ("http://[::1]:80", true),
+            ("HTTP://LocalHost", true), ("http://evil.example", false), ("http://127.evil.example", false),
+            ("http://localhost.evil.example", false), ("null", false), ("http://[::1].evil.example", false),
+            ("http:localhost", false), ("", false),
+        ])
+    func origins(origin: String, isGranted: Bool) throws {
+        let request = WebSocketClient.request(adding: ["Origin: \(origin)"])
+        for localPagesOnly in [true, false] {
+            let bench = try Bench(framing: .webSocket(paths: ["/mqtt"], localPagesOnly: localPagesOnly))
+            let client = try RawClient(port: bench.port)
+            try client.sends(Array(request.utf8))
+            let answer = String(decoding: try #require(client.receivesOnce()), as: UTF8.self)
+            let status = isGranted || !localPagesOnly ? "101 Switching Protocols" : "403 Forbidden"
+            #expect(answer.hasPrefix("HTTP/1.1 \(status)\r\n"), "\(answer)")
+        }
+    }
+
     @Test("a request that comes byte by byte is granted, and frames right behind it are not lost")
     func slowAndEager() throws {
         let bench = try Bench(framing: webSocket)

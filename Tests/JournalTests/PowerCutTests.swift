@@ -33,7 +33,7 @@ struct PowerCutTests {
         }
     }
 
-    @Test("what was promised is there, and nothing that never was", arguments: 0..<200)
+    @Test("what was promised is there, and nothing that never was", arguments: 0..<400)
     func promisesHold(seed: Int) throws { try Self.live(UInt64(seed)) }
 
     @Test("the same with a directory that is never synced is noticed: the test can fail")

@@ -198,8 +198,9 @@ extension Gateway {
         else {
             return .zero
         }
+        let before = lastPosition
         end(old, .takenOver, at: now, into: &effects)
-        return lastPosition
+        return lastPosition > before ? lastPosition : .zero
     }
 
     // MARK: Keep Alive
@@ -335,13 +336,17 @@ extension Gateway {
             let held = connection.held
             _ = connections.update(id) { $0.held = [] }
             for packet in held {
+                // Whatever came behind a DISCONNECT, or a broken rule, is not looked at [MQTT5-3.14.4-1].
+                guard connections[id]?.session == session else { break }
                 if connections[id]?.held.isEmpty == true {
                     take(packet, from: id, session, at: now, into: &effects)
                 } else {
                     _ = connections.update(id) { $0.held.append(packet) }
                 }
             }
-            if connections[id]?.held.isEmpty == true { resumeReading(id, into: &effects) }
+            if let now = connections[id], now.session == session, now.held.isEmpty {
+                resumeReading(id, into: &effects)
+            }
         }
     }
 
@@ -354,7 +359,8 @@ extension Gateway {
         recordAcknowledgements(into: &effects)
         for id in connections.keys {
             guard let connection = connections[id], connection.phase != .closing else { continue }
-            if connection.version == .v5_0, connection.session != nil {
+            // Nothing goes before CONNACK [MQTT5-3.2.0-1].
+            if connection.version == .v5_0, case .connected = connection.phase {
                 effects.append(.send(id, .disconnect(Disconnect(.serverShuttingDown))))
             }
             effects.append(.close(id))

@@ -209,7 +209,7 @@ extension Gateway {
             // The receiver will not have it; there is no second half [MQTT5-4.3.3-4].
             return settle(delivery, of: session, pubrec.reason, at: now, into: &effects)
         }
-        var position = lastPosition
+        var position = lastPromptPosition
         if entry.phase == .sent {
             position = commitOutbound(.outboundReceived(session, delivery), of: session, into: &effects)
         }
@@ -314,8 +314,13 @@ extension Gateway {
     private mutating func recordAcknowledgements(
         of id: SessionID, _ urgency: Urgency = .lazy, into effects: inout [Effect]
     ) {
-        guard let queue = state[id]?.queue, queue.unrecordedCount > 0 else { return }
-        let record = queue.acknowledgedRecord(for: id, lookingAhead: plan.limits.identifierSpan)
+        let span = plan.limits.identifierSpan
+        // In place: a copy of the queue alive while the Record is applied would cost its whole length.
+        let record = update(id) { session in
+            session.queue.unrecordedCount > 0
+                ? session.queue.acknowledgedRecord(for: id, lookingAhead: span) : nil
+        }
+        guard let record = record ?? nil else { return }
         _ = commitOutbound(.acknowledged(record), of: id, urgency, into: &effects)
     }
 }

@@ -211,7 +211,7 @@ extension Gateway {
         let isHeld = state[session]?.inbound.position(of: pubrel.id) != nil
         guard isHeld else {
             // Perhaps released a moment ago by a Record that is not durable yet: PUBCOMP waits for everything.
-            let position = session.isVolatile ? Position.zero : lastPosition
+            let position = isPersistent(session) ? lastPromptPosition : .zero
             let answer = Acknowledgement(pubrel.id, .packetIdentifierNotFound)
             return promise(.pubcomp(answer), to: peer, after: position, at: now, into: &effects)
         }

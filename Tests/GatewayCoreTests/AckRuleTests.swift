@@ -235,7 +235,9 @@ struct AckRuleTests {
     private static func completed(_ s: inout Scenario) -> [PacketIdentifier] {
         s.subscribes("archive", "t")
         for n in 1...3 {
-            s.sends("press", .publish(.text("t", "\(n)", qos: .exactlyOnce, id: PacketIdentifier(rawValue: UInt16(n))!)))
+            s.sends(
+                "press",
+                .publish(.text("t", "\(n)", qos: .exactlyOnce, id: PacketIdentifier(rawValue: UInt16(n))!)))
         }
         s.syncs()
         let ids = s.received("archive").publishes.compactMap(\.id)
@@ -322,7 +324,9 @@ struct AckRuleTests {
             ])
     }
 
-    @Test("A9 Before the sync the subscription is neither confirmed nor there; after it is both", arguments: [false, true])
+    @Test(
+        "A9 Before the sync the subscription is neither confirmed nor there; after it is both",
+        arguments: [false, true])
     func a9Subscription(isSynced: Bool) {
         var s = Scenario.connected("press", "archive")
         s.sends("archive", .subscribe("t"))
@@ -368,7 +372,8 @@ struct AckRuleTests {
         #expect(packets.publishes.map(\.text) == (isSynced ? [] : ["x"]))
     }
 
-    @Test("A10 CONNACK of a client with a Will leaves only once the Will is durable", arguments: [false, true])
+    @Test(
+        "A10 CONNACK of a client with a Will leaves only once the Will is durable", arguments: [false, true])
     func a10(isSynced: Bool) {
         var s = Scenario.connected("watch")
         s.subscribes("watch", "gone/#")
@@ -383,7 +388,8 @@ struct AckRuleTests {
         #expect(s.texts("watch") == (isSynced ? ["gone"] : []))
     }
 
-    @Test("A10 A Will deleted by DISCONNECT does not come back once that is durable", arguments: [false, true])
+    @Test(
+        "A10 A Will deleted by DISCONNECT does not come back once that is durable", arguments: [false, true])
     func a10Cleared(isSynced: Bool) {
         var s = Scenario.connected("watch")
         s.subscribes("watch", "gone/#")

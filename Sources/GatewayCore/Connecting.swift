@@ -116,7 +116,7 @@ extension Gateway {
         let connack = connack(
             to: connect, sessionPresent: present != nil, identifier: identifier, expiry: expiry)
         promise(.connack(connack), to: .client(id), after: barrier, at: now, into: &effects)
-        if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now) }
+        if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now, at: now) }
     }
 
     /// CONNACK has left: what the Session is owed may flow.
@@ -205,10 +205,12 @@ extension Gateway {
 
     // MARK: Keep Alive
 
-    private mutating func scheduleKeepAlive(_ id: ConnectionID, from heard: Instant) {
+    private mutating func scheduleKeepAlive(_ id: ConnectionID, from heard: Instant, at now: Instant) {
         guard let seconds = connections[id]?.keepAliveSeconds, seconds > 0 else { return }
         // One and a half times the Keep Alive [MQTT5-3.1.2-22].
-        schedule(.keepAlive(id), at: heard.advanced(byMilliseconds: UInt64(seconds) * 1500))
+        let due = heard.advanced(byMilliseconds: UInt64(seconds) * 1500)
+        // Looked at each minute, lest deadlines of connections long gone pile up.
+        schedule(.keepAlive(id), at: min(due, now.advanced(bySeconds: 60)))
     }
 
     mutating func checkKeepAlive(_ id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
@@ -218,7 +220,7 @@ extension Gateway {
         if now.milliseconds(since: heard) >= UInt64(connection.keepAliveSeconds) * 1500 {
             end(id, .keepAliveTimeout, at: now, into: &effects)
         } else {
-            scheduleKeepAlive(id, from: heard)
+            scheduleKeepAlive(id, from: heard, at: now)
         }
     }
 

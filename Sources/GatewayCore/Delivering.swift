@@ -24,6 +24,11 @@ extension Gateway {
                 _ = update(session) { $0.queue.markSent(delivery) }
                 emit(.publish(packet), for: session, into: &effects)
                 advance(session)
+                if packet.qos == .atMostOnce {
+                    // A server that knows no more than QoS 0 will not answer: sent is settled.
+                    _ = settleQuietly(delivery, of: session)
+                    listUnrecorded(session, at: now, into: &effects)
+                }
             case .drop(let delivery, let reason):
                 drop([delivery], of: session, reason, at: now, into: &effects)
             case .waitForDurable:
@@ -99,10 +104,11 @@ extension Gateway {
             if let expiresAt = message.expiresAt, expiresAt <= now, !isCommitted {
                 return .drop(delivery, .messageExpired)
             }
-            let qos = max(min(entry.qos, flow.maximumQoS), .atLeastOnce)
+            let qos = min(entry.qos, flow.maximumQoS)  // [MQTT5-3.2.2-11]
             guard
                 let packet = packet(
-                    message, qos: qos, id: id, duplicate: entry.phase == .sent, on: flow, at: now)
+                    message, qos: qos, id: qos == .atMostOnce ? nil : id,
+                    duplicate: entry.phase == .sent && qos > .atMostOnce, on: flow, at: now)
             else { return .drop(delivery, .tooLarge) }
             return .publish(packet, delivery)
         }
@@ -163,9 +169,8 @@ extension Gateway {
 
     /// Asks for more before the receiver has to wait for it.
     private mutating func readAhead(_ session: SessionID, into effects: inout [Effect]) {
-        guard let queue = state[session]?.queue, queue.residentBytes < plan.limits.residentBytesMax / 2 else {
-            return
-        }
+        let low = plan.limits.residentBytesMax / 2
+        guard update(session, { $0.queue.residentBytes < low }) == true else { return }
         load(session, into: &effects)
     }
 
@@ -242,17 +247,21 @@ extension Gateway {
         _ delivery: Delivery, of session: SessionID, _ reason: ReasonCode, at now: Instant,
         into effects: inout [Effect]
     ) {
-        let settled = update(session) { session in
-            guard session.queue.settle(delivery) else { return false }
-            session.flow?.inFlightCount -= 1
-            return true
-        }
-        guard settled == true else { return }
+        guard settleQuietly(delivery, of: session) else { return }
         if reason.isError, let owner = state[session]?.owner {
             effects.append(.report(.dropped(owner: owner, .refusedByReceiver, count: 1)))
         }
         listUnrecorded(session, at: now, into: &effects)
         pump(session, at: now, into: &effects)
+    }
+
+    /// - Returns: false when it was settled before.
+    private mutating func settleQuietly(_ delivery: Delivery, of session: SessionID) -> Bool {
+        update(session) { session in
+            guard session.queue.settle(delivery) else { return false }
+            session.flow?.inFlightCount -= 1
+            return true
+        } ?? false
     }
 
     private mutating func drop(

@@ -26,6 +26,8 @@ package struct Gateway: ~Copyable {
     private var waitingForDurable: [SessionID] = []
     /// Sessions with settled deliveries that no Record covers yet (rule A8).
     var unrecorded: [SessionID] = []
+    /// The earliest deadline set for each retained message that expires.
+    var retainedChecks: [[UInt8]: Instant] = [:]
     /// No new message is acknowledged: there is no room for it (promise P4).
     var isUnderPressure = false
     var isRetryScheduled = false

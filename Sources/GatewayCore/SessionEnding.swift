@@ -32,7 +32,11 @@ extension Gateway {
             // The Will Delay, and no later than the Session's end [MQTT5-3.1.3-9, MQTT5-3.1.2-8].
             let due = min(closedAt.advanced(bySeconds: will.delaySeconds), endsAt ?? .distantFuture)
             _ = update(id) { $0.willDueAt = due }
-            if due <= now { checkWill(id, at: now, into: &effects) } else { scheduleWillCheck(of: id, at: due) }
+            if due <= now {
+                checkWill(id, at: now, into: &effects)
+            } else {
+                scheduleWillCheck(of: id, at: due)
+            }
         }
         guard let endsAt else { return }
         _ = update(id) { $0.endsAt = endsAt }

@@ -113,8 +113,10 @@ struct Scenario: ~Copyable {
         }
     }
 
-    func isClosed(_ client: String) -> Bool { closed.contains(connection(of: client)) }
-    func isPaused(_ client: String) -> Bool { paused.contains(connection(of: client)) }
+    /// Clients whose last connection the gateway closed.
+    var closedClients: Set<String> { Set(connectionOfClient.filter { closed.contains($0.value) }.keys) }
+    /// Clients whose socket is not read.
+    var pausedClients: Set<String> { Set(connectionOfClient.filter { paused.contains($0.value) }.keys) }
 
     func connection(of client: String) -> ConnectionID {
         guard let id = connectionOfClient[client] else { preconditionFailure("\(client) never connected") }

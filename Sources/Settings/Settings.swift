@@ -1,0 +1,146 @@
+import GatewayCore
+import MQTT
+
+/// What the configuration file says, with defaults where it is silent. Only values: the `tidegate` command
+/// hands them to the modules they concern.
+package struct Settings: Hashable, Sendable {
+    /// Used in topics (`${gateway}`) and in the client identifiers of uplinks.
+    package var gateway: String
+    /// The directory of everything that must survive a power cut.
+    package var state: String
+    package var listeners: [ListenerSettings] = [ListenerSettings(host: "127.0.0.1", port: 1883)]
+    package var sessions = SessionSettings()
+    package var journal = JournalSettings()
+    package var limits = LimitSettings()
+    package var uplinks: [UplinkSettings] = []
+
+    package static let defaultPath = "/etc/tidegate/tidegate.yaml"
+    package static let defaultState = "/var/lib/tidegate"
+
+    /// The settings of a gateway without a configuration file: a broker on loopback.
+    package init(gateway: String, state: String = Settings.defaultState) {
+        self.gateway = gateway
+        self.state = state
+    }
+}
+
+/// An address to accept MQTT clients at.
+package struct ListenerSettings: Hashable, Sendable {
+    /// A numeric IPv4 or IPv6 address without brackets.
+    package var host: String
+    /// 0 only from the command line: the system chooses.
+    package var port: UInt16
+    /// Whether the operator wrote `anonymous: true`: clients that nobody vouches for, from beyond this machine.
+    package var isAnonymous: Bool
+
+    package init(host: String, port: UInt16, isAnonymous: Bool = false) {
+        self.host = host
+        self.port = port
+        self.isAnonymous = isAnonymous
+    }
+
+    /// Whether only this machine can reach it.
+    package var isLoopback: Bool { host == "::1" || host.hasPrefix("127.") }
+}
+
+/// How long the Sessions of absent clients are kept; `UInt32.max` seconds mean for ever, as in MQTT 5
+/// [MQTT5-3.1.2.11.2].
+package struct SessionSettings: Hashable, Sendable {
+    /// For Clean Session 0 of MQTT 3.1 and 3.1.1, which have no Session Expiry Interval.
+    package var expiryFor311Seconds: UInt32 = .max
+    /// The longest Session Expiry Interval granted to a client of MQTT 5.
+    package var expiryMaxSeconds: UInt32 = .max
+
+    package init() {}
+}
+
+package struct JournalSettings: Hashable, Sendable {
+    /// Beyond this nothing new is accepted, and publishers are told so (promise P4).
+    package var sizeLimitBytes = 4 << 30
+    package var segmentBytes = 4 << 20
+    /// Whether a state directory that does not survive a power cut (tmpfs, overlayfs) is accepted.
+    package var allowsVolatile = false
+
+    package init() {}
+}
+
+package struct LimitSettings: Hashable, Sendable {
+    package var connections = 10_000
+    /// The largest packet accepted: Maximum Packet Size in CONNACK [MQTT5-3.2.2.3.6].
+    package var packetBytes = 1 << 20
+    /// Receive Maximum as announced, and the most unacknowledged messages sent to one client [MQTT5-4.9].
+    package var inflight: UInt16 = 100
+    /// For one Session.
+    package var queueMessages = 1_000_000
+    /// From accepting a connection to its CONNECT [MQTT5-3.1.0-1].
+    package var connectTimeoutMilliseconds: UInt64 = 10_000
+
+    package init() {}
+}
+
+/// One cloud broker and what is carried to and from it.
+package struct UplinkSettings: Hashable, Sendable {
+    package var name: String
+    /// A name, or a numeric address without brackets.
+    package var host: String
+    package var port: UInt16
+    package var clientIdentifier: String
+    /// `.v3_1_1` or `.v5_0`.
+    package var version: ProtocolVersion = .v5_0
+    package var credentials: CredentialSettings?
+    package var keepAliveSeconds: UInt16 = 60
+    /// Never 0; `UInt32.max` means for ever.
+    package var sessionExpirySeconds: UInt32 = 7 * 86_400
+    /// Receive Maximum as announced to the cloud.
+    package var receiveMaximum: UInt16 = 100
+    package var reconnectMinMilliseconds: UInt64 = 1000
+    package var reconnectMaxMilliseconds: UInt64 = 60_000
+    /// In the order of the file; no two of one direction have the same filter.
+    package var routes: [RouteSettings] = []
+
+    package init(name: String, host: String, port: UInt16, clientIdentifier: String) {
+        self.name = name
+        self.host = host
+        self.port = port
+        self.clientIdentifier = clientIdentifier
+    }
+}
+
+/// How an uplink makes itself known.
+package struct CredentialSettings: Hashable, Sendable {
+    package var userName: String
+    package var password: Password?
+
+    package enum Password: Hashable, Sendable {
+        case written(String)
+        /// An absolute path, read when the uplink starts: `Password.bytes()`.
+        case file(String)
+    }
+
+    package init(userName: String, password: Password?) {
+        self.userName = userName
+        self.password = password
+    }
+}
+
+/// One line of an uplink's `routes`.
+package struct RouteSettings: Hashable, Sendable {
+    package enum Direction: Hashable, Sendable {
+        case out, `in`
+    }
+
+    package var direction: Direction
+    /// What is carried: a local filter for `out`, the cloud's for `in`.
+    package var filter: TopicFilter
+    /// nil when topics stay as they are.
+    package var rename: TopicRename?
+    /// The highest QoS at which messages are carried.
+    package var qos: QoS
+
+    package init(direction: Direction, filter: TopicFilter, rename: TopicRename?, qos: QoS) {
+        self.direction = direction
+        self.filter = filter
+        self.rename = rename
+        self.qos = qos
+    }
+}

@@ -1,0 +1,68 @@
+import ArgumentParser
+import Glibc
+import Settings
+
+/// What is typed.
+@main
+struct Tidegate: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tidegate",
+        abstract: "An MQTT gateway that loses nothing while the cloud or the power is away.",
+        version: "0.1.0", subcommands: [Run.self, Check.self])
+}
+
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Runs the gateway until SIGTERM or SIGINT.")
+
+    @Option(help: "The configuration file; /etc/tidegate/tidegate.yaml, if it is there.")
+    var config: String?
+
+    @Option(help: ArgumentHelp("Listen here, and nowhere else.", valueName: "address:port"))
+    var listen: String?
+
+    @Option(help: "The directory that keeps sessions and messages.")
+    var state: String?
+
+    func run() throws {
+        let settings: Settings
+        do throws(SettingsErrors) {
+            settings = try read()
+        } catch {
+            throw refuse(error)
+        }
+        serve(settings)
+    }
+
+    /// The file's settings with what the command line says instead.
+    private func read() throws(SettingsErrors) -> Settings {
+        var settings = try Settings.load(path: config)
+        if let state { settings.state = state }
+        if let listen { settings.listeners = [try ListenerSettings(commandLine: listen, isAnonymous: true)] }
+        return settings
+    }
+}
+
+struct Check: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Says what is wrong with a configuration file, and where.")
+
+    @Argument(help: "The file; /etc/tidegate/tidegate.yaml when none is named.")
+    var file: String = Settings.defaultPath
+
+    func run() throws {
+        do throws(SettingsErrors) {
+            let settings = try Settings.load(path: file)
+            for uplink in settings.uplinks { _ = try uplink.credentials?.password?.bytes() }
+        } catch {
+            throw refuse(error)
+        }
+        print("\(file) is good")
+    }
+}
+
+/// Tells what is wrong with the configuration; the exit status says that starting again will not help.
+private func refuse(_ errors: SettingsErrors) -> ExitCode {
+    complain("\(errors)")
+    return ExitCode(ExitStatus.configuration.rawValue)
+}

@@ -1,0 +1,322 @@
+import GatewayCore
+import Glibc
+import Journal
+import MQTT
+import NIOCore
+import Operations
+import Transport
+import Uplink
+
+/// Carries values between the core, which decides, and the world: sockets, disk, cloud and log. It decides
+/// nothing about MQTT.
+///
+/// Everything happens on one event loop. Neither the transport nor an uplink calls back while it is being
+/// called, so that an input is handled to its end before the next one.
+final class Host: TransportDelegate {
+    private let loop: any EventLoop
+    private let clock: LogicalClock
+    private var gateway: Gateway
+    private var journal: Journal
+    private let transport: Transport<Host>
+    private var links: [UplinkLink] = []
+    private var log: Log
+    private let notifier: ServiceNotifier
+    /// Hands operations to the disk's thread; answered by `completed`.
+    private let submit: ([DiskOperation]) -> Void
+    /// Ends the process with this status.
+    private let end: (ExitStatus) -> Never
+
+    /// Filled by the core and emptied by `carryOut`; kept for their memory.
+    private var effects: [Effect] = []
+    private var events: [StorageEvent] = []
+    private var operations: [DiskOperation] = []
+
+    private var isSettleScheduled = false
+    private var deadline: (at: Instant, task: Scheduled<Void>)?
+
+    private var phase = Phase.starting
+    private enum Phase {
+        case starting, serving
+        /// Clients are told and closed.
+        case disconnecting
+        /// Nothing is handled any more; the journal writes its end.
+        case closingJournal
+    }
+
+    /// Operations that the disk's thread has not answered.
+    private var unanswered = 0
+    /// Whether the disk was idle or answered something since the watchdog last looked.
+    private var diskMadeProgress = true
+
+    /// - Parameters:
+    ///   - gateway: as recovery brought it back, with the effects of that.
+    ///   - submit: called on the loop.
+    init(
+        loop: any EventLoop, clock: LogicalClock, gateway: consuming Gateway, effects: [Effect],
+        journal: Journal, transportPlan: TransportPlan, uplinks: [UplinkPlan], log: consuming Log,
+        notifier: consuming ServiceNotifier, submit: @escaping ([DiskOperation]) -> Void,
+        end: @escaping (ExitStatus) -> Never
+    ) {
+        self.loop = loop
+        self.clock = clock
+        self.gateway = gateway
+        self.effects = effects
+        self.journal = journal
+        self.transport = Transport(plan: transportPlan, loop: loop)
+        self.log = log
+        self.notifier = notifier
+        self.submit = submit
+        self.end = end
+        links = uplinks.enumerated().map { number, plan in
+            UplinkLink(
+                plan: plan, index: UplinkIndex(number), eventLoop: loop,
+                deliver: { index, event in
+                    self.take(.uplink(index, event))
+                    self.settleSoon()
+                },
+                log: { notice in
+                    self.log.write(LogLine(.notice, .uplink, "uplink \"\(plan.name)\": \(notice)"))
+                })
+        }
+    }
+
+    // MARK: Start
+
+    /// Opens the listeners and says READY once clients can connect.
+    func start() {
+        transport.start(delegate: self).assumeIsolated().whenComplete { result in
+            switch result {
+            case .success(let addresses): self.started(addresses)
+            case .failure(let error): self.fail("\(error)", .failed)
+            }
+        }
+    }
+
+    private func started(_ addresses: [SocketAddress]) {
+        guard phase == .starting else { return }
+        phase = .serving
+        let places = addresses.compactMap { address in
+            address.port.map { "\(address.ipAddress ?? "?"):\($0)" }
+        }.joined(separator: ", ")
+        log.write(LogLine(.notice, .gateway, "serving MQTT on \(places)"))
+        notifier.ready(status: "serving MQTT on \(places)")
+        scheduleWatchdog()
+        carryOut()
+        settle()
+    }
+
+    // MARK: From the transport
+
+    func opened(_ connection: ConnectionNumber, listener: Int, peer: SocketAddress?) {
+        take(.opened(ConnectionID(connection), listener: listener))
+    }
+
+    func received(_ connection: ConnectionNumber, _ packet: Packet) {
+        take(.received(ConnectionID(connection), packet))
+    }
+
+    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket) {
+        take(.malformed(ConnectionID(connection), error))
+    }
+
+    func closed(_ connection: ConnectionNumber) { take(.closed(ConnectionID(connection))) }
+
+    func writability(_ connection: ConnectionNumber, _ isWritable: Bool) {
+        take(.writability(ConnectionID(connection), isWritable))
+    }
+
+    func readCycleEnded() { settle() }
+
+    func trouble(_ trouble: TransportTrouble) { log.write(LogLine(trouble)) }
+
+    // MARK: From the disk
+
+    /// What the disk's thread has done; on the loop, one call for everything done since the last.
+    func completed(_ completions: [DiskCompletion]) {
+        unanswered -= completions.count
+        diskMadeProgress = true
+        let now = clock.now
+        for completion in completions { journal.completed(completion, at: now) }
+        settle()
+        if phase == .closingJournal, journal.isClosed { finish() }
+    }
+
+    // MARK: The round
+
+    /// One input through the core, and its effects into the world.
+    private func take(_ input: consuming Input) {
+        guard phase != .closingJournal else { return }
+        gateway.handle(input, at: clock.now, into: &effects)
+        carryOut()
+    }
+
+    /// Carries the core's effects out, in order.
+    private func carryOut() {
+        for effect in effects {
+            switch effect {
+            case .send(let connection, let packet): transport.send(connection.number, packet)
+            case .close(let connection): transport.close(connection.number)
+            case .reading(let connection, let reads): transport.reading(connection.number, reads)
+            case .append(let record, let urgency): _ = journal.append(record, urgency, at: clock.now)
+            case .load(let session, let positions): journal.load(session, positions)
+            case .uplink(let index, let command): links[index.number].perform(command)
+            case .report(let observation): report(observation)
+            }
+        }
+        effects.removeAll(keepingCapacity: effects.count <= Self.keptEffects)
+    }
+
+    /// Effects for which memory is kept.
+    private static let keptEffects = 1024
+
+    private func report(_ observation: Observation) {
+        log.write(LogLine(observation))
+        // What cannot be made durable here may be by the next process, on the pages that recovery finds.
+        if observation == .storageFailed { finish(.storageFailed) }
+    }
+
+    /// Ends a round: what became durable is told to the core, what is due goes to the disk, and everybody who
+    /// was sent something gets it in one write.
+    private func settle() {
+        let now = clock.now
+        journal.tick(at: now)
+        journal.takeEvents(into: &events)
+        while !events.isEmpty {
+            let told = events
+            events.removeAll(keepingCapacity: true)
+            for event in told {
+                if phase == .closingJournal, case .failed = event { finish(.storageFailed) }
+                take(.storage(event))
+            }
+            journal.tick(at: now)
+            journal.takeEvents(into: &events)
+        }
+        if phase == .serving, journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+        submitOperations()
+        transport.flush()
+        for link in links { link.flush() }
+        scheduleDeadline(now)
+    }
+
+    private func submitOperations() {
+        journal.takeOperations(into: &operations)
+        guard !operations.isEmpty else { return }
+        if unanswered == 0 { diskMadeProgress = true }
+        unanswered += operations.count
+        submit(operations)
+        operations.removeAll(keepingCapacity: true)
+    }
+
+    /// Settles once the loop has nothing else at hand, however often it was asked to.
+    private func settleSoon() {
+        guard !isSettleScheduled else { return }
+        isSettleScheduled = true
+        loop.assumeIsolated().execute {
+            self.isSettleScheduled = false
+            self.settle()
+        }
+    }
+
+    // MARK: Time
+
+    /// One task of the loop for everything that has a deadline. It is moved only when something is due earlier:
+    /// waking up too soon once costs less than moving it with every packet.
+    private func scheduleDeadline(_ now: Instant) {
+        guard let next = [gateway.nextDeadline, journal.nextDeadline].compactMap({ $0 }).min() else { return }
+        if let deadline {
+            guard next < deadline.at else { return }
+            deadline.task.cancel()
+        }
+        let delay = TimeAmount.milliseconds(
+            Int64(clamping: min(next.milliseconds(since: now), Self.longestSleep)))
+        let task = loop.assumeIsolated().scheduleTask(in: delay) {
+            self.deadline = nil
+            self.take(.deadline)
+            self.settle()
+        }
+        deadline = (next, task)
+    }
+
+    /// Milliseconds. The loop's own clock stands still while the machine is suspended, the gateway's does not.
+    private static let longestSleep: UInt64 = 60_000
+
+    private func scheduleWatchdog() {
+        guard let interval = notifier.watchdogIntervalMilliseconds else { return }
+        loop.assumeIsolated().scheduleTask(in: .milliseconds(Int64(clamping: interval))) {
+            if self.diskMadeProgress { self.notifier.watchdog() }
+            self.diskMadeProgress = self.unanswered == 0
+            self.scheduleWatchdog()
+        }
+    }
+
+    // MARK: The end
+
+    /// Tells every client, waits until they and the disk have what is theirs, and ends the process.
+    func stop() {
+        guard phase == .serving || phase == .starting else { return }
+        phase = .disconnecting
+        log.write(LogLine(.notice, .gateway, "stopping"))
+        notifier.stopping()
+        take(.stop)
+        settle()
+        transport.stop().assumeIsolated().whenComplete { _ in self.closeJournal() }
+        loop.assumeIsolated().scheduleTask(in: Self.stopTimeout) {
+            self.fail("the disk did not answer in time; what was acknowledged is safe", .failed)
+        }
+    }
+
+    /// Longer than clients get to read their last packet, shorter than systemd waits.
+    private static let stopTimeout: TimeAmount = .seconds(15)
+
+    private func closeJournal() {
+        for link in links { link.stop() }
+        settle()
+        let now = clock.now
+        phase = .closingJournal
+        journal.beginCheckpoint(of: gateway.state, at: now)
+        journal.close(at: now)
+        settle()
+        if journal.isClosed { finish() }
+    }
+
+    private func finish(_ status: ExitStatus = .success) {
+        if status == .success { log.write(LogLine(.notice, .gateway, "stopped; every session is safe")) }
+        log.flush(isEnd: true)
+        end(status)
+    }
+
+    private func fail(_ text: String, _ status: ExitStatus) {
+        log.write(LogLine(.error, .gateway, text))
+        finish(status)
+    }
+}
+
+/// What the process tells systemd by ending, as in sysexits(3).
+enum ExitStatus: Int32 {
+    case success = 0
+    case failed = 1
+    /// Worth trying again at once: a new process recovers what the disk holds.
+    case storageFailed = 75
+    /// Starting again changes nothing.
+    case configuration = 78
+}
+
+extension LogLine {
+    fileprivate init(_ trouble: TransportTrouble) {
+        switch trouble {
+        case .connectionsRefused(_, let count):
+            self.init(
+                .warning, .refused,
+                "\(count) connections closed at once: as many clients as limits: connections allows are connected"
+            )
+        case .acceptFailed(_, let reason):
+            self.init(.error, .gateway, "no connection can be accepted: \(reason); trying again")
+        case .cutForNotReading(_, let bytes):
+            self.init(
+                .warning, .disconnected, "a client that does not read was cut off with \(bytes) bytes waiting"
+            )
+        case .cutWhileClosing:
+            self.init(.info, .disconnected, "a client that was disconnected did not read its last packets")
+        }
+    }
+}

@@ -1,0 +1,154 @@
+import Disk
+import GatewayCore
+import Glibc
+import Journal
+import NIOCore
+import NIOPosix
+import Operations
+import Settings
+import Transport
+import Uplink
+
+/// Recovers the store, starts everything, and waits for a signal; the process ends with an `ExitStatus`.
+///
+/// Three threads: this one waits for signals, one runs the loop with everything in it, one writes to the disk.
+func serve(_ settings: Settings) -> Never {
+    var signals = Signals()
+    let loop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
+    let host = NIOLoopBoundBox<Host?>.makeEmptyBox(valueType: Host.self, eventLoop: loop)
+    // Recovery has the loop for itself: there is nobody to serve before it is done.
+    loop.execute {
+        do throws(StartFailure) {
+            let started = try Start(settings).makeHost(loop, host)
+            host.value = started
+            started.start()
+        } catch {
+            complain(error.line)
+            _exit(error.status.rawValue)
+        }
+    }
+    signals.wait()
+    loop.execute { host.value?.stop() }
+    signals.wait()
+    complain("stopped at once, as asked twice")
+    // Not exit(3): the loop's thread may be in the middle of anything.
+    _exit(ExitStatus.failed.rawValue)
+}
+
+/// Writes a line to stderr.
+func complain(_ line: String) {
+    let bytes = Array("\(line)\n".utf8)
+    _ = write(STDERR_FILENO, bytes, bytes.count)
+}
+
+/// One line for the person who started the gateway, and what systemd makes of it.
+struct StartFailure: Error {
+    let line: String
+    let status: ExitStatus
+}
+
+/// Everything that must have gone well before there is a host.
+private struct Start {
+    private let settings: Settings
+    private let uplinks: [UplinkPlan]
+    private let store: DiskStore
+    private let state: DurableState
+    private let recovered: RecoveredLog
+
+    init(_ settings: Settings) throws(StartFailure) {
+        self.settings = settings
+        uplinks = try Self.plans(settings)
+        do throws(DiskError) {
+            store = try DiskStore.open(
+                directory: settings.state, allowsVolatile: settings.journal.allowsVolatile)
+        } catch {
+            throw StartFailure(line: "\(error)", status: error.isConfiguration ? .configuration : .failed)
+        }
+        var state = DurableState()
+        var reader = store.reader()
+        do throws(RecoveryError) {
+            recovered = try Recovery.recover(&reader) { record, position in
+                state.apply(record, at: position)
+            }
+        } catch {
+            throw StartFailure(
+                line: "the store in \(settings.state) cannot be read: \(error.words)", status: .failed)
+        }
+        self.state = state
+    }
+
+    private static func plans(_ settings: Settings) throws(StartFailure) -> [UplinkPlan] {
+        let runtimeDirectory = ServiceNotifier.processEnvironment("RUNTIME_DIRECTORY") ?? "/tmp"
+        var plans: [UplinkPlan] = []
+        for uplink in settings.uplinks {
+            do throws(SettingsErrors) {
+                plans.append(try UplinkPlan(uplink, runtimeDirectory: runtimeDirectory))
+            } catch {
+                throw StartFailure(line: "\(error)", status: .configuration)
+            }
+        }
+        return plans
+    }
+
+    func makeHost(_ loop: any EventLoop, _ box: NIOLoopBoundBox<Host?>) -> Host {
+        var log = Log()
+        for line in recovered.report.lines { log.write(line) }
+        let disk = DiskThread(store) { completions in
+            loop.execute { box.value?.completed(completions) }
+        }
+        let clock = LogicalClock(start: recovered.clock)
+        var effects: [Effect] = []
+        let gateway = Gateway(
+            plan: GatewayPlan(settings), state: state, lastPosition: recovered.last, now: clock.now,
+            into: &effects)
+        return Host(
+            loop: loop, clock: clock, gateway: gateway, effects: effects,
+            journal: Journal(plan: JournalPlan(settings.journal), recovered: recovered),
+            transportPlan: TransportPlan(settings), uplinks: uplinks, log: log, notifier: ServiceNotifier(),
+            submit: { disk.submit($0) }, end: { _exit($0.rawValue) })
+    }
+}
+
+extension RecoveryError {
+    fileprivate var words: String {
+        switch self {
+        case .noStore:
+            "it holds files but nothing that says whose they are; is it the right directory?"
+        case .unknownFeatures(let file, _), .unknownRecordType(let file, _):
+            "\(file) was written by a newer version of tidegate; install that version again"
+        case .unreadable(let failure):
+            "\(failure.name): \(String(cString: strerror(failure.errorNumber)))"
+        }
+    }
+}
+
+extension RecoveryReport {
+    /// What an operator should know about what recovery found.
+    fileprivate var lines: [LogLine] {
+        var lines: [LogLine] = []
+        for tail in tornTails {
+            lines.append(
+                LogLine(.notice, .storage, "\(tail.file): an unfinished write at its end was left out"))
+        }
+        for range in damaged {
+            lines.append(
+                LogLine(
+                    .error, .storage,
+                    "\(range.file) is damaged at bytes \(range.bytes.lowerBound) to \(range.bytes.upperBound); "
+                        + "the rest is served"))
+        }
+        for positions in lost {
+            lines.append(
+                LogLine(
+                    .error, .storage, "records \(positions.lowerBound) to \(positions.upperBound) are lost"))
+        }
+        for file in setAside {
+            lines.append(LogLine(.error, .storage, "\(file) cannot be read and was left aside"))
+        }
+        if formatIsDamaged {
+            lines.append(
+                LogLine(.error, .storage, "FORMAT is damaged; the store was identified by its segments"))
+        }
+        return lines
+    }
+}

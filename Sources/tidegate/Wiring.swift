@@ -1,0 +1,71 @@
+import GatewayCore
+import Journal
+import MQTT
+import Settings
+import Transport
+import Uplink
+
+// What the user wrote, as each module wants it.
+
+extension GatewayPlan {
+    init(_ settings: Settings) {
+        self.init()
+        limits.inFlightMax = settings.limits.inflight
+        limits.packetBytesMax = UInt32(clamping: settings.limits.packetBytes)
+        limits.queuedMessagesMax = settings.limits.queueMessages
+        limits.connectTimeoutMilliseconds = settings.limits.connectTimeoutMilliseconds
+        expirySecondsBefore5 = settings.sessions.expiryFor311Seconds
+        expirySecondsMax = settings.sessions.expiryMaxSeconds
+        uplinks = settings.uplinks.map { uplink in
+            UplinkRoutes(
+                name: uplink.name, out: uplink.routes.compactMap { Self.route($0, if: .out) },
+                in: uplink.routes.compactMap { Self.route($0, if: .in) })
+        }
+    }
+
+    private static func route(
+        _ route: RouteSettings, if direction: RouteSettings.Direction
+    ) -> UplinkRoutes.Route? {
+        guard route.direction == direction else { return nil }
+        return UplinkRoutes.Route(filter: route.filter, rename: route.rename, maximumQoS: route.qos)
+    }
+}
+
+extension TransportPlan {
+    init(_ settings: Settings) {
+        self.init(
+            listeners: settings.listeners.enumerated().map { index, listener in
+                ListenerPlan(
+                    index: index, host: listener.host, port: Int(listener.port),
+                    maximumPacketSize: settings.limits.packetBytes,
+                    connectionsMax: settings.limits.connections)
+            })
+    }
+}
+
+extension JournalPlan {
+    init(_ settings: JournalSettings) {
+        self.init()
+        segmentBytes = settings.segmentBytes
+        sizeLimitBytes = settings.sizeLimitBytes
+    }
+}
+
+extension UplinkPlan {
+    /// - Parameter runtimeDirectory: a private one that need not survive a restart.
+    /// - Throws: the password file cannot be read.
+    init(_ settings: UplinkSettings, runtimeDirectory: String) throws(SettingsErrors) {
+        self.init(
+            name: settings.name, host: settings.host, port: Int(settings.port),
+            clientIdentifier: settings.clientIdentifier, userName: settings.credentials?.userName,
+            password: try settings.credentials?.password?.bytes(), version: settings.version,
+            keepAliveSeconds: settings.keepAliveSeconds, sessionExpirySeconds: settings.sessionExpirySeconds,
+            receiveMaximum: settings.receiveMaximum,
+            subscriptions: settings.routes.compactMap { route in
+                route.direction == .in ? Subscription(route.filter, route.qos) : nil
+            },
+            backoffMinMilliseconds: Int64(clamping: settings.reconnectMinMilliseconds),
+            backoffMaxMilliseconds: Int64(clamping: settings.reconnectMaxMilliseconds),
+            runtimeDirectory: runtimeDirectory)
+    }
+}

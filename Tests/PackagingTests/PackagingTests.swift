@@ -1,0 +1,194 @@
+import Foundation
+import Testing
+
+/// What `make install` puts into a fresh root, looked at with systemd's own tools.
+///
+/// They come with the Debian package systemd, which `make deps` installs.
+@Suite("Packaging")
+struct PackagingTests {
+    @Test("make install puts exactly these files, with these modes")
+    func files() throws {
+        let root = try InstalledRoot()
+        #expect(
+            try root.listing()
+                == [
+                    "755 /etc/tidegate/", "644 /etc/tidegate/tidegate.yaml", "755 /usr/bin/tidegate",
+                    "644 /usr/lib/systemd/system/tidegate.service", "644 /usr/lib/sysusers.d/tidegate.conf",
+                    "644 /usr/lib/tmpfiles.d/tidegate.conf",
+                ].sorted())
+        let unit = try root.read("usr/lib/systemd/system/tidegate.service")
+        #expect(unit.contains("\nExecStart=/usr/bin/tidegate run --config /etc/tidegate/tidegate.yaml\n"))
+        #expect(!unit.contains("@BINDIR@"))
+    }
+
+    @Test("An existing configuration survives make install, and make uninstall too")
+    func configurationStays() throws {
+        let root = try InstalledRoot()
+        try root.write("gateway: mine\n", to: "etc/tidegate/tidegate.yaml")
+        try root.make("install")
+        #expect(try root.read("etc/tidegate/tidegate.yaml") == "gateway: mine\n")
+        try root.make("uninstall")
+        #expect(try root.listing() == ["644 /etc/tidegate/tidegate.yaml", "755 /etc/tidegate/"])
+    }
+
+    @Test("make install without a build says what to do")
+    func notBuilt() throws {
+        let root = try InstalledRoot()
+        try root.remove("source/.build/release/tidegate")
+        let result = try root.run("make", "-C", root.path("source"), "install", "DESTDIR=\(root.path(""))")
+        #expect(result.status != 0)
+        #expect(result.output.contains("first build it, as an ordinary user: make build"))
+    }
+
+    @Test("systemd accepts the unit")
+    func unitVerifies() throws {
+        let root = try InstalledRoot()
+        try root.needs("systemd-analyze")
+        // `verify` looks for the binary at the path in the unit: point it at the one that was installed.
+        let unit = try root.read("usr/lib/systemd/system/tidegate.service")
+            .replacingOccurrences(of: "ExecStart=/usr/bin/", with: "ExecStart=\(root.path("usr/bin/"))")
+        try root.write(unit, to: "check/tidegate.service")
+        let result = try root.run(
+            "systemd-analyze", "verify", "--man=no", root.path("check/tidegate.service"))
+        // Other units of the machine may have faults of their own.
+        let complaints = result.output.split(separator: "\n").filter { $0.contains("tidegate") }
+        #expect(complaints.isEmpty)
+        #expect(result.status == 0)
+
+        // And it does look: a misspelt directive must not pass.
+        try root.write(unit.replacing("WatchdogSec=", with: "WatchdogSeconds="), to: "check/tidegate.service")
+        let misspelt = try root.run(
+            "systemd-analyze", "verify", "--man=no", root.path("check/tidegate.service"))
+        #expect(misspelt.output.contains("WatchdogSeconds"))
+    }
+
+    @Test("systemd rates the sandbox at an exposure of 2.0 or less")
+    func exposure() throws {
+        let root = try InstalledRoot()
+        try root.needs("systemd-analyze")
+        let result = try root.run(
+            "systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager",
+            root.path("usr/lib/systemd/system/tidegate.service"))
+        #expect(result.status == 0, "\(result.output)")
+        #expect(result.output.contains("Overall exposure level"))
+    }
+
+    @Test("systemd-sysusers makes the user")
+    func user() throws {
+        let root = try InstalledRoot()
+        try root.needs("systemd-sysusers")
+        try root.write("", to: "etc/passwd")
+        try root.write("", to: "etc/group")
+        let result = try root.run("systemd-sysusers", "--root=\(root.path(""))")
+        #expect(result.status == 0, "\(result.output)")
+        let passwd = try root.read("etc/passwd")
+        #expect(passwd.contains("tidegate:x:"))
+        #expect(passwd.contains(":/var/lib/tidegate:/usr/sbin/nologin"))
+    }
+
+    @Test("systemd-tmpfiles makes the directories", .enabled(if: getuid() == 0, "changing owners takes root"))
+    func directories() throws {
+        let root = try InstalledRoot()
+        try root.needs("systemd-tmpfiles")
+        try root.write("root:x:0:0::/:/bin/sh\ntidegate:x:990:990::/:/bin/false\n", to: "etc/passwd")
+        try root.write("root:x:0:\ntidegate:x:990:\n", to: "etc/group")
+        let result = try root.run(
+            "systemd-tmpfiles", "--root=\(root.path(""))", "--create", "tidegate.conf")
+        #expect(result.status == 0, "\(result.output)")
+        var status = stat()
+        #expect(stat(root.path("var/lib/tidegate"), &status) == 0)
+        #expect(status.st_mode & 0o7777 == 0o700)
+        #expect(status.st_uid == 990)
+    }
+
+    @Test(
+        "The scripts are executable and bash accepts them",
+        arguments: [".ci/run", ".ci/install-dependencies"])
+    func scripts(name: String) throws {
+        let path = InstalledRoot.repository.appending(path: name).path
+        #expect(access(path, X_OK) == 0)
+        let root = try InstalledRoot()
+        let result = try root.run("bash", "-n", path)
+        #expect(result.status == 0, "\(result.output)")
+    }
+}
+
+/// A temporary root with a copy of what `make install` needs and a stand-in for the binary, installed with
+/// PREFIX=/usr; gone when the test ends.
+private final class InstalledRoot {
+    static let repository = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+
+    struct Missing: Error, CustomStringConvertible {
+        var description: String
+    }
+
+    private let root: URL
+
+    init() throws {
+        root = FileManager.default.temporaryDirectory.appending(path: "tidegate-install-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(
+            at: root.appending(path: "source"), withIntermediateDirectories: true)
+        for name in ["Makefile", "systemd"] {
+            try FileManager.default.copyItem(
+                at: Self.repository.appending(path: name).resolvingSymlinksInPath(),
+                to: root.appending(path: "source/\(name)"))
+        }
+        try write("#!/bin/sh\n", to: "source/.build/release/tidegate")
+        chmod(path("source/.build/release/tidegate"), 0o755)
+        try make("install")
+    }
+
+    deinit {
+        do { try FileManager.default.removeItem(at: root) } catch { print("left behind: \(root.path)") }
+    }
+
+    func path(_ name: String) -> String { root.path + "/" + name }
+    func read(_ name: String) throws -> String { try String(contentsOfFile: path(name), encoding: .utf8) }
+    func remove(_ name: String) throws { try FileManager.default.removeItem(atPath: path(name)) }
+
+    func write(_ text: String, to name: String) throws {
+        let url = root.appending(path: name)
+        try FileManager.default.createDirectory(
+            at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try text.write(to: url, atomically: false, encoding: .utf8)
+    }
+
+    func make(_ target: String) throws {
+        let result = try run("make", "-C", path("source"), target, "DESTDIR=\(root.path)", "PREFIX=/usr")
+        guard result.status == 0 else {
+            throw Missing(description: "make \(target) failed: \(result.output)")
+        }
+    }
+
+    /// Mode and path of every installed file, and of the directory of the configuration.
+    func listing() throws -> [String] {
+        let result = try run(
+            "find", root.path, "-path", path("source"), "-prune", "-o", "(", "-type", "f", "-printf",
+            "%m /%P\n", ")",
+            "-o", "-path", path("etc/tidegate"), "-printf", "%m /%P/\n")
+        return result.output.split(separator: "\n").map(String.init).sorted()
+    }
+
+    /// Says clearly what is missing instead of failing somewhere inside.
+    func needs(_ tool: String) throws {
+        guard try run("sh", "-c", "command -v \(tool)").status == 0 else {
+            throw Missing(description: "\(tool) is not installed: run `make deps`")
+        }
+    }
+
+    func run(_ arguments: String...) throws -> (status: Int32, output: String) {
+        let process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/env")
+        process.arguments = arguments
+        // A make above this one must not pass its flags down.
+        process.environment = ["PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"]
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        process.standardError = pipe
+        try process.run()
+        let output = pipe.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return (process.terminationStatus, String(decoding: output, as: UTF8.self))
+    }
+}

@@ -1,0 +1,412 @@
+import Foundation
+import MQTT
+import Testing
+
+@testable import Settings
+
+@Suite("A bad file says what to write instead")
+struct BadFileTests {
+    struct Case: Sendable, CustomTestStringConvertible {
+        var text: String
+        var errors: [String]
+        init(_ text: String, _ errors: String...) {
+            self.text = text
+            self.errors = errors
+        }
+        var testDescription: String { errors.first ?? text }
+    }
+
+    @Test("YAML", arguments: yaml)
+    func yamlErrors(_ c: Case) { check(c) }
+
+    @Test("Keys and values", arguments: values)
+    func valueErrors(_ c: Case) { check(c) }
+
+    @Test("Listeners", arguments: listeners)
+    func listenerErrors(_ c: Case) { check(c) }
+
+    @Test("Uplinks", arguments: uplinks)
+    func uplinkErrors(_ c: Case) { check(c) }
+
+    @Test("Routes", arguments: routes)
+    func routeErrors(_ c: Case) {
+        check(
+            Case(
+                "uplinks:\n  - { name: c, address: mqtt://h, routes: [\n{ \(c.text) } ] }", c.errors[0]))
+    }
+
+    private func check(_ c: Case) {
+        do throws(SettingsErrors) {
+            let settings = try parse(c.text)
+            Issue.record("accepted: \(settings)")
+        } catch {
+            #expect(error.errors.map(\.description) == c.errors)
+        }
+    }
+
+    static let yaml = [
+        Case("gateway: [a", "t.yaml:2:1: this is not valid YAML: did not find expected ',' or ']'"),
+        Case("limits:\n\tconnections: 1", "t.yaml:2:1: a tab cannot indent YAML; write: spaces"),
+        Case(
+            "gateway: a\ngateway: b", "t.yaml:2:1: \"gateway\" is already written in line 1; write: it once"),
+        Case(
+            "sessions: &a { }\njournal: *a",
+            "t.yaml:1:11: anchors (&name) are not understood here; write: the value itself"),
+        Case("journal: *a", "t.yaml:1:10: aliases (*name) are not understood here; write: the value itself"),
+        Case(
+            "gateway: !x a",
+            "t.yaml:1:10: tags (!name) are not understood here; write: the value without its tag"),
+        Case(
+            "gateway: a\n---\ngateway: b",
+            "t.yaml:2:1: a second document begins here; write: everything in one document, without `---` between"
+        ),
+        Case("[a, b]: c", "t.yaml:1:1: a key must be a word; write: key: value"),
+        Case(
+            String(repeating: "[", count: 17) + String(repeating: "]", count: 17),
+            "t.yaml:1:17: lists and mappings are nested more than 16 deep"),
+        Case("gateway: a\u{0}b", "t.yaml:1:11: this is not UTF-8 text; write: the file in UTF-8"),
+        Case(
+            "just text",
+            "t.yaml:1:1: the file is a mapping of keys to values, and this is a single value; write: gateway: plant-7"
+        ),
+        Case(String(repeating: " ", count: 1 << 20 | 1), "t.yaml:1:1: the file has more than 1048576 bytes"),
+    ]
+
+    static let values = [
+        Case(
+            "gatway: a",
+            "t.yaml:1:1: unknown key \"gatway\" in the file; write: gateway "
+                + "(known here: gateway, state, listeners, sessions, journal, limits, uplinks)"),
+        Case(
+            "limits: { conections: 5, pigeons: 2 }",
+            "t.yaml:1:11: unknown key \"conections\" in limits; write: connections "
+                + "(known here: connections, packet-size, inflight, queue-messages, connect-timeout)",
+            "t.yaml:1:26: unknown key \"pigeons\" in limits; write: one of "
+                + "connections, packet-size, inflight, queue-messages, connect-timeout"),
+        Case(
+            "gateway: plant 7",
+            "t.yaml:1:10: gateway is 1 to 64 letters, digits, - and _, not \"plant 7\"; write: gateway: plant-7"
+        ),
+        Case("gateway:", "t.yaml:1:1: gateway has no value; write: one, or leave the line out"),
+        Case("gateway: \"\"", "t.yaml:1:10: gateway is empty; write: gateway: plant-7"),
+        Case(
+            "gateway: [a]",
+            "t.yaml:1:10: gateway is a single value, and this is a list; write: gateway: plant-7"),
+        Case(
+            "state: data",
+            "t.yaml:1:8: state is a path that begins with /, not \"data\"; write: state: /var/lib/tidegate"),
+        Case(
+            "limits: 5",
+            "t.yaml:1:9: limits is a mapping of keys to values, and this is a single value; "
+                + "write: limits: { connections: 10000 }"),
+        Case(
+            "limits: { connections: many }",
+            "t.yaml:1:24: connections is a whole number, not \"many\"; write: connections: 10000"),
+        Case(
+            "limits: { inflight: 0 }",
+            "t.yaml:1:21: inflight of 0 is out of bounds; write: a number from 1 to 10000"),
+        Case(
+            "limits: { packet-size: 1048576 }",
+            "t.yaml:1:24: packet-size has no unit; write: packet-size: 1 MiB"),
+        Case(
+            "limits: { packet-size: 1.5 MiB }",
+            "t.yaml:1:24: packet-size is a size such as 1 MiB, not \"1.5 MiB\"; write: packet-size: 1 MiB"),
+        Case(
+            "limits: { packet-size: 1 MIB }",
+            "t.yaml:1:24: packet-size has the unknown unit \"MIB\"; "
+                + "write: B, KiB, MiB, GiB, kB, MB or GB, as in 1 MiB"),
+        Case(
+            "limits: { packet-size: 1 GiB }",
+            "t.yaml:1:24: packet-size of 1 GiB is out of bounds; write: a size from 1 KiB to 256 MiB"),
+        Case(
+            "limits: { packet-size: 99999999999999 TiB }",
+            "t.yaml:1:24: packet-size of 99999999999999 TiB is out of bounds; write: a size from 1 KiB to 256 MiB"
+        ),
+        Case(
+            "limits: { connect-timeout: 10 }",
+            "t.yaml:1:28: connect-timeout has no unit; write: connect-timeout: 10s, or another of ms, s, m, h, d"
+        ),
+        Case(
+            "limits: { connect-timeout: never }",
+            "t.yaml:1:28: connect-timeout cannot be never; write: connect-timeout: 10s"),
+        Case(
+            "limits: { connect-timeout: 10w }",
+            "t.yaml:1:28: connect-timeout has the unknown unit \"w\"; write: ms, s, m, h or d, as in 10s"),
+        Case(
+            "limits: { connect-timeout: soon }",
+            "t.yaml:1:28: connect-timeout is a time such as 10s, not \"soon\"; write: connect-timeout: 10s"),
+        Case(
+            "limits: { connect-timeout: 1h }",
+            "t.yaml:1:28: connect-timeout of 1h is out of bounds; write: a time from 1s to 10m"),
+        Case(
+            "sessions: { expiry-max: 1500ms }",
+            "t.yaml:1:25: expiry-max is counted in whole seconds; write: expiry-max: 30d"),
+        Case(
+            "journal: { allow-volatile: yes }",
+            "t.yaml:1:28: allow-volatile is true or false, not \"yes\"; write: allow-volatile: true"),
+        Case(
+            "journal: { segment-size: 300001 B }",
+            "t.yaml:1:26: segment-size is a whole number of 4 KiB pages; write: segment-size: 4 MiB"),
+        Case(
+            "journal: { size-limit: 16 MiB }",
+            "t.yaml:1:10: the journal has room for fewer than 8 segments, and could not reclaim any of them in time; "
+                + "write: size-limit: 32 MiB or more"),
+        Case(
+            "sessions: { expiry-max: 5 }\nlimits: { inflight: x }\nstate: y",
+            "t.yaml:1:25: expiry-max has no unit; write: expiry-max: 5s, or another of ms, s, m, h, d",
+            "t.yaml:2:21: inflight is a whole number, not \"x\"; write: inflight: 100",
+            "t.yaml:3:8: state is a path that begins with /, not \"y\"; write: state: /var/lib/tidegate"),
+    ]
+
+    static let listeners = [
+        Case(
+            "listeners:\n  - address: 0.0.0.0:1883",
+            "t.yaml:2:14: 0.0.0.0:1883 can be reached from other machines, and nothing asks clients who they are; "
+                + "write: anonymous: true beside the address if anyone may connect, or 127.0.0.1:1883"),
+        Case(
+            "listeners:\n  - address: 0.0.0.0:1883\n    users: /etc/tidegate/users",
+            "t.yaml:3:5: users is not offered by this version, a later one will; "
+                + "write: a loopback address such as 127.0.0.1:1883, or anonymous: true"),
+        Case(
+            "listeners:\n  - address: 127.0.0.1:8083\n    protocol: websocket\n    tls: { key: a }",
+            "t.yaml:3:5: protocol is not offered by this version, a later one will; "
+                + "write: the listener without it: it speaks MQTT over TCP",
+            "t.yaml:4:5: tls is not offered by this version, a later one will; "
+                + "write: a loopback address such as 127.0.0.1:1883, or anonymous: true"),
+        Case(
+            "listeners: []",
+            "t.yaml:1:1: listeners is empty, and no sensor could connect; write: - address: 127.0.0.1:1883"),
+        Case(
+            "listeners: 127.0.0.1:1883",
+            "t.yaml:1:12: listeners is a list, and this is a single value; write: - address: 127.0.0.1:1883"),
+        Case(
+            "listeners: [ { anonymous: true } ]",
+            "t.yaml:1:14: a listener needs an address; write: address: 127.0.0.1:1883"),
+        Case(
+            "listeners: [ { address: \"sensors:1883\" } ]",
+            "t.yaml:1:25: \"sensors\" is not an IP address to listen at; "
+                + "write: an address such as 127.0.0.1:1883, [::1]:1883 or localhost:1883"),
+        Case(
+            "listeners: [ { address: \"::1:1883\" } ]",
+            "t.yaml:1:25: \"::1:1883\" is not HOST:PORT; "
+                + "write: an address such as 127.0.0.1:1883, [::1]:1883 or localhost:1883"),
+        Case(
+            "listeners: [ { address: 127.0.0.1 } ]",
+            "t.yaml:1:25: \"127.0.0.1\" has no port; write: 127.0.0.1:1883, or another port up to 65535"),
+        Case(
+            "listeners: [ { address: \"[::1]:70000\" } ]",
+            "t.yaml:1:25: \"70000\" is not a port; write: [::1]:1883, or another port up to 65535"),
+        Case(
+            "listeners: [ { address: \"localhost:1\" }, { address: \"127.0.0.1:1\" } ]",
+            "t.yaml:1:53: another listener has this address already; write: each address once"),
+    ]
+
+    static let uplinks = [
+        Case(
+            "uplinks: [ {} ]",
+            "t.yaml:1:12: an uplink needs a name; write: name: cloud",
+            "t.yaml:1:12: an uplink needs an address; write: address: mqtt://broker.example.com:1883",
+            "t.yaml:1:12: an uplink without routes carries nothing; write: routes: [ { out: \"sensors/#\" } ]"
+        ),
+        uplink(
+            "address: mqtts://h",
+            "mqtts:// is not offered by this version, a later one will; write: mqtt://, over a network that you trust"
+        ),
+        uplink(
+            "address: mqtt://me:secret@h",
+            "an address does not hold a user name or password; write: them under credentials:"),
+        uplink("address: h", "\"h\" is not an address; write: address: mqtt://broker.example.com:1883"),
+        uplink(
+            "address: mqtt://1.2.3",
+            "\"mqtt://1.2.3\" is not mqtt://HOST:PORT; write: address: mqtt://broker.example.com:1883"),
+        uplink("address: mqtt://h:0", "\"0\" is not a port; write: a number from 1 to 65535"),
+        Case(
+            "uplinks: [ { name: c, addresses: [ mqtt://a, mqtt://b ], routes: [ { out: a } ] } ]",
+            "t.yaml:1:46: more than one address is not offered by this version, a later one will; "
+                + "write: the first address only"),
+        setting(
+            "session-expiry: 0",
+            "with a session-expiry of 0 the cloud would forget this gateway at every break of the link, and lose "
+                + "what it still had to deliver; write: session-expiry: 7d"),
+        setting("version: 4", "version is 5 or 3.1.1, not \"4\"; write: version: 5"),
+        setting("keep-alive: 1s", "keep-alive of 1s is out of bounds; write: a time from 5s to 18h"),
+        setting(
+            "reconnect: { min: 2m }",
+            "reconnect's min of 2m is longer than its max of 1m; write: max: 2m or longer"),
+        setting(
+            "credentials: { password: x }",
+            "credentials need a username; write: "
+                + "credentials: { username: plant-7, password-file: /etc/tidegate/cloud.password }"),
+        Case(
+            "uplinks: [ { name: c, address: mqtt://h, version: 3.1.1, session-expiry: 1d, routes: [ { out: a } ] } ]",
+            "t.yaml:1:74: session-expiry cannot be asked for with version 3.1.1, where the cloud alone decides; "
+                + "write: version: 5, or leave session-expiry out"),
+        Case(
+            "uplinks:\n- { name: c, address: mqtt://h, routes: [ { out: a } ] }\n"
+                + "- { name: c, address: mqtt://i, routes: [ { out: a } ] }",
+            "t.yaml:3:11: another uplink is called \"c\" already; "
+                + "write: a name of its own: what waits for the cloud is kept under it"),
+    ]
+
+    /// An uplink with one bad address.
+    private static func uplink(_ line: String, _ error: String) -> Case {
+        Case("uplinks:\n  - name: c\n    \(line)\n    routes: [ { out: a } ]", "t.yaml:3:14: \(error)")
+    }
+
+    /// An uplink with one bad setting.
+    private static func setting(_ line: String, _ error: String) -> Case {
+        let column = line.prefix { $0 != ":" }.count + 7
+        return Case(
+            "uplinks:\n  - name: c\n    address: mqtt://h\n    routes: [ { out: a } ]\n    \(line)",
+            "t.yaml:5:\(column): \(error)")
+    }
+
+    static let routes = [
+        Case(
+            "qos: 1",
+            "t.yaml:3:1: a route has either out or in; write: - { out: \"sensors/#\", to: \"site/${gateway}/sensors/#\" }"
+        ),
+        Case(
+            "out: a, in: b",
+            "t.yaml:3:1: a route has either out or in; write: - { out: \"sensors/#\", to: \"site/${gateway}/sensors/#\" }"
+        ),
+        Case("out: a, qos: 3", "t.yaml:3:16: qos of 3 is out of bounds; write: a number from 0 to 2"),
+        Case(
+            "out: \"a#\"",
+            "t.yaml:3:8: \"a#\" is not a topic filter: # stands alone and last, + stands alone in its level; "
+                + "write: a filter such as \"sensors/#\" or \"sensors/+/temperature\""),
+        Case(
+            "out: \"a/#\", to: \"b/c\"",
+            "t.yaml:3:19: only what stands before the first wildcard can change: from there on \"a/#\" and \"b/c\" "
+                + "must be the same; write: to: \"b/c/#\""),
+        Case(
+            "out: \"a/+/b\", to: \"a/x/b\"",
+            "t.yaml:3:21: only what stands before the first wildcard can change: from there on \"a/+/b\" and \"a/x/b\" "
+                + "must be the same; write: to: \"a/x/b/+/b\""),
+        Case(
+            "out: \"$share/g/a\"",
+            "t.yaml:3:8: a route cannot be a shared subscription; write: \"a\""),
+        Case(
+            "out: \"a/${clientid}/#\"",
+            "t.yaml:3:8: \"${clientid}\" is not a variable known here; write: ${gateway}"),
+        Case(
+            "out: \"a/#\" }, { out: \"a/#\", to: \"b/#\"",
+            "t.yaml:3:24: another route carries \"a/#\" already; write: each filter once"),
+    ]
+}
+
+@Suite("Files")
+struct FileTests {
+    @Test("A named file that is missing is an error")
+    func missing() {
+        let error = SettingsError(
+            file: "/nowhere/t.yaml", place: nil, wrong: "the file cannot be read: No such file or directory",
+            write: "the path of a file that exists, or no --config at all to run with the defaults")
+        #expect(throws: SettingsErrors([error])) { try Settings.load(path: "/nowhere/t.yaml") }
+    }
+
+    @Test("A directory is no file")
+    func directory() {
+        let error = SettingsError(
+            file: "/tmp", place: nil, wrong: "the file cannot be read: it is a directory", write: nil)
+        #expect(throws: SettingsErrors([error])) { try Settings.load(path: "/tmp") }
+    }
+
+    @Test("A file is read whole")
+    func whole() throws {
+        let path = NSTemporaryDirectory() + "settings-\(UUID().uuidString).yaml"
+        defer { unlink(path) }
+        // More than one read(2), so that the pieces are joined in order.
+        let padding = String(repeating: "# \(String(repeating: "x", count: 100))\n", count: 2000)
+        try (padding + wholeFile).write(toFile: path, atomically: true, encoding: .utf8)
+        #expect(try Settings.load(path: path) == parse(wholeFile))
+    }
+
+    @Test(
+        "A password file loses one line end",
+        arguments: [("a b\n", "a b"), ("x\r\n", "x"), ("y\n\n", "y\n"), ("z", "z")])
+    func password(content: String, password: String) throws {
+        let path = NSTemporaryDirectory() + "password-\(UUID().uuidString)"
+        defer { unlink(path) }
+        try content.write(toFile: path, atomically: true, encoding: .utf8)
+        #expect(try CredentialSettings.Password.file(path).bytes() == Array(password.utf8))
+    }
+
+    @Test("An empty password file is an error")
+    func emptyPassword() throws {
+        let path = NSTemporaryDirectory() + "password-\(UUID().uuidString)"
+        defer { unlink(path) }
+        try "\n".write(toFile: path, atomically: true, encoding: .utf8)
+        #expect(throws: SettingsErrors.self) { try CredentialSettings.Password.file(path).bytes() }
+    }
+
+    @Test("--listen takes port 0 and keeps the rule about other machines")
+    func commandLine() throws {
+        #expect(
+            try ListenerSettings(commandLine: "127.0.0.1:0", isAnonymous: false)
+                == ListenerSettings(host: "127.0.0.1", port: 0))
+        #expect(throws: SettingsErrors.self) {
+            try ListenerSettings(commandLine: "0.0.0.0:1883", isAnonymous: false)
+        }
+        #expect(try ListenerSettings(commandLine: "[::]:1883", isAnonymous: true).host == "::")
+    }
+
+    @Test("A machine's name is made fit for topics")
+    func hostNames() {
+        #expect(Address.gatewayName(from: "plant-7.example.com") == "plant-7")
+        #expect(Address.gatewayName(from: "a+b#") == "a-b-")
+        #expect(Address.gatewayName(from: "") == "tidegate")
+    }
+}
+
+@Suite("Foreign bytes")
+struct MutationTests {
+    @Test("A mutated file is accepted or refused, and never traps", arguments: 1...8)
+    func mutations(seed: UInt64) {
+        var random = SplitMix(state: seed)
+        let pieces = [
+            "{", "}", "[", "]", ":", "- ", "\n", "\n  ", "#", "\"", "0", "never", "${", "$", "&a ", "*a", "!",
+            "\u{0}", "é", ",",
+        ]
+        var refused = 0
+        for _ in 0..<500 {
+            var bytes = Array(wholeFile.utf8)
+            for _ in 0...random.below(4) {
+                let at = random.below(bytes.count)
+                switch random.below(5) {
+                case 0: bytes[at] = UInt8(random.below(256))
+                case 1: bytes.remove(at: at)
+                case 2: bytes.insert(contentsOf: pieces[random.below(pieces.count)].utf8, at: at)
+                case 3: bytes.removeSubrange(at..<min(bytes.count, at + random.below(40)))
+                default:
+                    bytes.insert(
+                        contentsOf: bytes[at..<min(bytes.count, at + random.below(60))],
+                        at: random.below(bytes.count))
+                }
+            }
+            do throws(SettingsErrors) {
+                let settings = try Settings.parse(bytes, file: "m", hostName: "box")
+                for route in settings.uplinks.flatMap(\.routes) {
+                    if let rename = route.rename { #expect(rename.dropping <= route.filter.bytes.count) }
+                }
+            } catch {
+                refused += 1
+                #expect(!error.errors.isEmpty)
+                #expect(error.errors.allSatisfy { !$0.wrong.isEmpty && $0.place != nil })
+            }
+        }
+        // Were all accepted or all refused, the mutations would reach nothing.
+        #expect(refused > 125 && refused < 500)
+    }
+
+    private struct SplitMix {
+        var state: UInt64
+        mutating func below(_ bound: Int) -> Int {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var z = state
+            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+            return Int((z ^ (z >> 31)) % UInt64(bound))
+        }
+    }
+}

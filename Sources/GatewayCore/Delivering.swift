@@ -18,7 +18,7 @@ extension Gateway {
                     session.flow?.passOver(upTo: floor)
                 }
             case .release(let id):
-                emit(.pubrel(Acknowledgement(id)), for: session, into: &effects)
+                resume(id, of: session, at: now, into: &effects)
                 advance(session)
             case .publish(let packet, let delivery):
                 _ = update(session) { $0.queue.markSent(delivery) }
@@ -152,6 +152,20 @@ extension Gateway {
         case .uplink(let index, _): effects.append(.uplink(index, .send(packet)))
         case nil: break
         }
+    }
+
+    /// PUBREL on a new connection. A client's CONNACK has waited for the Record of its PUBREC; an uplink that was
+    /// away only for a moment has waited for nothing (rule A6).
+    private mutating func resume(
+        _ id: PacketIdentifier, of session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let peer = update(session, { $0.flow?.peer }) ?? nil else { return }
+        let position: Position =
+            switch peer {
+            case .client: .zero
+            case .uplink: lastPromptPosition
+            }
+        promise(.pubrel(Acknowledgement(id)), to: peer, after: position, at: now, into: &effects)
     }
 
     private mutating func advance(_ session: SessionID) {

@@ -197,7 +197,9 @@ struct AckRuleTests {
         return s.received("archive").publishes.first?.id ?? 1
     }
 
-    @Test("A6 [MQTT5-4.3.3-5] PUBREL leaves only once PUBREC is durable, and PUBLISH never again")
+    @Test(
+        "A6 [MQTT5-4.3.3-5] [MQTT5-4.3.3-6] PUBREL leaves only once PUBREC is durable, and PUBLISH never again"
+    )
     func a6() {
         var s = Scenario.connected("press", "archive")
         let id = Self.delivered(&s)

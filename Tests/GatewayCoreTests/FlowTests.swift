@@ -136,7 +136,9 @@ struct FlowTests {
 
     // MARK: Topic Aliases
 
-    @Test("[MQTT5-3.3.2-12] An alias stands for the Topic Name it was last sent with, on its connection only")
+    @Test(
+        "[MQTT5-3.3.2-7] [MQTT5-3.3.2-8] [MQTT5-3.3.2-12] An alias stands for the Topic Name it was last sent with, on its connection only"
+    )
     func aliases() {
         var s = Scenario.connected("press", "screen")
         s.subscribes("screen", "#")

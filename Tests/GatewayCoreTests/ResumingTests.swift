@@ -86,7 +86,7 @@ struct ResumingTests {
         #expect(s.received("archive").publishes.map(\.id) == first.map(\.id))
     }
 
-    @Test("[MQTT5-3.6.2.1] PUBREC for an unknown identifier is answered with 0x92, PUBREL likewise")
+    @Test("[MQTT5-3.6.2-1] PUBREC for an unknown identifier is answered with 0x92, PUBREL likewise")
     func unknownIdentifiers() {
         var s = Scenario.connected("press")
         s.sends("press", .pubrec(Acknowledgement(0x8005)))

@@ -127,6 +127,58 @@ struct UplinkTests {
         #expect(s.drains("press").map(\.text) == (sessionPresent ? ["1"] : ["1", "2"]))
     }
 
+    @Test(
+        "A6 [MQTT5-4.3.3-5] A link that flaps does not let PUBREL leave before PUBREC is durable",
+        arguments: [false, true])
+    func flapBeforePubrec(powerCut: Bool) {
+        var s = Self.established()
+        s.sends("press", .publish(.text("sensors/a", qos: .exactlyOnce, id: 1)))
+        s.syncs()
+        let id = s.cloudReceived().publishes.first?.id ?? 1
+        s.cloudSends(0, .pubrec(Acknowledgement(id)))
+        s.cloudVanishes()
+        s.cloudConnects(sessionPresent: true)
+        #expect(s.cloudReceived() == [])
+        if powerCut {
+            s.losesPower()
+            s.cloudConnects(sessionPresent: true)
+            #expect(s.cloudReceived().publishes.map(\.id) == [id])
+        } else {
+            s.syncs()
+            #expect(s.cloudReceived() == [.pubrel(Acknowledgement(id))])
+        }
+    }
+
+    @Test("A2 A link that flaps does not let PUBREC leave before the message is durable")
+    func flapBeforePublish() {
+        var s = Self.established()
+        s.subscribes("press", "commands/#")
+        let publish = Publish.text("site/commands/v", qos: .exactlyOnce, id: 5)
+        s.cloudSends(0, .publish(publish))
+        s.cloudVanishes()
+        s.cloudConnects(sessionPresent: true)
+        s.cloudSends(0, .publish(publish))
+        #expect(s.cloudReceived() == [])
+        s.syncs()
+        #expect(s.cloudReceived() == [.pubrec(Acknowledgement(5))])
+        #expect(s.drains("press").count == 1)
+    }
+
+    @Test("A4 A link that flaps does not let PUBCOMP leave before the release is durable")
+    func flapBeforePubrel() {
+        var s = Self.established()
+        s.cloudSends(0, .publish(.text("site/commands/v", qos: .exactlyOnce, id: 5)))
+        s.syncs()
+        s.cloudSends(0, .pubrel(Acknowledgement(5)))
+        _ = s.cloudReceived()
+        s.cloudVanishes()
+        s.cloudConnects(sessionPresent: true)
+        s.cloudSends(0, .pubrel(Acknowledgement(5)))
+        #expect(s.cloudReceived() == [])
+        s.syncs()
+        #expect(s.cloudReceived() == [.pubcomp(Acknowledgement(5, .packetIdentifierNotFound))])
+    }
+
     // MARK: Out
 
     @Test("The queue is the outbox: taken while the cloud is away, through a power cut")

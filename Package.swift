@@ -78,5 +78,6 @@ let package = Package(
         .testTarget(
             name: "DiskTests", dependencies: ["Disk", "Journal", "MQTT", "GatewayCore"],
             swiftSettings: swift6),
+        .testTarget(name: "TidyTests", swiftSettings: swift6),
     ]
 )

@@ -63,7 +63,8 @@ extension Gateway {
         switch flow.peer {
         case .client(let id): return connections[id]?.phase == .connected(session) && flow.isWritable
         case .uplink(let index, let epoch):
-            return uplinks[index.number].epoch == epoch && uplinks[index.number].isConnected
+            let uplink = uplinks[index.number]
+            return uplink.epoch == epoch && uplink.isConnected && uplink.subscribesAfter == nil
         }
     }
 

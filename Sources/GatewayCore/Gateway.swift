@@ -212,7 +212,7 @@ package struct Gateway: ~Copyable {
             while let promise = gate.release() {
                 deliverPromise(promise.packet, to: promise.peer, at: now, into: &effects)
             }
-            subscribeUplinks(into: &effects)
+            subscribeUplinks(at: now, into: &effects)
             let waiting = waitingForDurable
             waitingForDurable = []
             for session in waiting {

@@ -9,7 +9,8 @@ struct Upstream {
     var version = ProtocolVersion.v5_0
     /// Where the Record is which says that the cloud's session is ours; nil until there is one.
     var establishedAt: Position?
-    /// The routes' subscriptions go out once this position is durable.
+    /// The routes' subscriptions go out once this position is durable, and so does the queue: a clean start
+    /// after a power cut would make the cloud forget which identifiers it has completed. nil when they have.
     var subscribesAfter: Position?
     /// Packets from the cloud that there is no room for: unacknowledged, so no more than our Receive Maximum.
     var held: [Packet] = []
@@ -88,18 +89,18 @@ extension Gateway {
                 .uplinkConnected(
                     name: plan.uplinks[index.number].name, sessionPresent: terms.sessionPresent,
                     waiting: state[id]?.queue.waitingCount ?? 0)))
-        subscribeUplinks(into: &effects)
-        pump(id, at: now, into: &effects)
+        subscribeUplinks(at: now, into: &effects)
     }
 
     /// Lets uplinks subscribe whose cloud session is durably known to be ours.
-    mutating func subscribeUplinks(into effects: inout [Effect]) {
+    mutating func subscribeUplinks(at now: Instant, into effects: inout [Effect]) {
         for number in uplinks.indices {
             guard uplinks[number].isConnected, let position = uplinks[number].subscribesAfter,
                 position <= gate.durable
             else { continue }
             uplinks[number].subscribesAfter = nil
             effects.append(.uplink(UplinkIndex(number), .subscribe))
+            pump(uplinks[number].session, at: now, into: &effects)
         }
     }
 

@@ -132,7 +132,7 @@ private struct Conversation: ~Copyable {
 
     /// Everything comes back, and all goes well until nothing is left to say; then the ledger is read.
     mutating func settle() {
-        for _ in 0..<400 {
+        for _ in 0..<200 {
             for i in publishers.indices where !publishers[i].isOpen { reconnect(i) }
             for name in subscribers where receivers[name]?.isOpen == false { reopen(name) }
             if receivers["cloud"]?.isOpen == false { flapCloud() }

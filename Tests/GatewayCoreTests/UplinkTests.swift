@@ -191,6 +191,8 @@ struct UplinkTests {
         #expect(s.received("press").count == 2)
         s.losesPower()
         s.cloudConnects(sessionPresent: false)
+        #expect(s.cloudReceived() == [], "a power cut now would make the next connection start clean")
+        s.syncs()
         let got = s.cloudReceived().publishes
         #expect(got.map(\.topic) == ["site/sensors/a"])
         let id = got.first?.id ?? 1
@@ -231,6 +233,7 @@ struct UplinkTests {
         s.syncs()
         let terms = UplinkTerms(version: .v5_0, sessionPresent: false, maximumQoS: maximum)
         s.cloudConnects(terms)
+        s.syncs()
         let got = s.cloudReceived().publishes
         #expect(got.map(\.qos) == [maximum, maximum])
         for id in got.compactMap(\.id) { s.cloudSends(0, .puback(Acknowledgement(id))) }

@@ -16,7 +16,8 @@ let argumentParser = Target.Dependency.product(
 let package = Package(
     name: "tidegate",
     products: [
-        .executable(name: "tidegate", targets: ["tidegate"])
+        .executable(name: "tidegate", targets: ["tidegate"]),
+        .executable(name: "drill", targets: ["drill"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
@@ -79,5 +80,16 @@ let package = Package(
             name: "DiskTests", dependencies: ["Disk", "Journal", "MQTT", "GatewayCore"],
             swiftSettings: swift6),
         .testTarget(name: "TidyTests", swiftSettings: swift6),
+
+        // Real processes: the shipped binary between real clients and a real broker.
+        .target(
+            name: "Workbench", dependencies: ["CMosquitto"], path: "Tests/Workbench",
+            swiftSettings: swift6),
+        .executableTarget(
+            name: "drill", dependencies: ["Workbench"], path: "Tests/Drill", swiftSettings: swift6),
+        .testTarget(
+            name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
+            path: "Tests/ProcessTests",
+            exclude: ["Paho"], swiftSettings: swift6),
     ]
 )

@@ -236,10 +236,8 @@ struct AckRuleTests {
     /// Two of three QoS 2 messages to "archive" are completed, and no Record says so yet.
     private static func completed(_ s: inout Scenario) -> [PacketIdentifier] {
         s.subscribes("archive", "t")
-        for n in 1...3 {
-            s.sends(
-                "press",
-                .publish(.text("t", "\(n)", qos: .exactlyOnce, id: PacketIdentifier(rawValue: UInt16(n))!)))
+        for id: PacketIdentifier in [1, 2, 3] {
+            s.sends("press", .publish(.text("t", "\(id.rawValue)", qos: .exactlyOnce, id: id)))
         }
         s.syncs()
         let ids = s.received("archive").publishes.compactMap(\.id)

@@ -179,6 +179,18 @@ struct UplinkTests {
         #expect(s.cloudReceived() == [.pubcomp(Acknowledgement(5, .packetIdentifierNotFound))])
     }
 
+    @Test("A message that arrives meanwhile does not open the queue before the first Record is durable")
+    func queueStaysShut() {
+        var s = Scenario.connected("press", plan: Self.plan())
+        s.sends("press", .publish(.text("sensors/a", "1", qos: .exactlyOnce, id: 1)))
+        s.syncs()
+        s.cloudConnects(sessionPresent: false)
+        s.sends("press", .publish(.text("sensors/a", "2", qos: .atLeastOnce, id: 2)))
+        #expect(s.cloudReceived() == [])
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1", "2"])
+    }
+
     // MARK: Out
 
     @Test("The queue is the outbox: taken while the cloud is away, through a power cut")

@@ -41,7 +41,6 @@ struct CitationTests {
         "MQTT5-3.14.2-1",
         "MQTT5-3.15.2-1",
         "MQTT5-3.2.2-1",
-        "MQTT5-3.2.2-15",
         "MQTT5-3.2.2-17",
         "MQTT5-3.3.1-2",
         "MQTT5-3.3.1-4",

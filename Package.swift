@@ -16,7 +16,8 @@ let argumentParser = Target.Dependency.product(
 let package = Package(
     name: "tidegate",
     products: [
-        .executable(name: "tidegate", targets: ["tidegate"])
+        .executable(name: "tidegate", targets: ["tidegate"]),
+        .executable(name: "drill", targets: ["drill"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
@@ -27,11 +28,12 @@ let package = Package(
         // What is shipped. The arrows are those of the house: see README.md, "Where things live".
         .target(name: "MQTT", swiftSettings: swift6),
         .target(name: "GatewayCore", dependencies: ["MQTT", deque, heap], swiftSettings: swift6),
-        .target(name: "CChecksum", cSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))]),
+        .target(name: "CChecksum"),
         .target(
             name: "Journal", dependencies: ["MQTT", "GatewayCore", "CChecksum", deque],
-            swiftSettings: swift6),
-        .target(name: "Disk", dependencies: ["Journal"], swiftSettings: swift6),
+            exclude: ["Format.md"], swiftSettings: swift6),
+        .target(name: "CLinux"),
+        .target(name: "Disk", dependencies: ["Journal", "GatewayCore", "CLinux"], swiftSettings: swift6),
         .target(
             name: "Transport", dependencies: ["MQTT", nioCore, nioPosix], swiftSettings: swift6),
         .systemLibrary(
@@ -62,11 +64,31 @@ let package = Package(
             name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix],
             swiftSettings: swift6),
         .testTarget(
+            name: "UplinkTests", dependencies: ["Uplink", "MQTT", "GatewayCore", nioCore, nioPosix],
+            swiftSettings: swift6),
+        .testTarget(
             name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],
             swiftSettings: swift6),
         .testTarget(
             name: "OperationsTests", dependencies: ["MQTT", "GatewayCore", "Operations"],
             swiftSettings: swift6),
         .testTarget(name: "PackagingTests", swiftSettings: swift6),
+        .testTarget(
+            name: "JournalTests", dependencies: ["Journal", "MQTT", "GatewayCore", "CChecksum"],
+            swiftSettings: swift6),
+        .testTarget(
+            name: "DiskTests", dependencies: ["Disk", "Journal", "MQTT", "GatewayCore"],
+            swiftSettings: swift6),
+
+        // Real processes: the shipped binary between real clients and a real broker.
+        .target(
+            name: "Workbench", dependencies: ["CMosquitto"], path: "Tests/Workbench",
+            swiftSettings: swift6),
+        .executableTarget(
+            name: "drill", dependencies: ["Workbench"], path: "Tests/Drill", swiftSettings: swift6),
+        .testTarget(
+            name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
+            path: "Tests/ProcessTests",
+            exclude: ["Paho"], swiftSettings: swift6),
     ]
 )

@@ -64,7 +64,7 @@ package struct StoredMessage: Hashable, Sendable {
 
 /// What an uplink tells the core. Packets are those of the cloud's connection, with the cloud's Packet
 /// Identifiers for what it publishes and the queue's own for what it acknowledges.
-package enum UplinkEvent: Sendable {
+package enum UplinkEvent: Hashable, Sendable {
     /// CONNACK with success came.
     case connected(UplinkTerms)
     /// PUBLISH, PUBACK, PUBREC, PUBREL or PUBCOMP from the cloud.

@@ -64,8 +64,8 @@ extension Gateway {
         let isBack = reason == .cleanStart && update(id) { $0.closedAt == nil } == true
         if !isBack { publishWill(of: id, at: now, into: &effects) }
         guard let session = state[id] else { return .zero }
-        let undelivered = session.isPersistent ? session.queue.waitingCount : 0
-        if case .client(let identifier) = session.owner {
+        if session.isPersistent, case .client(let identifier) = session.owner {
+            let undelivered = session.queue.waitingCount
             effects.append(
                 .report(.sessionEnded(clientIdentifier: identifier, reason, undelivered: undelivered)))
         }

@@ -1,5 +1,5 @@
+import Disk
 import GatewayCore
-import Glibc
 import Journal
 import MQTT
 import NIOCore
@@ -101,6 +101,7 @@ final class Host: TransportDelegate {
         log.write(LogLine(.notice, .gateway, "serving MQTT on \(places)"))
         notifier.ready(status: "serving MQTT on \(places)")
         scheduleWatchdog()
+        everySecond()
         carryOut()
         settle()
     }
@@ -239,6 +240,13 @@ final class Host: TransportDelegate {
 
     /// Milliseconds. The loop's own clock stands still while the machine is suspended, the gateway's does not.
     private static let longestSleep: UInt64 = 60_000
+
+    /// What need not be exact: evidence of the wall clock for the journal, and what the log held back.
+    private func everySecond() {
+        journal.wall = BootClock.wall()
+        log.flush(isEnd: false)
+        loop.assumeIsolated().scheduleTask(in: .seconds(1)) { self.everySecond() }
+    }
 
     private func scheduleWatchdog() {
         guard let interval = notifier.watchdogIntervalMilliseconds else { return }

@@ -53,26 +53,17 @@ private struct Start {
     private let uplinks: [UplinkPlan]
     private let store: DiskStore
     private let state: DurableState
-    private let recovered: RecoveredLog
 
     init(_ settings: Settings) throws(StartFailure) {
         self.settings = settings
         uplinks = try Self.plans(settings)
-        do throws(DiskError) {
-            store = try DiskStore.open(
-                directory: settings.state, allowsVolatile: settings.journal.allowsVolatile)
-        } catch {
-            throw StartFailure(line: "\(error)", status: error.isConfiguration ? .configuration : .failed)
-        }
         var state = DurableState()
-        var reader = store.reader()
-        do throws(RecoveryError) {
-            recovered = try Recovery.recover(&reader) { record, position in
-                state.apply(record, at: position)
+        do throws(StoreError) {
+            store = try DiskStore.open(path: settings.state, allowVolatile: settings.journal.allowsVolatile) {
+                state.apply($0, at: $1)
             }
         } catch {
-            throw StartFailure(
-                line: "the store in \(settings.state) cannot be read: \(error.words)", status: .failed)
+            throw StartFailure(line: "\(error)", status: error.exitStatus)
         }
         self.state = state
     }
@@ -90,34 +81,37 @@ private struct Start {
         return plans
     }
 
-    func makeHost(_ loop: any EventLoop, _ box: NIOLoopBoundBox<Host?>) -> Host {
+    func makeHost(_ loop: any EventLoop, _ box: NIOLoopBoundBox<Host?>) throws(StartFailure) -> Host {
         var log = Log()
-        for line in recovered.report.lines { log.write(line) }
-        let disk = DiskThread(store) { completions in
-            loop.execute { box.value?.completed(completions) }
+        for warning in store.warnings { log.write(LogLine(.warning, .storage, warning)) }
+        for line in store.recovered.report.lines { log.write(line) }
+        let disk: DiskThread
+        do throws(StoreError) {
+            disk = try store.start { completions in
+                loop.execute { box.value?.completed(completions) }
+            }
+        } catch {
+            throw StartFailure(line: "\(error)", status: error.exitStatus)
         }
-        let clock = LogicalClock(start: recovered.clock)
+        let clock = LogicalClock(start: store.recovered.clock)
         var effects: [Effect] = []
         let gateway = Gateway(
-            plan: GatewayPlan(settings), state: state, lastPosition: recovered.last, now: clock.now,
+            plan: GatewayPlan(settings), state: state, lastPosition: store.recovered.last, now: clock.now,
             into: &effects)
         return Host(
             loop: loop, clock: clock, gateway: gateway, effects: effects,
-            journal: Journal(plan: JournalPlan(settings.journal), recovered: recovered),
+            journal: Journal(plan: JournalPlan(settings.journal), recovered: store.recovered),
             transportPlan: TransportPlan(settings), uplinks: uplinks, log: log, notifier: ServiceNotifier(),
             submit: { disk.submit($0) }, end: { _exit($0.rawValue) })
     }
 }
 
-extension RecoveryError {
-    fileprivate var words: String {
+extension StoreError {
+    /// Whether systemd starting the gateway again may help.
+    fileprivate var exitStatus: ExitStatus {
         switch self {
-        case .noStore:
-            "it holds files but nothing that says whose they are; is it the right directory?"
-        case .unknownFeatures(let file, _), .unknownRecordType(let file, _):
-            "\(file) was written by a newer version of tidegate; install that version again"
-        case .unreadable(let failure):
-            "\(failure.name): \(String(cString: strerror(failure.errorNumber)))"
+        case .volatileFileSystem, .unknownFeatures, .unknownRecordType, .foreignDirectory: .configuration
+        case .locked, .cannot: .failed
         }
     }
 }
@@ -143,7 +137,7 @@ extension RecoveryReport {
                     .error, .storage, "records \(positions.lowerBound) to \(positions.upperBound) are lost"))
         }
         for file in setAside {
-            lines.append(LogLine(.error, .storage, "\(file) cannot be read and was left aside"))
+            lines.append(LogLine(.error, .storage, "\(file) cannot be read and was put into quarantine/"))
         }
         if formatIsDamaged {
             lines.append(

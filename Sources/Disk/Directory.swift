@@ -1,0 +1,186 @@
+import CLinux
+import Glibc
+import Journal
+
+/// The files of a store, by system calls: one open directory, and names within it. Closed with its last use.
+final class Directory: Sendable {
+    private let descriptor: Int32
+    let path: String
+
+    /// Opens `path`, and creates it with mode 0700 where it is missing. A new directory is as durable as what
+    /// is put into it: its parent is synced.
+    init(path: String) throws(SystemError) {
+        self.path = path
+        if mkdir(path, 0o700) == 0 {
+            try Self.syncParent(of: path)
+        } else if errno != EEXIST {
+            throw SystemError(number: errno)
+        }
+        descriptor = try call { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+    }
+
+    deinit { close(descriptor) }
+
+    private static func syncParent(of path: String) throws(SystemError) {
+        var trimmed = path[...]
+        while trimmed.count > 1, trimmed.hasSuffix("/") { trimmed.removeLast() }
+        var parent = "."
+        if let slash = trimmed.lastIndex(of: "/") {
+            parent = slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
+        }
+        let descriptor = try call { open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        defer { close(descriptor) }
+        try call { fsync(descriptor) }
+    }
+
+    func fileSystemKind() throws(SystemError) -> UInt64 {
+        var kind: UInt64 = 0
+        let error = tidegate_file_system_kind(descriptor, &kind)
+        guard error == 0 else { throw SystemError(number: error) }
+        return kind
+    }
+
+    func space() -> FileSystemSpace? {
+        var facts = statvfs()
+        guard fstatvfs(descriptor, &facts) == 0 else { return nil }
+        let block = UInt64(facts.f_frsize)
+        return FileSystemSpace(free: UInt64(facts.f_bavail) * block, total: UInt64(facts.f_blocks) * block)
+    }
+
+    /// Of the regular files and directories in it, without the two dots.
+    func names() throws(SystemError) -> [String] {
+        // A description of its own, because reading moves its place.
+        let own = try call { openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        guard let stream = fdopendir(own) else {
+            let error = SystemError(number: errno)
+            close(own)
+            throw error
+        }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                guard errno == 0 else { throw SystemError(number: errno) }
+                return names
+            }
+            let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 0
+            let name = String(
+                cString: UnsafeRawPointer(entry).advanced(by: offset).assumingMemoryBound(to: CChar.self))
+            if name != ".", name != ".." { names.append(name) }
+        }
+    }
+
+    func sync() throws(SystemError) { try call { fsync(descriptor) } }
+
+    func openFile(_ name: String, _ flags: Int32) throws(SystemError) -> File {
+        File(descriptor: try call { openat(descriptor, name, flags | O_CLOEXEC, 0o600) })
+    }
+
+    /// What is not there is removed already.
+    func remove(_ name: String) throws(SystemError) {
+        do { try call { unlinkat(descriptor, name, 0) } } catch {
+            guard error.number == ENOENT else { throw error }
+        }
+    }
+
+    func rename(_ old: String, to new: String) throws(SystemError) {
+        try call { renameat(descriptor, old, descriptor, new) }
+    }
+
+    func makeSubdirectory(_ name: String) throws(SystemError) {
+        do { try call { mkdirat(descriptor, name, 0o700) } } catch {
+            guard error.number == EEXIST else { throw error }
+        }
+    }
+
+    func syncSubdirectory(_ name: String) throws(SystemError) {
+        let own = try call { openat(descriptor, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        defer { close(own) }
+        try call { fsync(own) }
+    }
+
+    /// Write under another name, sync, rename, sync: at every moment the old content or the new is there.
+    func replace(_ name: String, with bytes: [UInt8]) throws(SystemError) {
+        let temporary = name + StoreFile.temporarySuffix
+        do {
+            let file = try openFile(temporary, O_WRONLY | O_CREAT | O_TRUNC)
+            try file.write(bytes, at: 0)
+            try file.sync()
+        } catch {
+            // It would only take room; the error is what counts.
+            unlinkat(descriptor, temporary, 0)
+            throw error
+        }
+        try rename(temporary, to: name)
+        try sync()
+    }
+}
+
+/// An open file; closed with its last use.
+final class File: Sendable {
+    let descriptor: Int32
+
+    fileprivate init(descriptor: Int32) { self.descriptor = descriptor }
+
+    deinit { close(descriptor) }
+
+    func size() throws(SystemError) -> Int {
+        var facts = stat()
+        try call { fstat(descriptor, &facts) }
+        return Int(facts.st_size)
+    }
+
+    /// Writes all of `bytes`, however many calls it takes.
+    func write(_ bytes: [UInt8], at offset: Int) throws(SystemError) {
+        var written = 0
+        while written < bytes.count {
+            let count = try call {
+                bytes.withUnsafeBytes { buffer in
+                    pwrite(
+                        descriptor, UnsafeRawBufferPointer(rebasing: buffer[written...]).baseAddress,
+                        buffer.count - written, off_t(offset + written))
+                }
+            }
+            // POSIX allows no progress without an error; going round for ever would be worse.
+            guard count > 0 else { throw SystemError(number: EIO) }
+            written += count
+        }
+    }
+
+    /// Fewer bytes only at the end of the file.
+    func read(at offset: Int, count: Int) throws(SystemError) -> [UInt8] {
+        let available = min(count, max(try size() - offset, 0))
+        var bytes = [UInt8](repeating: 0, count: available)
+        var filled = 0
+        while filled < available {
+            let count = try call {
+                bytes.withUnsafeMutableBytes { buffer in
+                    pread(
+                        descriptor, UnsafeMutableRawBufferPointer(rebasing: buffer[filled...]).baseAddress,
+                        buffer.count - filled, off_t(offset + filled))
+                }
+            }
+            guard count > 0 else { break }
+            filled += count
+        }
+        bytes.removeLast(available - filled)
+        return bytes
+    }
+
+    /// Takes the exclusive lock of this open file; false when another open file has it.
+    func lock() throws(SystemError) -> Bool {
+        switch tidegate_lock(descriptor) {
+        case 0: return true
+        case EAGAIN, EACCES: return false
+        case let error: throw SystemError(number: error)
+        }
+    }
+
+    func truncate() throws(SystemError) { try call { ftruncate(descriptor, 0) } }
+    func sync() throws(SystemError) { try call { fsync(descriptor) } }
+    func syncData() throws(SystemError) { try call { fdatasync(descriptor) } }
+
+    /// Makes the next read come from the disk: after a failed sync the cache may show what is not there.
+    func forgetCache() { posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) }
+}

@@ -1,0 +1,160 @@
+import Glibc
+import Journal
+
+/// Carries out the journal's operations, in order, on a thread of its own, so that no sync ever holds up the
+/// gateway.
+///
+/// What was asked for while it was busy is taken at one go, and what came of it is handed back together: after
+/// each operation that something may wait for, and at the end.
+// Unchecked: `queue`, `isStopping` and `isRunning` are touched only with `mutex` held, everything else only by the thread.
+package final class DiskThread: @unchecked Sendable {
+    private let directory: Directory
+    /// Held, never read: the lock on the store goes with it.
+    private let lock: File
+    private let deliver: @Sendable ([DiskCompletion]) -> Void
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private var queue: [DiskOperation] = []
+    private var isStopping = false
+    private var isRunning = false
+    private var thread = pthread_t()
+
+    /// The segment that is written to. It stays open until a sync was answered: errors are told per open file.
+    private var writing: (name: StoreFile, file: File)?
+    private var reading: (name: StoreFile, file: File)?
+
+    /// - Parameter deliver: called on the disk's thread with what was done, in order.
+    init(
+        directory: Directory, lock: File, deliver: @escaping @Sendable ([DiskCompletion]) -> Void
+    ) {
+        self.directory = directory
+        self.lock = lock
+        self.deliver = deliver
+        pthread_mutex_init(mutex, nil)
+        pthread_cond_init(condition, nil)
+    }
+
+    deinit {
+        pthread_cond_destroy(condition)
+        pthread_mutex_destroy(mutex)
+        condition.deallocate()
+        mutex.deallocate()
+    }
+
+    func start() throws(SystemError) {
+        let own = Unmanaged.passRetained(self)
+        let error = pthread_create(&thread, nil, diskThreadMain, own.toOpaque())
+        guard error == 0 else {
+            own.release()
+            throw SystemError(number: error)
+        }
+        isRunning = true
+    }
+
+    /// Asks for operations; returns at once. From any thread.
+    package func submit(_ operations: [DiskOperation]) {
+        guard !operations.isEmpty else { return }
+        pthread_mutex_lock(mutex)
+        queue.append(contentsOf: operations)
+        pthread_cond_signal(condition)
+        pthread_mutex_unlock(mutex)
+    }
+
+    /// Waits until everything asked for is done and the thread has ended, and lets go of the files. The lock on
+    /// the store goes with the last reference.
+    package func stop() {
+        pthread_mutex_lock(mutex)
+        isStopping = true
+        let mustJoin = isRunning
+        isRunning = false
+        pthread_cond_signal(condition)
+        pthread_mutex_unlock(mutex)
+        if mustJoin { pthread_join(thread, nil) }
+    }
+
+    /// - Note: the body of the thread.
+    fileprivate func run() {
+        while let operations = next() {
+            var done: [DiskCompletion] = []
+            for operation in operations {
+                done.append(perform(operation))
+                switch operation.action {
+                case .createSegment, .write, .writeCheckpoint:
+                    deliver(done)
+                    done = []
+                case .read, .delete, .measureSpace:
+                    break
+                }
+            }
+            if !done.isEmpty { deliver(done) }
+        }
+        writing = nil
+        reading = nil
+    }
+
+    private func next() -> [DiskOperation]? {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while queue.isEmpty, !isStopping { pthread_cond_wait(condition, mutex) }
+        guard !queue.isEmpty else { return nil }
+        let operations = queue
+        queue = []
+        return operations
+    }
+
+    private func perform(_ operation: DiskOperation) -> DiskCompletion {
+        var outcome = DiskCompletion.Outcome.done
+        var measures = true
+        do {
+            switch operation.action {
+            case .createSegment(let file, let page):
+                try createSegment(file, page)
+            case .write(let file, let offset, let bytes):
+                try write(file, offset, bytes)
+            case .read(let file, let offset, let count):
+                measures = false
+                outcome = .read(try read(file, offset, count))
+            case .writeCheckpoint(let file, let bytes):
+                try directory.replace(file.name, with: bytes)
+            case .delete(let files):
+                if let open = reading, files.contains(open.name) { reading = nil }
+                for file in files { try directory.remove(file.name) }
+                try directory.sync()
+            case .measureSpace:
+                break
+            }
+        } catch {
+            outcome = .failed(errorNumber: error.number)
+        }
+        return DiskCompletion(
+            token: operation.token, outcome: outcome, space: measures ? directory.space() : nil)
+    }
+
+    private func createSegment(_ name: StoreFile, _ page: [UInt8]) throws(SystemError) {
+        let file = try directory.openFile(name.name, O_RDWR | O_CREAT | O_EXCL)
+        try file.write(page, at: 0)
+        try file.sync()
+        try directory.sync()
+        writing = (name, file)
+    }
+
+    private func write(_ name: StoreFile, _ offset: Int, _ bytes: [UInt8]) throws(SystemError) {
+        // The journal only writes to the segment that it created last.
+        guard let writing, writing.name == name else { throw SystemError(number: EBADF) }
+        try writing.file.write(bytes, at: offset)
+        try writing.file.syncData()
+    }
+
+    private func read(_ name: StoreFile, _ offset: Int, _ count: Int) throws(SystemError) -> [UInt8] {
+        if let writing, writing.name == name { return try writing.file.read(at: offset, count: count) }
+        if let reading, reading.name == name { return try reading.file.read(at: offset, count: count) }
+        let file = try directory.openFile(name.name, O_RDONLY)
+        reading = (name, file)
+        return try file.read(at: offset, count: count)
+    }
+}
+
+private func diskThreadMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    if let argument { Unmanaged<DiskThread>.fromOpaque(argument).takeRetainedValue().run() }
+    return nil
+}

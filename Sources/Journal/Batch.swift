@@ -1,0 +1,218 @@
+import GatewayCore
+
+/// What the wall clock said, which is evidence and never a deadline.
+package struct WallReading: Hashable, Sendable {
+    /// Since 1970.
+    package var milliseconds: Int64
+    /// The kernel says that it is synchronised.
+    package var isTrusted: Bool
+
+    package init(milliseconds: Int64, isTrusted: Bool) {
+        self.milliseconds = milliseconds
+        self.isTrusted = isTrusted
+    }
+}
+
+/// The first 64 bytes of a batch: what one `pwrite` and one `fdatasync` make durable together. It has a
+/// checksum of its own, so that it can be believed when the payload cannot.
+package struct BatchHeader: Hashable, Sendable {
+    package var segment: UInt64
+    package var first: Position
+    /// Everything up to here was durable before this batch was written.
+    package var durableBefore: Position
+    package var clock: Instant
+    package var boot: UInt32
+    package var recordCount: UInt16
+    package var isCleanShutdown: Bool
+    package var wall: WallReading
+    /// In bytes, without header and padding.
+    package var payloadLength: UInt32
+    package var payloadChecksum: UInt32
+
+    package static let size = 64
+    private static let magic: UInt32 = 0x5442_4754  // "TGBT"
+    private static let trustedFlag: UInt16 = 1
+    private static let cleanShutdownFlag: UInt16 = 2
+
+    /// The last Record in it; the one before `first` when it holds none.
+    package var last: Position { Position(first.number + UInt64(recordCount) - 1) }
+    /// With header and padding, in bytes: where the next batch begins.
+    package var totalLength: Int { wholePages(Self.size + Int(payloadLength)) }
+
+    /// - Parameter bytes: at least `size` bytes from `offset` on, or it is `.truncated`.
+    package init(decoding bytes: [UInt8], at offset: Int, store: StoreID, segment: UInt64)
+        throws(DecodingError)
+    {
+        guard offset >= 0, offset <= bytes.count - Self.size else { throw .truncated }
+        var reader = ByteReader(bytes, offset..<offset + Self.size)
+        guard try reader.fixed(UInt32.self) == Self.magic else { throw .wrongMagic }
+        let seed = Checksum.seed(store, segment)
+        guard try reader.fixed(UInt32.self) == Checksum.of(bytes, offset + 8..<offset + Self.size, seed: seed)
+        else {
+            throw .wrongChecksum
+        }
+        payloadLength = try reader.fixed(UInt32.self)
+        payloadChecksum = try reader.fixed(UInt32.self)
+        self.segment = try reader.fixed(UInt64.self)
+        first = Position(try reader.fixed(UInt64.self))
+        durableBefore = Position(try reader.fixed(UInt64.self))
+        clock = Instant(milliseconds: try reader.fixed(UInt64.self))
+        boot = try reader.fixed(UInt32.self)
+        recordCount = try reader.fixed(UInt16.self)
+        let flags = try reader.fixed(UInt16.self)
+        isCleanShutdown = flags & Self.cleanShutdownFlag != 0
+        wall = WallReading(
+            milliseconds: try reader.fixed(Int64.self), isTrusted: flags & Self.trustedFlag != 0)
+        // A checksum proves that we wrote it, but arithmetic on what comes from a disk is checked all the same.
+        guard self.segment == segment, first > .zero, first.number <= UInt64.max - UInt64(UInt16.max) else {
+            throw .invalidField
+        }
+    }
+
+    fileprivate init(
+        _ stamp: BatchStamp, recordCount: UInt16, payloadLength: UInt32, payloadChecksum: UInt32
+    ) {
+        segment = stamp.segment
+        first = stamp.first
+        durableBefore = stamp.durableBefore
+        clock = stamp.clock
+        boot = stamp.boot
+        self.recordCount = recordCount
+        isCleanShutdown = stamp.isCleanShutdown
+        wall = stamp.wall
+        self.payloadLength = payloadLength
+        self.payloadChecksum = payloadChecksum
+    }
+
+    fileprivate func encoded(seed: UInt32) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(Self.size)
+        bytes.append(fixed: Self.magic)
+        bytes.append(fixed: UInt32(0))
+        bytes.append(fixed: payloadLength)
+        bytes.append(fixed: payloadChecksum)
+        bytes.append(fixed: segment)
+        bytes.append(fixed: first.number)
+        bytes.append(fixed: durableBefore.number)
+        bytes.append(fixed: clock.milliseconds)
+        bytes.append(fixed: boot)
+        bytes.append(fixed: recordCount)
+        bytes.append(
+            fixed: (wall.isTrusted ? Self.trustedFlag : 0) | (isCleanShutdown ? Self.cleanShutdownFlag : 0))
+        bytes.append(fixed: wall.milliseconds)
+        bytes.put(Checksum.of(bytes, 8..<Self.size, seed: seed), at: 4)
+        return bytes
+    }
+}
+
+/// What a batch says besides its Records.
+package struct BatchStamp: Hashable, Sendable {
+    package var store: StoreID
+    package var segment: UInt64
+    package var first: Position
+    package var durableBefore: Position
+    package var clock: Instant
+    package var boot: UInt32
+    package var wall: WallReading
+    package var isCleanShutdown: Bool
+
+    package init(
+        store: StoreID, segment: UInt64, first: Position, durableBefore: Position, clock: Instant,
+        boot: UInt32,
+        wall: WallReading, isCleanShutdown: Bool = false
+    ) {
+        self.store = store
+        self.segment = segment
+        self.first = first
+        self.durableBefore = durableBefore
+        self.clock = clock
+        self.boot = boot
+        self.wall = wall
+        self.isCleanShutdown = isCleanShutdown
+    }
+}
+
+/// Collects Records until they fill a batch.
+package struct BatchBuilder {
+    /// Header's place, then the framed Records.
+    private var bytes: [UInt8]
+    private var scratch: [UInt8] = []
+    package private(set) var recordCount = 0
+
+    package init() { bytes = Array(repeating: 0, count: BatchHeader.size) }
+
+    /// With header and padding, in bytes.
+    package var totalLength: Int { wholePages(bytes.count) }
+
+    /// Adds `record` when the batch then has at most `limit` bytes, padding included; says whether it did.
+    ///
+    /// - Complexity: O(bytes of the Record)
+    package mutating func add(_ record: Record, limit: Int) -> Bool {
+        guard recordCount < Int(UInt16.max) else { return false }
+        let before = bytes.count
+        RecordCodec.frame(record, into: &bytes, scratch: &scratch)
+        guard totalLength <= limit else {
+            bytes.removeLast(bytes.count - before)
+            return false
+        }
+        recordCount += 1
+        return true
+    }
+
+    /// The batch as it is written, whole pages.
+    package consuming func sealed(_ stamp: BatchStamp) -> (header: BatchHeader, bytes: [UInt8]) {
+        let seed = Checksum.seed(stamp.store, stamp.segment)
+        let end = bytes.count
+        precondition(end - BatchHeader.size <= Int(UInt32.max), "a batch has less than 4 GiB")
+        let header = BatchHeader(
+            stamp, recordCount: UInt16(recordCount), payloadLength: UInt32(end - BatchHeader.size),
+            payloadChecksum: Checksum.of(bytes, BatchHeader.size..<end, seed: seed))
+        bytes.replaceSubrange(0..<BatchHeader.size, with: header.encoded(seed: seed))
+        bytes.pad(to: pageBytes)
+        return (header, bytes)
+    }
+}
+
+extension BatchHeader {
+    /// Whether the payload behind this header, which stands at `offset` of `bytes`, is there and intact.
+    ///
+    /// - Complexity: O(bytes)
+    package func verifiesPayload(in bytes: [UInt8], at offset: Int, store: StoreID) -> Bool {
+        let start = offset + Self.size
+        guard start <= bytes.count, Int(payloadLength) <= bytes.count - start else { return false }
+        let seed = Checksum.seed(store, segment)
+        return Checksum.of(bytes, start..<start + Int(payloadLength), seed: seed) == payloadChecksum
+    }
+
+    /// Gives `body` the Records of a payload that has been verified, each with its position. Those of an
+    /// unknown but ignorable type leave their position empty.
+    ///
+    /// - Complexity: O(bytes)
+    package func records(
+        in bytes: [UInt8], at offset: Int, _ body: (Record, Position) -> Void
+    ) throws(DecodingError) {
+        let start = offset + Self.size
+        guard start <= bytes.count, Int(payloadLength) <= bytes.count - start else { throw .truncated }
+        var reader = ByteReader(bytes, start..<start + Int(payloadLength))
+        for index in 0..<UInt64(recordCount) {
+            if let record = try RecordCodec.nextRecord(in: bytes, &reader) {
+                body(record, Position(first.number + index))
+            }
+        }
+        guard reader.isAtEnd else { throw .trailingBytes }
+    }
+
+    /// The one Record at `position`; nil when the batch does not hold it.
+    ///
+    /// - Complexity: O(records before it + its bytes)
+    package func record(
+        at position: Position, in bytes: [UInt8], at offset: Int
+    ) throws(DecodingError) -> Record? {
+        guard position >= first, position <= last else { return nil }
+        let start = offset + Self.size
+        guard start <= bytes.count, Int(payloadLength) <= bytes.count - start else { throw .truncated }
+        var reader = ByteReader(bytes, start..<start + Int(payloadLength))
+        for _ in first.number..<position.number { _ = try reader.lengthPrefixed() }
+        return try RecordCodec.nextRecord(in: bytes, &reader)
+    }
+}

@@ -1,0 +1,430 @@
+import DequeModule
+import GatewayCore
+
+/// The log as a state machine: Records go in, operations for the disk come out, and an event says when they
+/// are durable. It has no clock and does no I/O.
+///
+/// One batch is in flight at a time and the next gathers behind it, so that the busier the gateway, the more
+/// Records share a sync. A Record is durable only when the sync that covers it was answered with success; an
+/// error of a write or sync ends all promises for the life of this process, because what the kernel does
+/// with the pages afterwards cannot be known.
+package struct Journal {
+    package let store: StoreID
+    private let plan: JournalPlan
+    private let boot: UInt32
+    /// Evidence for the batch headers; the host keeps it up to date.
+    package var wall = WallReading(milliseconds: 0, isTrusted: false)
+
+    /// Every Record up to here survives a power cut.
+    package private(set) var durable: Position
+    /// The Records of the batch in flight: those right behind `durable`.
+    private var inFlight: [Record] = []
+    /// What comes behind them.
+    private var buffer: Deque<Record> = []
+    /// Somebody waits for Records up to here.
+    private var promptThrough = Position.zero
+    /// When the oldest Record of `buffer` came.
+    private var bufferedSince: Instant?
+
+    private var phase = Phase.idle
+    private var isClosing = false
+    /// Nothing more can be made durable; the process should end, so that the next one recovers.
+    package private(set) var hasFailed = false
+    /// Everything is durable and the log says that it ended well.
+    package private(set) var isClosed = false
+
+    /// In rising order; the last is the one being written when `hasActive`.
+    private var segments: [Segment]
+    private var hasActive = false
+    private var nextSegment: UInt64
+    private var tail: SegmentEnd
+    private let recoveredClean: Bool
+    private var anchor: WallAnchor?
+
+    private var checkpoints: [RecoveredLog.CheckpointFile]
+    private var checkpointing = Checkpointing.none
+    private var checkpointedAt: Instant
+    /// Since the last checkpoint.
+    private var grownBytes = 0
+    private var grownSegments = 0
+
+    private var loading = Loading()
+    private var space: SpaceWatch
+    private var latest: Instant
+
+    private var lastToken: UInt64 = 0
+    private var operations: [DiskOperation] = []
+    private var events: [StorageEvent] = []
+
+    private enum Phase: Equatable {
+        case idle
+        case creating(OperationToken, Segment)
+        case writing(OperationToken, BatchHeaderSummary)
+    }
+
+    /// What is needed of a batch when its sync is answered.
+    private struct BatchHeaderSummary: Equatable {
+        let header: BatchHeader
+        let offset: Int
+    }
+
+    private enum Checkpointing: Equatable {
+        case none
+        /// Until the log is durable up to its position.
+        case waiting(Position, [UInt8], deletable: [UInt64])
+        case writing(OperationToken, Position, bytes: Int, deletable: [UInt64])
+        case deleting(OperationToken, freedBytes: Int)
+    }
+
+    package init(plan: JournalPlan, recovered: RecoveredLog) {
+        precondition(plan.segmentBytes >= 2 * pageBytes, "a segment holds its header and a page")
+        self.plan = plan
+        store = recovered.store
+        boot = recovered.boot &+ 1
+        durable = recovered.last
+        segments = recovered.segments
+        nextSegment = recovered.nextSegment
+        tail = recovered.tail
+        recoveredClean = recovered.wasCleanShutdown
+        anchor = recovered.anchor
+        checkpoints = recovered.checkpoints
+        latest = recovered.clock
+        checkpointedAt = recovered.clock
+        let covered = recovered.checkpoints.last?.position ?? .zero
+        for segment in segments where segment.last > covered {
+            grownBytes += segment.end
+            grownSegments += 1
+        }
+        let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
+        space = SpaceWatch(plan: plan, usedBytes: used)
+        if let pressed = space.change() { events.append(.pressure(pressed)) }
+    }
+
+    /// The position of the last Record that was appended.
+    package var last: Position { Position(durable.number + UInt64(inFlight.count + buffer.count)) }
+
+    // MARK: Appending
+
+    /// Takes a Record into the log; it is durable when `.durable` says so.
+    package mutating func append(_ record: Record, _ urgency: Urgency, at now: Instant) -> Position {
+        precondition(!isClosing, "nothing is appended behind the end")
+        note(now)
+        buffer.append(record)
+        if bufferedSince == nil { bufferedSince = now }
+        switch urgency {
+        case .prompt: promptThrough = last
+        case .lazy: break
+        }
+        return last
+    }
+
+    /// Starts what is due. Call it after a round of appends, and at `nextDeadline`.
+    package mutating func tick(at now: Instant) {
+        note(now)
+        guard !hasFailed else { return }
+        startBatchIfDue()
+        if space.isMeasurementDue(at: now) { ask(.measureSpace) }
+    }
+
+    /// When `tick` has something to do that no completion brings.
+    package var nextDeadline: Instant? {
+        guard !hasFailed, !isClosed else { return nil }
+        let lazy = phase == .idle ? bufferedSince?.advanced(byMilliseconds: plan.lazyDelayMilliseconds) : nil
+        switch (lazy, space.nextMeasurement) {
+        case (let a?, let b?): return min(a, b)
+        case (let a, let b): return a ?? b
+        }
+    }
+
+    private mutating func note(_ now: Instant) { latest = max(latest, now) }
+
+    private var isBatchDue: Bool {
+        if isClosing { return !isClosed && (!buffer.isEmpty || checkpointing == .none) }
+        guard let bufferedSince else { return false }
+        if case .waiting = checkpointing { return true }
+        return promptThrough > durable
+            || latest.milliseconds(since: bufferedSince) >= plan.lazyDelayMilliseconds
+    }
+
+    private mutating func startBatchIfDue() {
+        guard phase == .idle, !hasFailed, isBatchDue else { return }
+        if isClosing, buffer.isEmpty, !hasActive, recoveredClean {
+            // Nothing was written in this boot, and the last one ended well.
+            isClosed = true
+            return
+        }
+        guard hasActive, let active = segments.last else { return createSegment(forBytes: pageBytes) }
+        let room = active.capacity - active.end
+        var builder = BatchBuilder()
+        var taken = 0
+        while taken < buffer.count, builder.add(buffer[taken], limit: min(room, plan.batchBytesMax)) {
+            taken += 1
+        }
+        if taken == 0, let first = buffer.first {
+            // Too large for what is left of the segment, or for any batch that is shared.
+            let isIn = builder.add(first, limit: .max)
+            precondition(isIn, "an empty batch without a limit takes any Record")
+            taken = 1
+        }
+        guard builder.totalLength <= room else { return createSegment(forBytes: builder.totalLength) }
+        write(builder, taking: taken, to: active)
+    }
+
+    private mutating func write(_ builder: consuming BatchBuilder, taking count: Int, to active: Segment) {
+        let isLast = isClosing && buffer.isEmpty
+        let stamp = BatchStamp(
+            store: store, segment: active.id, first: durable.next, durableBefore: durable, clock: latest,
+            boot: boot,
+            wall: wall, isCleanShutdown: isLast)
+        let (header, bytes) = builder.sealed(stamp)
+        inFlight = Array(buffer.prefix(count))
+        buffer.removeFirst(count)
+        bufferedSince = buffer.isEmpty ? nil : latest
+        let token = ask(.write(.segment(active.id), offset: active.end, bytes: bytes))
+        phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end))
+    }
+
+    /// A new segment, whose header names the end of the one before: everything up to there is durable, because
+    /// no batch is in flight.
+    private mutating func createSegment(forBytes needed: Int) {
+        let id = nextSegment
+        nextSegment += 1
+        if hasActive, let active = segments.last {
+            tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: durable)
+        }
+        let header = SegmentHeader(store: store, segment: id, predecessor: tail, clock: latest, boot: boot)
+        let segment = Segment(
+            id: id, first: durable.next, capacity: max(plan.segmentBytes, pageBytes + needed))
+        let token = ask(.createSegment(.segment(id), page: header.encoded))
+        phase = .creating(token, segment)
+    }
+
+    // MARK: Loading
+
+    /// Reads message Records back for a Session, in rising order; answered by one `.loaded` event, with nil for
+    /// what is damaged or not a message of that Session.
+    ///
+    /// - Complexity: O(positions · log batches)
+    package mutating func load(_ session: SessionID, _ positions: [Position]) {
+        var request = Loading.Request(session: session)
+        for position in positions {
+            if position > durable {
+                request.answer(position, unwritten(position))
+            } else if let (segment, bytes) = place(of: position) {
+                request.want(position, segment: segment, bytes: bytes)
+            } else {
+                request.answer(position, nil)
+            }
+        }
+        for read in loading.begin(request, into: &events, firstToken: lastToken + 1) {
+            ask(.read(.segment(read.segment), offset: read.bytes.lowerBound, count: read.bytes.count))
+        }
+    }
+
+    private func unwritten(_ position: Position) -> Record? {
+        let index = Int(clamping: position.number - durable.number - 1)
+        if index < inFlight.count { return inFlight[index] }
+        let behind = index - inFlight.count
+        return behind < buffer.count ? buffer[behind] : nil
+    }
+
+    private func place(of position: Position) -> (segment: UInt64, bytes: Range<Int>)? {
+        var low = 0
+        var high = segments.count
+        while low < high {
+            let middle = (low + high) / 2
+            if segments[middle].first <= position { low = middle + 1 } else { high = middle }
+        }
+        // Several segments may begin at one position when a boot wrote nothing; the last of them holds it.
+        guard low > 0, let bytes = segments[low - 1].place(of: position) else { return nil }
+        return (segments[low - 1].id, bytes)
+    }
+
+    // MARK: Checkpoints
+
+    /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
+    package var wantsCheckpoint: Bool {
+        guard checkpointing == .none, !hasFailed, !isClosing, last > coveredPosition else { return false }
+        if space.isPressing,
+            latest.milliseconds(since: checkpointedAt) >= plan.pressureCheckpointMilliseconds
+        {
+            return true
+        }
+        let due = max(
+            plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
+        return grownBytes >= due || grownSegments >= plan.checkpointSegments
+    }
+
+    /// Up to where a restart reads a checkpoint instead of the log.
+    package var coveredPosition: Position { checkpoints.last?.position ?? .zero }
+
+    /// Writes a checkpoint of `state`, to which every Record that was appended has been applied, and deletes
+    /// what is not needed any more: segments that lie wholly before the checkpoint before this one (which stays,
+    /// in case this one is damaged) and in which nothing is owed. Does nothing while one is being written.
+    ///
+    /// - Complexity: O(state)
+    package mutating func beginCheckpoint(of state: some CheckpointSource, at now: Instant) {
+        note(now)
+        guard checkpointing == .none, !hasFailed, !isClosed else { return }
+        let complete = hasActive ? segments.dropLast() : segments[...]
+        let header = CheckpointHeader(
+            position: last, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
+            ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) })
+        var builder = CheckpointBuilder(header, store: store)
+        state.snapshot { builder.add($0) }
+        let fallback = coveredPosition
+        let deletable = complete.filter { segment in
+            segment.last <= fallback
+                && (segment.last < segment.first || !state.owes(from: segment.first, through: segment.last))
+        }
+        checkpointing = .waiting(last, builder.sealed(), deletable: deletable.map(\.id))
+        checkpointedAt = latest
+        advanceCheckpoint()
+        startBatchIfDue()
+    }
+
+    /// The log first, then the checkpoint that stands for it.
+    private mutating func advanceCheckpoint() {
+        guard case .waiting(let position, let bytes, let deletable) = checkpointing, durable >= position
+        else {
+            return
+        }
+        let token = ask(.writeCheckpoint(.checkpoint(position.number), bytes: bytes))
+        checkpointing = .writing(token, position, bytes: bytes.count, deletable: deletable)
+    }
+
+    private mutating func checkpointIsDurable(_ position: Position, bytes: Int, deletable: [UInt64]) {
+        if checkpoints.last?.position == position {
+            space.usedBytes -= checkpoints.removeLast().bytes
+        }
+        checkpoints.append(.init(position: position, bytes: bytes))
+        space.usedBytes += bytes
+        grownBytes = 0
+        grownSegments = 0
+        var files = deletable.map { StoreFile.segment($0) }
+        var freed = 0
+        let gone = Set(deletable)
+        segments.removeAll { segment in
+            guard gone.contains(segment.id) else { return false }
+            freed += segment.end
+            return true
+        }
+        while checkpoints.count > 2 {
+            let old = checkpoints.removeFirst()
+            files.append(.checkpoint(old.position.number))
+            freed += old.bytes
+        }
+        if files.isEmpty {
+            checkpointing = .none
+        } else {
+            checkpointing = .deleting(ask(.delete(files)), freedBytes: freed)
+        }
+    }
+
+    // MARK: The disk's answers
+
+    package mutating func completed(_ completion: DiskCompletion, at now: Instant) {
+        note(now)
+        if let space = completion.space { self.space.measured(space, at: latest) }
+        if loading.completed(completion, store: store, into: &events) { return }
+        guard !hasFailed else { return }
+        switch completion.outcome {
+        case .failed: fail()
+        case .done, .read: succeeded(completion.token)
+        }
+        if let pressed = space.change() { events.append(.pressure(pressed)) }
+        startBatchIfDue()
+    }
+
+    private mutating func succeeded(_ token: OperationToken) {
+        switch phase {
+        case .creating(token, let segment):
+            phase = .idle
+            segments.append(segment)
+            hasActive = true
+            space.usedBytes += segment.end
+            grownBytes += segment.end
+            grownSegments += 1
+        case .writing(token, let batch):
+            phase = .idle
+            batchIsDurable(batch)
+        case .idle, .creating, .writing:
+            checkpointSucceeded(token)
+        }
+    }
+
+    private mutating func batchIsDurable(_ batch: BatchHeaderSummary) {
+        segments[segments.count - 1].add(batch.header, at: batch.offset)
+        space.usedBytes += batch.header.totalLength
+        grownBytes += batch.header.totalLength
+        inFlight = []
+        if batch.header.wall.isTrusted {
+            anchor = WallAnchor(clock: batch.header.clock, wallMilliseconds: batch.header.wall.milliseconds)
+        }
+        if batch.header.recordCount > 0 {
+            durable = batch.header.last
+            events.append(.durable(upTo: durable))
+        }
+        if batch.header.isCleanShutdown { isClosed = true }
+        advanceCheckpoint()
+    }
+
+    private mutating func checkpointSucceeded(_ token: OperationToken) {
+        switch checkpointing {
+        case .writing(token, let position, let bytes, let deletable):
+            checkpointIsDurable(position, bytes: bytes, deletable: deletable)
+        case .deleting(token, let freed):
+            checkpointing = .none
+            space.usedBytes -= freed
+        case .none, .waiting, .writing, .deleting:
+            // The space was measured.
+            break
+        }
+    }
+
+    /// A failed sync is never tried again: the kernel may have dropped the pages and call the next one a
+    /// success. What is on disk is found out by the recovery of the next process.
+    private mutating func fail() {
+        hasFailed = true
+        phase = .idle
+        operations.removeAll { operation in
+            switch operation.action {
+            case .read: false
+            case .createSegment, .write, .writeCheckpoint, .delete, .measureSpace: true
+            }
+        }
+        events.append(.failed)
+    }
+
+    // MARK: The end
+
+    /// Flushes everything and notes in the log that it ended well; `isClosed` tells when that is durable.
+    /// Nothing is appended afterwards. A checkpoint that is being written is waited for.
+    package mutating func close(at now: Instant) {
+        note(now)
+        isClosing = true
+        startBatchIfDue()
+    }
+
+    // MARK: What comes out
+
+    /// Moves the operations to be carried out, in order, to the end of `list`.
+    package mutating func takeOperations(into list: inout [DiskOperation]) {
+        list.append(contentsOf: operations)
+        operations.removeAll(keepingCapacity: true)
+    }
+
+    /// Moves the events to be told, in order, to the end of `list`.
+    package mutating func takeEvents(into list: inout [StorageEvent]) {
+        list.append(contentsOf: events)
+        events.removeAll(keepingCapacity: true)
+    }
+
+    @discardableResult
+    private mutating func ask(_ action: DiskOperation.Action) -> OperationToken {
+        lastToken += 1
+        let token = OperationToken(lastToken)
+        operations.append(DiskOperation(token: token, action: action))
+        return token
+    }
+}

@@ -1,0 +1,26 @@
+/// What the journal may use, and when it does what. The defaults are those of the product.
+package struct JournalPlan: Hashable, Sendable {
+    /// A segment grows to this many bytes; one for a larger Record grows to what that needs.
+    package var segmentBytes = 4 << 20
+    /// Above it the log is full: pressure is reported until it is below nine tenths.
+    package var sizeLimitBytes = 4 << 30
+    /// A batch takes Records up to this many bytes, or one larger Record.
+    package var batchBytesMax = 1 << 20
+    /// How long a Record for which nobody waits may wait for company.
+    package var lazyDelayMilliseconds: UInt64 = 5_000
+    /// A checkpoint is due when the log has grown by this much, or by `checkpointGrowthFactor` times the last
+    /// checkpoint where that is more.
+    package var checkpointGrowthBytes = 16 << 20
+    package var checkpointGrowthFactor = 20
+    /// A checkpoint is also due when this many segments have begun since the last: restarts make small ones.
+    package var checkpointSegments = 64
+    /// Under pressure space is measured, and a checkpoint that may free some is due, this often.
+    package var pressureCheckMilliseconds: UInt64 = 5_000
+    package var pressureCheckpointMilliseconds: UInt64 = 30_000
+
+    package init() {}
+
+    /// What must stay free on the file system: a twentieth, and room for the next segment, a checkpoint and a
+    /// reserve.
+    func freeBytesMin(total: UInt64) -> UInt64 { max(total / 20, 3 * UInt64(segmentBytes)) }
+}

@@ -1,0 +1,213 @@
+import GatewayCore
+import MQTT
+
+/// Records as bytes: `length | type | body`, integers in LEB128. Format.md has the table.
+package enum RecordCodec {
+    /// The number of each Record on disk. 0 is none, so that zeros are no Record; numbers from 128 on may be
+    /// skipped by a version that does not know them.
+    enum Kind: UInt8 {
+        case message = 1
+        case acknowledged = 2
+        case sessionOpened = 3
+        case sessionClosed = 4
+        case sessionEnded = 5
+        case subscribed = 6
+        case unsubscribed = 7
+        case inboundReleased = 8
+        case inboundVoided = 9
+        case outboundReceived = 10
+        case dropped = 11
+        case uplinkEstablished = 12
+        case counters = 32
+        case retained = 33
+        case inboundHeld = 34
+        case queue = 35
+    }
+
+    static let ignorableBit: UInt8 = 0x80
+
+    /// Appends `record` with its length before it.
+    ///
+    /// - Parameter scratch: memory that is used again from one Record to the next.
+    /// - Complexity: O(bytes)
+    static func frame(_ record: Record, into bytes: inout [UInt8], scratch: inout [UInt8]) {
+        scratch.removeAll(keepingCapacity: true)
+        encode(record, into: &scratch)
+        bytes.append(lengthPrefixed: scratch)
+    }
+
+    /// Appends type and body of `record`.
+    ///
+    /// - Complexity: O(bytes)
+    package static func encode(_ record: Record, into bytes: inout [UInt8]) {
+        bytes.append(kind(of: record).rawValue)
+        switch record {
+        case .message(let message): append(message, to: &bytes)
+        case .acknowledged(let settled):
+            bytes.append(integer: settled.session.number)
+            bytes.append(integer: settled.floor.number)
+            append(settled.settledAbove, to: &bytes)
+        case .sessionOpened(let opened): append(opened, to: &bytes)
+        case .sessionClosed(let closed):
+            bytes.append(integer: closed.session.number)
+            bytes.append(integer: closed.at.milliseconds)
+            bytes.append(integer: UInt64(closed.expirySeconds))
+            bytes.append(closed.discardsWill ? 1 : 0)
+        case .sessionEnded(let session, let end):
+            bytes.append(integer: session.number)
+            bytes.append(end.rawValue)
+        case .subscribed(let session, let subscriptions):
+            bytes.append(integer: session.number)
+            bytes.append(integer: UInt64(subscriptions.count))
+            for subscription in subscriptions { append(subscription, to: &bytes) }
+        case .unsubscribed(let session, let filters):
+            bytes.append(integer: session.number)
+            bytes.append(integer: UInt64(filters.count))
+            for filter in filters { bytes.append(lengthPrefixed: filter.bytes) }
+        case .inboundReleased(let session, let id):
+            bytes.append(integer: session.number)
+            bytes.append(integer: UInt64(id.rawValue))
+        case .inboundVoided(let session), .uplinkEstablished(let session):
+            bytes.append(integer: session.number)
+        case .outboundReceived(let session, let delivery):
+            bytes.append(integer: session.number)
+            bytes.append(integer: delivery.number)
+        case .dropped(let session, let deliveries, let reason):
+            bytes.append(integer: session.number)
+            bytes.append(reason.rawValue)
+            append(deliveries, to: &bytes)
+        case .counters(let nextSession): bytes.append(integer: nextSession)
+        case .retained(let retained): append(retained, to: &bytes)
+        case .inboundHeld(let session, let ids):
+            bytes.append(integer: session.number)
+            bytes.append(integer: UInt64(ids.count))
+            for id in ids { bytes.append(integer: UInt64(id.rawValue)) }
+        case .queue(let queue): append(queue, to: &bytes)
+        }
+    }
+
+    private static func kind(of record: Record) -> Kind {
+        switch record {
+        case .message: .message
+        case .acknowledged: .acknowledged
+        case .sessionOpened: .sessionOpened
+        case .sessionClosed: .sessionClosed
+        case .sessionEnded: .sessionEnded
+        case .subscribed: .subscribed
+        case .unsubscribed: .unsubscribed
+        case .inboundReleased: .inboundReleased
+        case .inboundVoided: .inboundVoided
+        case .outboundReceived: .outboundReceived
+        case .dropped: .dropped
+        case .uplinkEstablished: .uplinkEstablished
+        case .counters: .counters
+        case .retained: .retained
+        case .inboundHeld: .inboundHeld
+        case .queue: .queue
+        }
+    }
+
+    // MARK: The parts
+
+    private static func append(_ record: MessageRecord, to bytes: inout [UInt8]) {
+        var flags = record.qos.rawValue << 4 | record.retained.rawValue << 6
+        if record.publisher != nil { flags |= 1 }
+        if record.inboundID != nil { flags |= 2 }
+        if record.willOf != nil { flags |= 4 }
+        if record.expiresAt != nil { flags |= 8 }
+        bytes.append(flags)
+        if let publisher = record.publisher { bytes.append(integer: publisher.number) }
+        if let id = record.inboundID { bytes.append(integer: UInt64(id.rawValue)) }
+        if let session = record.willOf { bytes.append(integer: session.number) }
+        if let moment = record.expiresAt { bytes.append(integer: moment.milliseconds) }
+        bytes.append(integer: UInt64(record.targets.count))
+        for target in record.targets { append(target, to: &bytes) }
+        append(record.message, to: &bytes)
+    }
+
+    private static func append(_ target: MessageRecord.Target, to bytes: inout [UInt8]) {
+        bytes.append(integer: target.session.number)
+        var flags = target.qos.rawValue
+        if target.retain { flags |= 4 }
+        if !target.subscriptionIdentifiers.isEmpty { flags |= 8 }
+        if target.rename != nil { flags |= 16 }
+        bytes.append(flags)
+        if !target.subscriptionIdentifiers.isEmpty {
+            bytes.append(integer: UInt64(target.subscriptionIdentifiers.count))
+            for id in target.subscriptionIdentifiers { bytes.append(integer: UInt64(id)) }
+        }
+        if let rename = target.rename {
+            bytes.append(integer: UInt64(rename.dropping))
+            bytes.append(lengthPrefixed: rename.prepending)
+        }
+    }
+
+    /// Last in its Record: the payload needs no length.
+    private static func append(_ message: ApplicationMessage, to bytes: inout [UInt8]) {
+        bytes.append(lengthPrefixed: message.topic)
+        bytes.append(lengthPrefixed: message.properties)
+        bytes.append(contentsOf: message.payload)
+    }
+
+    private static func append(_ opened: SessionOpened, to bytes: inout [UInt8]) {
+        bytes.append(integer: opened.session.number)
+        var flags: UInt8 = 0
+        if case .uplink = opened.owner { flags |= 1 }
+        if opened.isPersistent { flags |= 2 }
+        if opened.will != nil { flags |= 4 }
+        bytes.append(flags)
+        bytes.append(opened.version.rawValue)
+        bytes.append(integer: UInt64(opened.expirySeconds))
+        switch opened.owner {
+        case .client(let name), .uplink(let name): bytes.append(lengthPrefixed: name.utf8)
+        }
+        if let will = opened.will { append(will, to: &bytes) }
+    }
+
+    private static func append(_ will: Will, to bytes: inout [UInt8]) {
+        bytes.append(
+            will.qos.rawValue | (will.retain ? 4 : 0) | (will.messageExpirySeconds == nil ? 0 : 8))
+        bytes.append(integer: UInt64(will.delaySeconds))
+        if let seconds = will.messageExpirySeconds { bytes.append(integer: UInt64(seconds)) }
+        append(will.message, to: &bytes)
+    }
+
+    private static func append(_ subscription: Subscription, to bytes: inout [UInt8]) {
+        var flags = subscription.maximumQoS.rawValue
+        if subscription.noLocal { flags |= 4 }
+        if subscription.retainAsPublished { flags |= 8 }
+        if subscription.identifier != nil { flags |= 16 }
+        bytes.append(flags)
+        if let id = subscription.identifier { bytes.append(integer: UInt64(id)) }
+        bytes.append(lengthPrefixed: subscription.filter.bytes)
+    }
+
+    private static func append(_ retained: RetainedRecord, to bytes: inout [UInt8]) {
+        bytes.append(retained.qos.rawValue | (retained.expiresAt == nil ? 0 : 8))
+        if let moment = retained.expiresAt { bytes.append(integer: moment.milliseconds) }
+        append(retained.message, to: &bytes)
+    }
+
+    /// Each position as its distance to the one before, modulo 2^64: a queue's entries lie close together.
+    private static func append(_ queue: QueueRecord, to bytes: inout [UInt8]) {
+        bytes.append(integer: queue.session.number)
+        bytes.append(integer: queue.floor.number)
+        bytes.append(integer: UInt64(queue.entries.count))
+        var previous: UInt64 = 0
+        for entry in queue.entries {
+            bytes.append(entry.qos.rawValue | (entry.isReceived ? 4 : 0) | (entry.position == nil ? 0 : 8))
+            guard let position = entry.position else { continue }
+            bytes.append(integer: position.number &- previous)
+            previous = position.number
+        }
+    }
+
+    private static func append(_ deliveries: [Delivery], to bytes: inout [UInt8]) {
+        bytes.append(integer: UInt64(deliveries.count))
+        var previous: UInt64 = 0
+        for delivery in deliveries {
+            bytes.append(integer: delivery.number &- previous)
+            previous = delivery.number
+        }
+    }
+}

@@ -1,0 +1,232 @@
+import GatewayCore
+import MQTT
+
+extension RecordCodec {
+    /// Decodes the framed Record at the reader's place; nil for one of an unknown type that may be ignored.
+    ///
+    /// - Parameter bytes: what `reader` reads.
+    /// - Complexity: O(bytes of the Record)
+    static func nextRecord(in bytes: [UInt8], _ reader: inout ByteReader) throws(DecodingError) -> Record? {
+        let frame = try reader.lengthPrefixed()
+        var body = ByteReader(bytes, frame.startIndex..<frame.endIndex)
+        return try decode(&body)
+    }
+
+    /// Decodes type and body from all of `bytes`; nil for an unknown type that may be ignored.
+    ///
+    /// - Complexity: O(bytes)
+    package static func decode(_ bytes: [UInt8]) throws(DecodingError) -> Record? {
+        var reader = ByteReader(bytes)
+        return try decode(&reader)
+    }
+
+    private static func decode(_ reader: inout ByteReader) throws(DecodingError) -> Record? {
+        let type = try reader.byte()
+        guard let kind = Kind(rawValue: type) else {
+            guard type & ignorableBit != 0 else { throw .unknownRecordType(type) }
+            return nil
+        }
+        let record = try decode(kind, &reader)
+        guard reader.isAtEnd else { throw .trailingBytes }
+        return record
+    }
+
+    private static func decode(_ kind: Kind, _ reader: inout ByteReader) throws(DecodingError) -> Record {
+        switch kind {
+        case .message: return .message(try message(&reader))
+        case .acknowledged:
+            return .acknowledged(
+                AcknowledgedRecord(
+                    session: try session(&reader), floor: Delivery(try reader.integer()),
+                    settledAbove: try deliveries(&reader)))
+        case .sessionOpened: return .sessionOpened(try sessionOpened(&reader))
+        case .sessionClosed:
+            return .sessionClosed(
+                SessionClosed(
+                    session: try session(&reader), at: Instant(milliseconds: try reader.integer()),
+                    expirySeconds: try reader.integer(as: UInt32.self), discardsWill: try boolean(&reader)))
+        case .sessionEnded:
+            let id = try session(&reader)
+            guard let end = SessionEnd(rawValue: try reader.byte()) else { throw .invalidField }
+            return .sessionEnded(id, end)
+        case .subscribed:
+            return .subscribed(try session(&reader), try list(&reader, subscription))
+        case .unsubscribed:
+            return .unsubscribed(try session(&reader), try list(&reader, topicFilter))
+        case .inboundReleased: return .inboundReleased(try session(&reader), try packetIdentifier(&reader))
+        case .inboundVoided: return .inboundVoided(try session(&reader))
+        case .outboundReceived: return .outboundReceived(try session(&reader), Delivery(try reader.integer()))
+        case .dropped:
+            let id = try session(&reader)
+            guard let reason = DropReason(rawValue: try reader.byte()) else { throw .invalidField }
+            return .dropped(id, try deliveries(&reader), reason)
+        case .uplinkEstablished: return .uplinkEstablished(try session(&reader))
+        case .counters: return .counters(nextSession: try reader.integer())
+        case .retained: return .retained(try retained(&reader))
+        case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
+        case .queue: return .queue(try queue(&reader))
+        }
+    }
+
+    // MARK: The parts
+
+    private static func message(_ reader: inout ByteReader) throws(DecodingError) -> MessageRecord {
+        let flags = try reader.byte()
+        guard let qos = QoS(rawValue: flags >> 4 & 3),
+            let retained = MessageRecord.RetainedEffect(rawValue: flags >> 6)
+        else { throw .invalidField }
+        let publisher = flags & 1 == 0 ? nil : try session(&reader)
+        let inboundID = flags & 2 == 0 ? nil : try packetIdentifier(&reader)
+        let willOf = flags & 4 == 0 ? nil : try session(&reader)
+        let expiresAt = flags & 8 == 0 ? nil : Instant(milliseconds: try reader.integer())
+        let targets = try list(&reader, target)
+        return MessageRecord(
+            publisher: publisher, inboundID: inboundID, willOf: willOf, qos: qos, retained: retained,
+            message: try applicationMessage(&reader), expiresAt: expiresAt, targets: targets)
+    }
+
+    private static func target(_ reader: inout ByteReader) throws(DecodingError) -> MessageRecord.Target {
+        let id = try session(&reader)
+        let flags = try reader.byte()
+        guard flags & 0xE0 == 0 else { throw .invalidField }
+        let qos = try qos(flags)
+        let identifiers =
+            flags & 8 == 0
+            ? []
+            : try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
+                try reader.integer(as: UInt32.self)
+            }
+        var rename: TopicRename?
+        if flags & 16 != 0 {
+            rename = TopicRename(
+                dropping: try reader.integer(as: Int.self), prepending: Array(try reader.lengthPrefixed()))
+        }
+        return MessageRecord.Target(
+            session: id, qos: qos, retain: flags & 4 != 0, subscriptionIdentifiers: identifiers,
+            rename: rename)
+    }
+
+    private static func applicationMessage(_ reader: inout ByteReader) throws(DecodingError)
+        -> ApplicationMessage
+    {
+        let topic = try reader.lengthPrefixed()
+        guard topic.count <= Int(UInt16.max) else { throw .invalidField }
+        let properties = try reader.lengthPrefixed()
+        guard properties.count <= Int(UInt32.max) else { throw .invalidField }
+        return ApplicationMessage(
+            topic: topic, properties: properties, payload: try reader.take(reader.remaining))
+    }
+
+    private static func sessionOpened(_ reader: inout ByteReader) throws(DecodingError) -> SessionOpened {
+        let id = try session(&reader)
+        let flags = try reader.byte()
+        guard flags & 0xF8 == 0, let version = ProtocolVersion(rawValue: try reader.byte()) else {
+            throw .invalidField
+        }
+        let expiry = try reader.integer(as: UInt32.self)
+        guard let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self) else {
+            throw .invalidField
+        }
+        return SessionOpened(
+            session: id, owner: flags & 1 == 0 ? .client(identifier: name) : .uplink(name: name),
+            version: version, expirySeconds: expiry, isPersistent: flags & 2 != 0,
+            will: flags & 4 == 0 ? nil : try will(&reader))
+    }
+
+    private static func will(_ reader: inout ByteReader) throws(DecodingError) -> Will {
+        let flags = try reader.byte()
+        guard flags & 0xF0 == 0 else { throw .invalidField }
+        let qos = try qos(flags)
+        let delay = try reader.integer(as: UInt32.self)
+        let expiry = flags & 8 == 0 ? nil : try reader.integer(as: UInt32.self)
+        return Will(
+            message: try applicationMessage(&reader), qos: qos, retain: flags & 4 != 0, delaySeconds: delay,
+            messageExpirySeconds: expiry)
+    }
+
+    private static func subscription(_ reader: inout ByteReader) throws(DecodingError) -> Subscription {
+        let flags = try reader.byte()
+        guard flags & 0xE0 == 0 else { throw .invalidField }
+        let qos = try qos(flags)
+        let identifier = flags & 16 == 0 ? nil : try reader.integer(as: UInt32.self)
+        return Subscription(
+            filter: try topicFilter(&reader), maximumQoS: qos, noLocal: flags & 4 != 0,
+            retainAsPublished: flags & 8 != 0, identifier: identifier)
+    }
+
+    private static func retained(_ reader: inout ByteReader) throws(DecodingError) -> RetainedRecord {
+        let flags = try reader.byte()
+        guard flags & 0xF4 == 0 else { throw .invalidField }
+        let qos = try qos(flags)
+        let expiresAt = flags & 8 == 0 ? nil : Instant(milliseconds: try reader.integer())
+        return RetainedRecord(message: try applicationMessage(&reader), qos: qos, expiresAt: expiresAt)
+    }
+
+    private static func queue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {
+        let id = try session(&reader)
+        let floor = Delivery(try reader.integer())
+        var previous: UInt64 = 0
+        let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
+            let flags = try reader.byte()
+            guard flags & 0xF0 == 0 else { throw .invalidField }
+            let qos = try Self.qos(flags)
+            var position: Position?
+            if flags & 8 != 0 {
+                previous = previous &+ (try reader.integer())
+                position = Position(previous)
+            }
+            return QueueRecord.Entry(position: position, qos: qos, isReceived: flags & 4 != 0)
+        }
+        return QueueRecord(session: id, floor: floor, entries: entries)
+    }
+
+    private static func deliveries(_ reader: inout ByteReader) throws(DecodingError) -> [Delivery] {
+        var previous: UInt64 = 0
+        return try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
+            previous = previous &+ (try reader.integer())
+            return Delivery(previous)
+        }
+    }
+
+    // MARK: The smallest parts
+
+    /// A count, then as many elements of at least a byte each: the count is never trusted with memory.
+    private static func list<Element>(
+        _ reader: inout ByteReader, _ element: (inout ByteReader) throws(DecodingError) -> Element
+    ) throws(DecodingError) -> [Element] {
+        let count = try reader.length()
+        var elements: [Element] = []
+        for _ in 0..<count { elements.append(try element(&reader)) }
+        return elements
+    }
+
+    private static func session(_ reader: inout ByteReader) throws(DecodingError) -> SessionID {
+        SessionID(try reader.integer())
+    }
+
+    private static func packetIdentifier(_ reader: inout ByteReader) throws(DecodingError) -> PacketIdentifier
+    {
+        guard let id = PacketIdentifier(rawValue: try reader.integer(as: UInt16.self)) else {
+            throw .invalidField
+        }
+        return id
+    }
+
+    private static func topicFilter(_ reader: inout ByteReader) throws(DecodingError) -> TopicFilter {
+        guard let filter = TopicFilter(try reader.lengthPrefixed()) else { throw .invalidField }
+        return filter
+    }
+
+    private static func boolean(_ reader: inout ByteReader) throws(DecodingError) -> Bool {
+        switch try reader.byte() {
+        case 0: return false
+        case 1: return true
+        default: throw .invalidField
+        }
+    }
+
+    private static func qos(_ flags: UInt8) throws(DecodingError) -> QoS {
+        guard let qos = QoS(rawValue: flags & 3) else { throw .invalidField }
+        return qos
+    }
+}

@@ -1,0 +1,85 @@
+import GatewayCore
+
+/// How recovery looks at a store: a directory of flat files. The disk has one implementation, the simulator
+/// another.
+package protocol StoreReader {
+    mutating func names() throws(StoreReadFailure) -> [String]
+    /// In bytes.
+    mutating func size(of name: String) throws(StoreReadFailure) -> Int
+    /// Fewer bytes than asked for only at the end of the file.
+    mutating func read(_ name: String, at offset: Int, count: Int) throws(StoreReadFailure) -> [UInt8]
+    /// Syncs a file: a process that died after `pwrite` leaves bytes that can be read and are not durable.
+    mutating func makeDurable(_ name: String) throws(StoreReadFailure)
+    mutating func makeDirectoryDurable() throws(StoreReadFailure)
+}
+
+package struct StoreReadFailure: Error, Hashable, Sendable {
+    package var name: String
+    package var errorNumber: Int32
+
+    package init(name: String, errorNumber: Int32) {
+        self.name = name
+        self.errorNumber = errorNumber
+    }
+}
+
+/// Why a store cannot be recovered at all. Damage is no reason: it is worked around and reported.
+package enum RecoveryError: Error, Hashable, Sendable {
+    /// There is neither a `FORMAT` nor anything that tells the store's identity.
+    case noStore
+    /// A newer version wrote this, with features that must not be ignored.
+    case unknownFeatures(file: String, bits: UInt32)
+    /// A newer version wrote Records of a type that must not be ignored.
+    case unknownRecordType(file: String, type: UInt8)
+    case unreadable(StoreReadFailure)
+}
+
+/// What recovery found, and where the journal goes on.
+package struct RecoveredLog: Sendable, Equatable {
+    package var store: StoreID
+    /// The last Record there is; new ones come after it.
+    package var last: Position
+    package var clock: Instant
+    /// Of the boot that wrote last.
+    package var boot: UInt32
+    package var anchor: WallAnchor?
+    /// What the next segment's header names.
+    package var tail: SegmentEnd
+    package var nextSegment: UInt64
+    /// In rising order.
+    package var segments: [Segment]
+    /// Valid ones, in rising order.
+    package var checkpoints: [CheckpointFile]
+    /// Nothing was in flight when the last boot ended.
+    package var wasCleanShutdown: Bool
+    package var report: RecoveryReport
+
+    package struct CheckpointFile: Hashable, Sendable {
+        package var position: Position
+        package var bytes: Int
+    }
+}
+
+/// What was wrong, for the log and for the files' sake.
+package struct RecoveryReport: Sendable, Equatable {
+    /// Ends that a power cut tore: nothing that was acknowledged was in them.
+    package var tornTails: [ByteRange] = []
+    /// Committed bytes that do not verify any more.
+    package var damaged: [ByteRange] = []
+    /// Records that are gone, in ranges; some may be of Sessions that were owed nothing by them.
+    package var lost: [ClosedRange<UInt64>] = []
+    /// Files that are not this store's or not readable as what their name says: to be put aside.
+    package var setAside: [String] = []
+    /// What a power cut left of creating a file: to be deleted.
+    package var unfinished: [String] = []
+    /// `FORMAT` was missing or damaged and must be written anew.
+    package var formatIsDamaged = false
+
+    package struct ByteRange: Hashable, Sendable {
+        package var file: String
+        package var bytes: Range<Int>
+    }
+
+    /// Whether anything that was durable is damaged.
+    package var isDamaged: Bool { !damaged.isEmpty || !lost.isEmpty || !setAside.isEmpty || formatIsDamaged }
+}

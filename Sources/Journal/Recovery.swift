@@ -1,0 +1,364 @@
+import GatewayCore
+
+/// Finds out what a store holds after whatever happened to it.
+///
+/// It reads and syncs, and changes nothing: to recover twice is to recover once. A torn end of the log, which
+/// every power cut may leave, is told apart from damage to what was durable: behind damage stands proof that
+/// it was (a later batch, a successor's header or a checkpoint), behind a torn end stands nothing.
+package struct Recovery<Reader: StoreReader> {
+    private var reader: Reader
+    private let store: StoreID
+    private var log: RecoveredLog
+    /// Every Record up to here comes from the checkpoint.
+    private var checkpoint = Position.zero
+    private var ends: [UInt64: SegmentEnd] = [:]
+
+    /// Streams the Records of the store to `body`: those of the newest valid checkpoint with `Position.zero`,
+    /// then the log's after it, in order. A Record that is damaged is left out and reported.
+    ///
+    /// - Complexity: O(checkpoint + log after it + batches before it)
+    package static func recover(
+        _ reader: inout Reader, _ body: (Record, Position) -> Void
+    ) throws(RecoveryError) -> RecoveredLog {
+        let names = try Self.read { () throws(StoreReadFailure) in
+            try reader.makeDirectoryDurable()
+            return try reader.names().sorted()
+        }
+        let (store, formatIsDamaged) = try identity(names, &reader)
+        var recovery = Recovery(reader, store)
+        recovery.log.report.formatIsDamaged = formatIsDamaged
+        try recovery.readCheckpoint(names, body)
+        try recovery.readSegments(names, body)
+        recovery.log.last = max(recovery.log.last, recovery.checkpoint)
+        recovery.log.tail.last = recovery.log.last
+        let suffix = StoreFile.temporarySuffix
+        recovery.log.report.unfinished += names.filter {
+            $0.hasSuffix(suffix) && StoreFile(name: String($0.dropLast(suffix.count))) != nil
+        }
+        reader = recovery.reader
+        return recovery.log
+    }
+
+    private init(_ reader: Reader, _ store: StoreID) {
+        self.reader = reader
+        self.store = store
+        log = RecoveredLog(
+            store: store, last: .zero, clock: Instant(milliseconds: 0), boot: 0, anchor: nil,
+            tail: SegmentEnd(segment: 0, offset: 0, last: .zero), nextSegment: 1, segments: [],
+            checkpoints: [],
+            wasCleanShutdown: true, report: RecoveryReport())
+    }
+
+    private static func read<T>(_ body: () throws(StoreReadFailure) -> T) throws(RecoveryError) -> T {
+        do { return try body() } catch { throw .unreadable(error) }
+    }
+
+    // MARK: Whose store it is
+
+    /// The store's id from `FORMAT` or, when that is damaged, from a segment's header.
+    private static func identity(
+        _ names: [String], _ reader: inout Reader
+    ) throws(RecoveryError) -> (StoreID, formatIsDamaged: Bool) {
+        let name = StoreFile.format.name
+        if names.contains(name), let bytes = readable(name, 0, pageBytes, &reader) {
+            do {
+                return (try StoreFormat(decoding: bytes).store, false)
+            } catch .unknownFeatures(let bits) {
+                throw .unknownFeatures(file: name, bits: bits)
+            } catch {
+                // Damaged: the segments know it too.
+            }
+        }
+        for name in names.reversed() {
+            guard case .segment(let id) = StoreFile(name: name),
+                let bytes = readable(name, 0, pageBytes, &reader)
+            else { continue }
+            do {
+                return (try SegmentHeader(decoding: bytes, segment: id).store, true)
+            } catch .unknownFeatures(let bits) {
+                throw .unknownFeatures(file: name, bits: bits)
+            } catch {
+                continue
+            }
+        }
+        throw .noStore
+    }
+
+    /// nil where the disk refuses to read, which is damage like any other.
+    private static func readable(_ name: String, _ offset: Int, _ count: Int, _ reader: inout Reader)
+        -> [UInt8]?
+    {
+        do { return try reader.read(name, at: offset, count: count) } catch { return nil }
+    }
+
+    // MARK: Checkpoint
+
+    private mutating func readCheckpoint(
+        _ names: [String], _ body: (Record, Position) -> Void
+    ) throws(RecoveryError) {
+        for name in names.reversed() {
+            guard case .checkpoint(let number) = StoreFile(name: name) else { continue }
+            let position = Position(number)
+            // Once to see that it is whole, and only then to believe it.
+            guard let header = try walkCheckpoint(name, position, { _, _ in }) else {
+                log.report.setAside.append(name)
+                continue
+            }
+            let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+            log.checkpoints.insert(.init(position: position, bytes: size), at: 0)
+            guard log.checkpoints.count == 1 else { continue }
+            checkpoint = position
+            log.clock = max(log.clock, header.clock)
+            log.boot = max(log.boot, header.boot)
+            log.nextSegment = max(log.nextSegment, header.nextSegment)
+            log.anchor = header.anchor
+            for end in header.ends { ends[end.segment] = end }
+            _ = try walkCheckpoint(name, position, body)
+        }
+    }
+
+    /// nil when the file is not whole; what was given to `body` until then is not to be believed.
+    private mutating func walkCheckpoint(
+        _ name: String, _ position: Position, _ body: (Record, Position) -> Void
+    ) throws(RecoveryError) -> CheckpointHeader? {
+        let seed = CheckpointChunk.seed(store, position)
+        let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+        var header: CheckpointHeader?
+        var offset = 0
+        var index: UInt32 = 0
+        var count: UInt64 = 0
+        do {
+            while true {
+                guard let bytes = Self.readable(name, offset, CheckpointChunk.headSize, &reader) else {
+                    return nil
+                }
+                let head = try CheckpointChunk.head(bytes, seed: seed)
+                offset += CheckpointChunk.headSize
+                guard head.index == index, head.length <= size - offset,
+                    let payload = Self.readable(name, offset, head.length, &reader),
+                    payload.count == head.length,
+                    Checksum.of(payload, 0..<payload.count, seed: seed) == head.checksum
+                else { return nil }
+                offset += head.length
+                index += 1
+                switch CheckpointChunk.Kind(rawValue: head.kind) {
+                case .header:
+                    header = try CheckpointHeader(decoding: payload)
+                    guard header?.position == position else { return nil }
+                case .records:
+                    var fields = ByteReader(payload)
+                    while !fields.isAtEnd {
+                        let record = try RecordCodec.nextRecord(in: payload, &fields)
+                        count += 1
+                        if let record { body(record, .zero) }
+                    }
+                case .end:
+                    var fields = ByteReader(payload)
+                    return try fields.fixed(UInt64.self) == count ? header : nil
+                case nil:
+                    guard head.kind & CheckpointChunk.ignorableBit != 0 else {
+                        throw RecoveryError.unknownFeatures(file: name, bits: UInt32(head.kind))
+                    }
+                }
+            }
+        } catch let error as DecodingError {
+            if case .unknownRecordType(let type) = error {
+                throw .unknownRecordType(file: name, type: type)
+            }
+            return nil
+        } catch let error as RecoveryError {
+            throw error
+        } catch {
+            return nil
+        }
+    }
+
+    // MARK: Segments
+
+    private struct Found {
+        let id: UInt64
+        let name: String
+        let size: Int
+        /// nil when damaged.
+        let header: SegmentHeader?
+    }
+
+    private mutating func readSegments(
+        _ names: [String], _ body: (Record, Position) -> Void
+    ) throws(RecoveryError) {
+        let found = try findSegments(names)
+        for segment in found {
+            guard let header = segment.header else { continue }
+            ends[header.predecessor.segment] = header.predecessor
+        }
+        for (index, segment) in found.enumerated() {
+            try readSegment(segment, later: found[(index + 1)...], body)
+        }
+        if !log.report.tornTails.isEmpty { log.wasCleanShutdown = false }
+    }
+
+    private mutating func findSegments(_ names: [String]) throws(RecoveryError) -> [Found] {
+        var found: [Found] = []
+        // Names sort as their numbers do.
+        for name in names {
+            guard case .segment(let id) = StoreFile(name: name) else { continue }
+            log.nextSegment = max(log.nextSegment, id &+ 1)
+            let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+            var header: SegmentHeader?
+            if let page = Self.readable(name, 0, pageBytes, &reader) {
+                do { header = try SegmentHeader(decoding: page, segment: id) } catch .unknownFeatures(
+                    let bits)
+                {
+                    throw .unknownFeatures(file: name, bits: bits)
+                } catch {}
+            }
+            if let header, header.store != store {
+                log.report.setAside.append(name)
+            } else {
+                found.append(Found(id: id, name: name, size: size, header: header))
+            }
+        }
+        return found
+    }
+
+    private mutating func readSegment(
+        _ found: Found, later: ArraySlice<Found>, _ body: (Record, Position) -> Void
+    ) throws(RecoveryError) {
+        let end = ends[found.id]
+        var scan = SegmentScan(name: found.name, id: found.id, store: store, size: found.size)
+        guard found.header != nil || scan.firstBatch(from: pageBytes, &reader) != nil else {
+            // A power cut while it was created leaves at most its first page, and no successor names it.
+            if found.size <= pageBytes, end == nil {
+                log.report.unfinished.append(found.name)
+            } else {
+                log.report.setAside.append(found.name)
+            }
+            return
+        }
+        if end == nil {
+            try Self.read { () throws(StoreReadFailure) in try reader.makeDurable(found.name) }
+        }
+        if let header = found.header {
+            noteLoss(before: header.predecessor.last.next)
+            log.last = max(log.last, header.predecessor.last)
+            log.clock = max(log.clock, header.clock)
+            log.boot = max(log.boot, header.boot)
+            log.wasCleanShutdown = false
+        } else {
+            log.report.damaged.append(.init(file: found.name, bytes: 0..<pageBytes))
+        }
+
+        var segment = Segment(id: found.id, first: startOfSegment(found, &scan), capacity: found.size)
+        let limit = end.map { Int(clamping: $0.offset) } ?? found.size
+        let proven = end.map(\.last) ?? proof(by: later)
+        try readBatches(&scan, &segment, limit: limit, isLimitKnown: end != nil, proven: proven, body)
+        log.report.damaged += scan.unreadable.map { .init(file: found.name, bytes: $0) }
+        if let end {
+            segment.end = limit
+            noteLoss(before: end.last.next)
+            log.last = max(log.last, end.last)
+        }
+        log.segments.append(segment)
+        log.tail = SegmentEnd(segment: segment.id, offset: UInt64(segment.end), last: log.last)
+    }
+
+    /// The position that the first Record of the segment has.
+    private mutating func startOfSegment(_ found: Found, _ scan: inout SegmentScan) -> Position {
+        if let header = found.header { return header.predecessor.last.next }
+        guard let offset = scan.firstBatch(from: pageBytes, &reader),
+            let batch = scan.header(at: offset, &reader)
+        else { return log.last.next }
+        return max(batch.first, Position(1))
+    }
+
+    /// Up to where later segments and the checkpoint prove that Records were durable.
+    private mutating func proof(by later: ArraySlice<Found>) -> Position {
+        var proven = checkpoint
+        for found in later {
+            if let header = found.header {
+                proven = max(proven, header.predecessor.last)
+            }
+            var scan = SegmentScan(name: found.name, id: found.id, store: store, size: found.size)
+            if let offset = scan.firstBatch(from: pageBytes, &reader),
+                let batch = scan.header(at: offset, &reader)
+            {
+                proven = max(proven, batch.durableBefore)
+            }
+        }
+        return proven
+    }
+
+    private mutating func readBatches(
+        _ scan: inout SegmentScan, _ segment: inout Segment, limit: Int, isLimitKnown: Bool, proven: Position,
+        _ body: (Record, Position) -> Void
+    ) throws(RecoveryError) {
+        var offset = pageBytes
+        while offset < limit {
+            let header = scan.header(at: offset, &reader)
+            if let header, segment.canHold(header), header.totalLength <= limit - offset,
+                try read(header, at: offset, &scan, body)
+            {
+                segment.add(header, at: offset)
+                offset += header.totalLength
+                continue
+            }
+            // A header that verifies tells where the next one is, so that nothing inside its payload is
+            // mistaken for one.
+            var next = offset + pageBytes
+            if let header, header.totalLength <= limit - offset { next = offset + header.totalLength }
+            let following = scan.firstBatch(from: next, limit: limit, &reader)
+            let expected = log.last.next
+            let followingHeader = following.flatMap { scan.header(at: $0, &reader) }
+            let wasDurable =
+                isLimitKnown || proven >= expected
+                || (followingHeader.map { $0.durableBefore >= expected } ?? false)
+            guard wasDurable else {
+                if scan.holdsAnything(offset..<limit, &reader) {
+                    log.report.tornTails.append(.init(file: scan.name, bytes: offset..<limit))
+                }
+                return
+            }
+            log.report.damaged.append(.init(file: scan.name, bytes: offset..<(following ?? limit)))
+            segment.end = following ?? limit
+            offset = following ?? limit
+        }
+    }
+
+    /// Delivers a batch; false when it does not verify.
+    private mutating func read(
+        _ header: BatchHeader, at offset: Int, _ scan: inout SegmentScan, _ body: (Record, Position) -> Void
+    ) throws(RecoveryError) -> Bool {
+        // What the checkpoint stands for is only found again, not read.
+        if header.last > checkpoint {
+            let start = scan.load(offset, header.totalLength, &reader)
+            guard header.verifiesPayload(in: scan.window, at: start, store: store) else { return false }
+            var records: [(Record, Position)] = []
+            do {
+                try header.records(in: scan.window, at: start) { records.append(($0, $1)) }
+            } catch .unknownRecordType(let type) {
+                throw .unknownRecordType(file: scan.name, type: type)
+            } catch {
+                return false
+            }
+            noteLoss(before: header.first)
+            for (record, position) in records where position > log.last && position > checkpoint {
+                body(record, position)
+            }
+        }
+        log.last = max(log.last, header.last)
+        log.clock = max(log.clock, header.clock)
+        log.boot = max(log.boot, header.boot)
+        log.wasCleanShutdown = header.isCleanShutdown
+        if header.wall.isTrusted {
+            log.anchor = WallAnchor(clock: header.clock, wallMilliseconds: header.wall.milliseconds)
+        }
+        return true
+    }
+
+    /// The log goes on at `position`: what should have come before and did not is lost. Below the checkpoint,
+    /// segments that nobody needs any more have been deleted.
+    private mutating func noteLoss(before position: Position) {
+        let first = max(log.last, checkpoint).number + 1
+        if position.number > first { log.report.lost.append(first...position.number - 1) }
+    }
+}

@@ -1,0 +1,54 @@
+import GatewayCore
+
+/// Knows when room runs out, before it does (promise P4): against the log's own limit and against what the
+/// file system has left.
+struct SpaceWatch {
+    private let plan: JournalPlan
+    /// By segments and checkpoints, in bytes.
+    var usedBytes: Int
+    private var fileSystem: FileSystemSpace?
+    private(set) var isPressing = false
+    private var measuredAt: Instant?
+
+    init(plan: JournalPlan, usedBytes: Int) {
+        self.plan = plan
+        self.usedBytes = usedBytes
+    }
+
+    mutating func measured(_ space: FileSystemSpace, at now: Instant) {
+        fileSystem = space
+        measuredAt = now
+    }
+
+    /// The new state when it changed. Pressure begins at a limit and ends a tenth on the good side of it, so
+    /// that it does not flutter.
+    mutating func change() -> Bool? {
+        let was = isPressing
+        let limit = plan.sizeLimitBytes
+        if usedBytes >= limit || isShort(ofTenths: 10) {
+            isPressing = true
+        } else if usedBytes < limit / 10 * 9 && !isShort(ofTenths: 11) {
+            isPressing = false
+        }
+        return isPressing == was ? nil : isPressing
+    }
+
+    private func isShort(ofTenths tenths: UInt64) -> Bool {
+        guard let fileSystem else { return false }
+        return fileSystem.free < plan.freeBytesMin(total: fileSystem.total) / 10 * tenths
+    }
+
+    /// Others may give space back without our doing anything, so it is measured while it is short.
+    var nextMeasurement: Instant? {
+        guard isPressing else { return nil }
+        return (measuredAt ?? Instant(milliseconds: 0)).advanced(
+            byMilliseconds: plan.pressureCheckMilliseconds)
+    }
+
+    /// Says whether a measurement is due, and counts it as made.
+    mutating func isMeasurementDue(at now: Instant) -> Bool {
+        guard let next = nextMeasurement, next <= now else { return false }
+        measuredAt = now
+        return true
+    }
+}

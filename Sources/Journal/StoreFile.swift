@@ -1,0 +1,67 @@
+/// The random identity of a store, drawn once when it is created.
+package struct StoreID: Hashable, Sendable {
+    /// 16 bytes.
+    package let bytes: [UInt8]
+
+    /// nil unless there are 16 bytes.
+    package init?(_ bytes: some Collection<UInt8>) {
+        guard bytes.count == 16 else { return nil }
+        self.bytes = Array(bytes)
+    }
+}
+
+/// The files of a store that the journal names.
+package enum StoreFile: Hashable, Sendable {
+    case format
+    case segment(UInt64)
+    /// Stands for every Record up to this position.
+    case checkpoint(UInt64)
+
+    package var name: String {
+        switch self {
+        case .format: "FORMAT"
+        case .segment(let id): "seg-" + Self.hexadecimal(id) + ".log"
+        case .checkpoint(let position): "ckpt-" + Self.hexadecimal(position)
+        }
+    }
+
+    /// What a file is written under until it is whole.
+    package var temporaryName: String { name + Self.temporarySuffix }
+    package static let temporarySuffix = ".tmp"
+
+    /// nil for a name that is not of this kind.
+    package init?(name: String) {
+        if name == "FORMAT" {
+            self = .format
+        } else if name.hasPrefix("seg-"), name.hasSuffix(".log") {
+            guard let id = Self.number(name.utf8.dropFirst(4).dropLast(4)) else { return nil }
+            self = .segment(id)
+        } else if name.hasPrefix("ckpt-") {
+            guard let position = Self.number(name.utf8.dropFirst(5)) else { return nil }
+            self = .checkpoint(position)
+        } else {
+            return nil
+        }
+    }
+
+    private static func hexadecimal(_ number: UInt64) -> String {
+        let digits = String(number, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
+    /// Exactly 16 lower-case digits, so that a number has one name.
+    private static func number(_ digits: some Collection<UInt8>) -> UInt64? {
+        guard digits.count == 16 else { return nil }
+        var number: UInt64 = 0
+        for digit in digits {
+            switch digit {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"):
+                number = number << 4 | UInt64(digit - UInt8(ascii: "0"))
+            case UInt8(ascii: "a")...UInt8(ascii: "f"):
+                number = number << 4 | UInt64(digit - UInt8(ascii: "a") + 10)
+            default: return nil
+            }
+        }
+        return number
+    }
+}

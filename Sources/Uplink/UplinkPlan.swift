@@ -1,0 +1,80 @@
+import MQTT
+
+/// One uplink as the settings describe it: where the cloud is, who we are there, and how patient to be.
+package struct UplinkPlan: Sendable {
+    /// A Topic Filter in the cloud's name space with the highest QoS the routes want from it.
+    package struct Subscription: Hashable, Sendable {
+        package var filter: TopicFilter
+        package var maximumQoS: QoS
+
+        package init(_ filter: TopicFilter, _ maximumQoS: QoS) {
+            self.filter = filter
+            self.maximumQoS = maximumQoS
+        }
+    }
+
+    /// For log lines.
+    package var name: String
+    package var host: String
+    package var port: Int
+    /// At least one byte: the cloud's session and ours are tied by it.
+    package var clientIdentifier: String
+    package var userName: String?
+    package var password: [UInt8]?
+    package var version: ProtocolVersion
+    /// 0 turns keep-alive off [MQTT5-3.1.2.10].
+    package var keepAliveSeconds: UInt16
+    /// How long the cloud keeps our session while we are away; 3.1.1 has no such limit.
+    package var sessionExpirySeconds: UInt32
+    /// How many QoS 1 and 2 messages the cloud may have in flight towards us, 1 to 65 535; MQTT 5 only.
+    package var receiveMaximum: UInt16
+    /// How many messages we have in flight towards the cloud at most, whatever it would allow: libmosquitto
+    /// scans its list of them at every acknowledgement.
+    package var inFlightMaximum: UInt16
+    /// Largest packet accepted from the cloud, in bytes; nil for the protocol's own limit.
+    package var maximumPacketSize: UInt32?
+    package var subscriptions: [Subscription]
+    /// What the cloud publishes for us when we vanish.
+    package var will: Will?
+    /// The first reconnection waits a random time up to this, each further one up to twice as long.
+    package var backoffMinMilliseconds: Int64
+    /// Where the doubling stops.
+    package var backoffMaxMilliseconds: Int64
+    /// For the TCP connection, and again for CONNACK.
+    package var connectTimeoutSeconds: Int64
+    /// Reconnect when messages are in flight and none was acknowledged for this long; 0 turns it off.
+    package var ackWatchdogSeconds: Int64
+    /// Where the private directory of the engine's socket is made for a moment; at most 80 bytes.
+    package var runtimeDirectory: String
+
+    package init(
+        name: String, host: String, port: Int = 1883, clientIdentifier: String, userName: String? = nil,
+        password: [UInt8]? = nil, version: ProtocolVersion = .v5_0, keepAliveSeconds: UInt16 = 60,
+        sessionExpirySeconds: UInt32 = 7 * 24 * 3600, receiveMaximum: UInt16 = 100,
+        inFlightMaximum: UInt16 = 100, maximumPacketSize: UInt32? = nil, subscriptions: [Subscription] = [],
+        will: Will? = nil, backoffMinMilliseconds: Int64 = 1000, backoffMaxMilliseconds: Int64 = 60_000,
+        connectTimeoutSeconds: Int64 = 10, ackWatchdogSeconds: Int64 = 60, runtimeDirectory: String = "/tmp"
+    ) {
+        precondition(receiveMaximum > 0, "a Receive Maximum is not zero [MQTT5-3.1.2.11.3]")
+        precondition(inFlightMaximum > 0, "at least one message may be in flight")
+        self.name = name
+        self.host = host
+        self.port = port
+        self.clientIdentifier = clientIdentifier
+        self.userName = userName
+        self.password = password
+        self.version = version
+        self.keepAliveSeconds = keepAliveSeconds
+        self.sessionExpirySeconds = sessionExpirySeconds
+        self.receiveMaximum = receiveMaximum
+        self.inFlightMaximum = inFlightMaximum
+        self.maximumPacketSize = maximumPacketSize
+        self.subscriptions = subscriptions
+        self.will = will
+        self.backoffMinMilliseconds = backoffMinMilliseconds
+        self.backoffMaxMilliseconds = backoffMaxMilliseconds
+        self.connectTimeoutSeconds = connectTimeoutSeconds
+        self.ackWatchdogSeconds = ackWatchdogSeconds
+        self.runtimeDirectory = runtimeDirectory
+    }
+}

@@ -1,0 +1,117 @@
+import Foundation
+import Synchronization
+import Workbench
+
+/// `drill --gateway PATH [--seconds N] [--seed N] [--state DIR]`: the gateway between real clients and a real
+/// broker, through cut links and SIGKILLs, every message counted.
+@main
+struct DrillCommand {
+    var gateway: String
+    var seconds = 60
+    var seed = UInt64.random(in: 1...999_999)
+    var parent = "/var/tmp"
+
+    static let usage = """
+        usage: drill --gateway PATH [--seconds N] [--seed N] [--state DIR]
+          --gateway PATH  the tidegate binary to put to the test
+          --seconds N     how long messages flow; at least \(Schedule.secondsMin), 60 when not given
+          --seed N        repeats the events of an earlier drill
+          --state DIR     a directory on a real disk for everything written; /var/tmp when not given
+
+        """
+
+    static func main() {
+        let command: DrillCommand
+        do {
+            command = try DrillCommand(Array(CommandLine.arguments.dropFirst()))
+        } catch {
+            FileHandle.standardError.write(Data("drill: \(error)\n\(usage)".utf8))
+            exit(64)
+        }
+        Interruption.watch()
+        do {
+            exit(try command.run())
+        } catch {
+            FileHandle.standardError.write(Data("drill: \(error)\n".utf8))
+            exit(1)
+        }
+    }
+
+    init(_ arguments: [String]) throws {
+        var values: [String: String] = [:]
+        var rest = arguments[...]
+        while let name = rest.popFirst() {
+            guard ["--gateway", "--seconds", "--seed", "--state"].contains(name) else {
+                throw WorkbenchError("unknown argument \(name)")
+            }
+            guard let value = rest.popFirst() else { throw WorkbenchError("\(name) needs a value") }
+            values[name] = value
+        }
+        guard let gateway = values["--gateway"] else { throw WorkbenchError("--gateway is missing") }
+        guard access(gateway, X_OK) == 0 else {
+            throw WorkbenchError("\(gateway) is not there, or not executable")
+        }
+        self.gateway = gateway
+        if let text = values["--seconds"] {
+            guard let number = Int(text), number >= Schedule.secondsMin else {
+                throw WorkbenchError("--seconds must be a number of at least \(Schedule.secondsMin)")
+            }
+            seconds = number
+        }
+        if let text = values["--seed"] {
+            guard let number = UInt64(text) else { throw WorkbenchError("--seed must be a number") }
+            seed = number
+        }
+        if let directory = values["--state"] { parent = directory }
+    }
+
+    /// The exit status.
+    private func run() throws -> Int32 {
+        let place = try Workplace("tidegate-drill", under: parent)
+        do {
+            let drill = try Drill(self, place)
+            let outcome = try drill.run()
+            print(outcome.report)
+            if outcome.failures.isEmpty || Interruption.happened {
+                place.remove()
+            } else {
+                print("Logs, configuration and state are kept in \(place.path)")
+            }
+            if Interruption.happened { return 130 }
+            return outcome.failures.isEmpty ? 0 : 1
+        } catch {
+            print("Logs, configuration and state are kept in \(place.path)")
+            throw error
+        }
+    }
+}
+
+/// Ctrl-C or SIGTERM: the drill ends early and in good order.
+enum Interruption {
+    private static let flag = Atomic<Bool>(false)
+
+    static var happened: Bool { flag.load(ordering: .relaxed) }
+
+    /// Must be called before other threads exist, for they inherit what is blocked.
+    static func watch() {
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        sigaddset(&signals, SIGINT)
+        sigaddset(&signals, SIGTERM)
+        pthread_sigmask(SIG_BLOCK, &signals, nil)
+        Thread.detachNewThread {
+            var watched = sigset_t()
+            sigemptyset(&watched)
+            sigaddset(&watched, SIGINT)
+            sigaddset(&watched, SIGTERM)
+            var signal: Int32 = 0
+            var first: Double?
+            while sigwait(&watched, &signal) == 0 {
+                // Asked again later, it does not tidy up; some senders say everything twice at once.
+                if let since = first, monotonicSeconds() - since > 1 { _exit(130) }
+                first = first ?? monotonicSeconds()
+                flag.store(true, ordering: .relaxed)
+            }
+        }
+    }
+}

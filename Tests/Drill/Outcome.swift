@@ -1,0 +1,102 @@
+import Workbench
+
+/// What was done to the gateway, and what was seen, beside the ledger.
+struct Measurements {
+    var seconds = 0
+    var seed: UInt64 = 0
+    var kills = 0
+    var killsDuringCuts = 0
+    var departures = 0
+    /// How long each cut lasted, in seconds.
+    var cuts: [Double] = []
+    var slowestStart = 0.0
+    var largestBacklog: [Direction: Int] = [:]
+    var crashes = 0
+    var sessionsLost = 0
+    var clientErrors: [String] = []
+    /// How the gateway answered SIGTERM, when not with exit status 0.
+    var badEnding: String?
+}
+
+/// The verdict over a drill and the table that shows it.
+struct Outcome {
+    /// Why the drill failed, in words; empty when it succeeded.
+    let failures: [String]
+    let report: String
+
+    init(_ measured: Measurements, _ ledger: Ledger) {
+        failures = Self.failures(measured, ledger)
+        var lines = ["", Self.table(ledger), ""]
+        let cuts = measured.cuts.map { formatted($0) }.joined(separator: ", ")
+        lines.append("Uplink cut \(measured.cuts.count) times, for \(cuts) seconds.")
+        lines.append(
+            "Gateway SIGKILLed \(measured.kills) times, \(measured.killsDuringCuts) of them during a cut; "
+                + "slowest start \(formatted(measured.slowestStart, decimals: 2)) s.")
+        lines.append("Devices left and returned \(measured.departures) times.")
+        lines.append(
+            "Largest backlog: \(measured.largestBacklog[.up] ?? 0) up, \(measured.largestBacklog[.down] ?? 0) down."
+        )
+        lines.append("Seed \(measured.seed).")
+        lines.append("")
+        if failures.isEmpty {
+            lines.append("PASSED: no acknowledged message was lost, no QoS 2 message was duplicated.")
+        } else {
+            lines.append("FAILED:")
+            lines += failures.map { "  - \($0)" }
+            lines += ledger.faults().map { "    \($0)" }
+        }
+        report = lines.joined(separator: "\n")
+    }
+
+    private static func table(_ ledger: Ledger) -> String {
+        let rows: [(Direction, Int)] = [(.up, 0), (.up, 1), (.up, 2), (.down, 1), (.down, 2)]
+        let heads = ["sent", "acknowledged", "received", "lost", "duplicated"]
+        var lines = ["direction       QoS" + heads.map { padded($0, 14) }.joined()]
+        lines.append(String(repeating: "─", count: lines[0].count))
+        for (direction, qos) in rows {
+            let totals = ledger.totals(direction, qos: qos)
+            // Nothing acknowledges QoS 0, so what did not arrive is all that can be said.
+            let lost = qos == 0 ? totals.sent - totals.received : totals.lost
+            var cells = [
+                "\(totals.sent)", qos == 0 ? "–" : "\(totals.acknowledged)", "\(totals.received)", "\(lost)",
+                "\(totals.duplicated)",
+            ]
+            if qos == 0 && lost > 0 { cells[3] += "*" }
+            if qos < 2 && totals.duplicated > 0 { cells[4] += "*" }
+            lines.append("\(direction.rawValue)  \(qos)" + cells.map { padded($0, 14) }.joined())
+        }
+        lines.append("* allowed: QoS 0 promises nothing, QoS 1 at least once")
+        return lines.joined(separator: "\n")
+    }
+
+    private static func failures(_ measured: Measurements, _ ledger: Ledger) -> [String] {
+        var failures: [String] = []
+        func check(_ good: Bool, _ text: String) { if !good { failures.append(text) } }
+        for direction in Direction.allCases {
+            for qos in [1, 2] {
+                let totals = ledger.totals(direction, qos: qos)
+                let name = "\(direction.rawValue), QoS \(qos)"
+                check(totals.lost == 0, "\(name): \(totals.lost) acknowledged messages were lost")
+                check(qos < 2 || totals.duplicated == 0, "\(name): \(totals.duplicated) duplicates")
+                check(
+                    totals.unanswered == 0, "\(name): \(totals.unanswered) messages were never acknowledged")
+                check(totals.refused == 0, "\(name): \(totals.refused) messages were refused")
+                check(totals.received > 0, "\(name): nothing was received, so nothing was shown")
+            }
+            let quota = 5000 * min(60, measured.seconds) / 60
+            let received = ledger.totals(direction).received
+            check(received >= quota, "\(direction.rawValue): \(received) messages arrived, \(quota) were to")
+        }
+        check(ledger.strangers == 0, "\(ledger.strangers) messages arrived that nobody had sent")
+        let longCuts = measured.cuts.filter { $0 >= 5 }.count
+        check(longCuts >= 3, "the uplink was cut \(longCuts) times for 5 seconds or more, not 3 times")
+        check(measured.kills >= 3, "the gateway was SIGKILLed \(measured.kills) times, not 3 times")
+        check(measured.killsDuringCuts >= 1, "no SIGKILL fell into a cut")
+        check(measured.departures > 0, "no device left")
+        check(measured.crashes == 0, "the gateway ended by itself \(measured.crashes) times")
+        check(measured.sessionsLost == 0, "\(measured.sessionsLost) times a session was gone on reconnection")
+        if let ending = measured.badEnding { failures.append("on SIGTERM the gateway ended with \(ending)") }
+        failures += measured.clientErrors
+        return failures
+    }
+}

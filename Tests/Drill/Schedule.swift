@@ -1,0 +1,68 @@
+/// What happens when in a drill, all of it decided by the seed.
+struct Schedule {
+    enum Event: Equatable {
+        case cut
+        case restore
+        case kill
+        case start
+        case deviceLeaves(Int, abruptly: Bool)
+        case deviceReturns(Int)
+    }
+
+    /// Seconds after the drill's start, ascending.
+    let events: [(at: Double, event: Event)]
+
+    /// The shortest drill in which three cuts of five seconds, three kills and the recoveries between fit.
+    static let secondsMin = 45
+
+    /// The time is divided into spells of some 20 seconds. Each has a cut of the uplink and a kill of the
+    /// gateway, which falls by turns into the cut, into the draining after it, or into steady flow; some kills
+    /// are followed by another as soon as the gateway is back.
+    init(seconds: Int, devices: Int, seed: UInt64) {
+        var random = SplitMix64(state: seed)
+        var events: [(at: Double, event: Event)] = []
+        let spells = max(3, seconds / 20)
+        let length = Double(seconds) / Double(spells)
+        let firstKind = Int.random(in: 0..<3, using: &random)
+        for spell in 0..<spells {
+            let cutAt = Double(spell) * length + .random(in: 1.0...2.0, using: &random)
+            let restoreAt = cutAt + .random(in: 5.1...7.0, using: &random)
+            events += [(cutAt, .cut), (restoreAt, .restore)]
+            var killAt: Double
+            switch (spell + firstKind) % 3 {
+            case 0: killAt = cutAt + .random(in: 0.5...3.0, using: &random)
+            case 1: killAt = restoreAt + .random(in: 0.2...0.8, using: &random)
+            default: killAt = restoreAt + .random(in: 2.5...4.0, using: &random)
+            }
+            let kills = Bool.random(using: &random) ? 2 : 1
+            for _ in 0..<kills {
+                let startAt = killAt + .random(in: 0.1...1.0, using: &random)
+                events += [(killAt, .kill), (startAt, .start)]
+                killAt = startAt + .random(in: 0.3...0.6, using: &random)
+            }
+        }
+        for device in 0..<devices {
+            var time = Double.random(in: 2.0...5.0, using: &random)
+            while time < Double(seconds) - 3 {
+                events.append((time, .deviceLeaves(device, abruptly: .random(using: &random))))
+                time += .random(in: 1.5...5.0, using: &random)
+                events.append((time, .deviceReturns(device)))
+                time += .random(in: 4.0...9.0, using: &random)
+            }
+        }
+        self.events = events.sorted { $0.at < $1.at }
+    }
+}
+
+/// A small generator of numbers that depend on nothing but its seed.
+struct SplitMix64: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+        return mixed ^ (mixed >> 31)
+    }
+}

@@ -1,0 +1,137 @@
+import GatewayCore
+import Testing
+
+@testable import Journal
+
+let testStore = StoreID(Array(1...16))
+let otherStore = StoreID(Array(2...17))
+
+@Suite("Batches")
+struct BatchTests {
+    static func stamp(_ store: StoreID, segment: UInt64 = 7, clean: Bool = false) -> BatchStamp {
+        BatchStamp(
+            store: store, segment: segment, first: Position(41), durableBefore: Position(40),
+            clock: Instant(milliseconds: 123_456), boot: 3,
+            wall: WallReading(milliseconds: 1_700_000_000_000, isTrusted: true), isCleanShutdown: clean)
+    }
+
+    static func batch(_ records: [Record], _ stamp: BatchStamp) -> [UInt8] {
+        var builder = BatchBuilder()
+        for record in records {
+            let isIn = builder.add(record, limit: .max)
+            #expect(isIn)
+        }
+        return builder.sealed(stamp).bytes
+    }
+
+    @Test("header and Records come back, whole pages are written")
+    func roundTrip() throws {
+        let store = try #require(testStore)
+        var dice = Dice(11)
+        for count in [0, 1, 5, 400] {
+            let records = (0..<count).map { _ in Samples.any(&dice) }
+            let bytes = Self.batch(records, Self.stamp(store, clean: count == 0))
+            #expect(bytes.count % pageBytes == 0)
+            let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+            #expect(header.totalLength == bytes.count)
+            #expect(header.first == Position(41) && header.durableBefore == Position(40))
+            #expect(header.last == Position(40 + UInt64(count)))
+            #expect(header.clock == Instant(milliseconds: 123_456) && header.boot == 3)
+            #expect(header.wall == WallReading(milliseconds: 1_700_000_000_000, isTrusted: true))
+            #expect(header.isCleanShutdown == (count == 0))
+            #expect(header.verifiesPayload(in: bytes, at: 0, store: store))
+            var back: [Record] = []
+            try header.records(in: bytes, at: 0) { record, position in
+                #expect(position == Position(41 + UInt64(back.count)))
+                back.append(record)
+            }
+            #expect(back == records)
+            for (index, record) in records.enumerated() {
+                #expect(try header.record(at: Position(41 + UInt64(index)), in: bytes, at: 0) == record)
+            }
+            #expect(try header.record(at: Position(41 + UInt64(count)), in: bytes, at: 0) == nil)
+        }
+    }
+
+    @Test("another segment's or another store's batch never verifies")
+    func staleContent() throws {
+        let store = try #require(testStore)
+        let foreign = try #require(otherStore)
+        let bytes = Self.batch([Samples.plain("t")], Self.stamp(store))
+        for (id, segment) in [(store, UInt64(8)), (store, 6), (foreign, 7)] {
+            #expect(throws: DecodingError.wrongChecksum) {
+                try BatchHeader(decoding: bytes, at: 0, store: id, segment: segment)
+            }
+        }
+        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        #expect(!header.verifiesPayload(in: bytes, at: 0, store: foreign))
+    }
+
+    @Test("any flipped bit of header or payload is noticed; zeros are no batch")
+    func flips() throws {
+        let store = try #require(testStore)
+        let bytes = Self.batch([Samples.plain("topic/1", payload: [1, 2, 3])], Self.stamp(store))
+        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        for bit in 0..<(BatchHeader.size + Int(header.payloadLength)) * 8 {
+            var damaged = bytes
+            damaged[bit / 8] ^= UInt8(1 << (bit % 8))
+            if bit / 8 < BatchHeader.size {
+                #expect(throws: DecodingError.self) {
+                    try BatchHeader(decoding: damaged, at: 0, store: store, segment: 7)
+                }
+            } else {
+                #expect(!header.verifiesPayload(in: damaged, at: 0, store: store))
+            }
+        }
+        #expect(throws: DecodingError.wrongMagic) {
+            try BatchHeader(decoding: Array(repeating: 0, count: 4096), at: 0, store: store, segment: 7)
+        }
+    }
+
+    @Test("a Record that would break the limit stays out and leaves the batch as it was")
+    func limit() throws {
+        let store = try #require(testStore)
+        var builder = BatchBuilder()
+        let small = Samples.plain("s")
+        let smallIsIn = builder.add(small, limit: 4096)
+        let largeIsIn = builder.add(
+            Samples.plain("l", payload: Array(repeating: 9, count: 5000)), limit: 4096)
+        #expect(smallIsIn && !largeIsIn)
+        #expect(builder.recordCount == 1 && builder.totalLength == 4096)
+        let bytes = builder.sealed(Self.stamp(store)).bytes
+        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        #expect(try header.record(at: Position(41), in: bytes, at: 0) == small)
+    }
+
+    @Test("segment header and FORMAT come back, and any flipped bit in them is noticed")
+    func headers() throws {
+        let store = try #require(testStore)
+        let header = SegmentHeader(
+            store: store, segment: 9, predecessor: SegmentEnd(segment: 8, offset: 8192, last: Position(77)),
+            clock: Instant(milliseconds: 5), boot: 2)
+        let page = header.encoded
+        #expect(page.count == pageBytes)
+        #expect(try SegmentHeader(decoding: page, segment: 9) == header)
+        #expect(throws: DecodingError.wrongChecksum) { try SegmentHeader(decoding: page, segment: 8) }
+        let format = StoreFormat(store: store, createdWallMilliseconds: 12)
+        #expect(try StoreFormat(decoding: format.encoded) == format)
+        for bit in 0..<64 * 8 {
+            var damaged = page
+            damaged[bit / 8 * 3] ^= UInt8(1 << (bit % 8))
+            #expect(throws: DecodingError.self) { try SegmentHeader(decoding: damaged, segment: 9) }
+            damaged = format.encoded
+            damaged[bit / 8] ^= UInt8(1 << (bit % 8))
+            #expect(throws: DecodingError.self) { try StoreFormat(decoding: damaged) }
+        }
+    }
+
+    @Test("a store with a feature we do not know is refused by name of the feature")
+    func features() throws {
+        var format = StoreFormat(store: try #require(testStore), createdWallMilliseconds: 0)
+        format.incompatible = 4
+        #expect(throws: DecodingError.unknownFeatures(4)) { try StoreFormat(decoding: format.encoded) }
+        format.incompatible = 0
+        format.compatible = 0xFF
+        #expect(try StoreFormat(decoding: format.encoded) == format)
+    }
+}

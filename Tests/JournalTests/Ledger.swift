@@ -1,0 +1,188 @@
+import GatewayCore
+import Testing
+
+@testable import Journal
+
+/// A state small enough to be surely right: a digest of every Record in order, and the messages that one
+/// Session is owed.
+struct Ledger: CheckpointSource, Equatable {
+    var digest: UInt64 = 0
+    var floor: UInt64 = 0
+    var owed: [Position] = []
+
+    mutating func apply(_ record: Record, at position: Position) {
+        if position == .zero {
+            switch record {
+            case .counters(let value): digest = value
+            case .queue(let queue):
+                floor = queue.floor.number
+                owed = queue.entries.compactMap(\.position)
+            default: Issue.record("unexpected Record in a checkpoint")
+            }
+            return
+        }
+        var bytes: [UInt8] = []
+        RecordCodec.encode(record, into: &bytes)
+        let sum = UInt64(Checksum.of(bytes, 0..<bytes.count, seed: 0))
+        digest = (digest ^ sum ^ position.number << 32) &* 0x100_0000_01B3
+        switch record {
+        case .message: owed.append(position)
+        case .acknowledged(let settled):
+            let count = Int(settled.floor.number - floor)
+            owed.removeFirst(min(count, owed.count))
+            floor = settled.floor.number
+        default: break
+        }
+    }
+
+    func snapshot(_ body: (Record) -> Void) {
+        body(.counters(nextSession: digest))
+        body(
+            .queue(
+                QueueRecord(
+                    session: SessionID(1), floor: Delivery(floor),
+                    entries: owed.map { .init(position: $0, qos: .atLeastOnce, isReceived: false) })))
+    }
+
+    func owes(from first: Position, through last: Position) -> Bool {
+        owed.contains { $0 >= first && $0 <= last }
+    }
+}
+
+/// A journal on a fault disk, with everything that was ever appended.
+struct Rig {
+    var disk: FaultDisk
+    var journal: Journal
+    var ledger = Ledger()
+    /// By position; index 0 stands before the first Record.
+    var history: [(record: Record, ledger: Ledger)]
+    /// What was promised: the last `.durable`.
+    var promised = Position.zero
+    var events: [StorageEvent] = []
+    var now = Instant(milliseconds: 1000)
+    var recovered: RecoveredLog
+    let plan: JournalPlan
+
+    static func smallPlan() -> JournalPlan {
+        var plan = JournalPlan()
+        plan.segmentBytes = 32 << 10
+        plan.batchBytesMax = 12 << 10
+        plan.checkpointGrowthBytes = 64 << 10
+        plan.checkpointGrowthFactor = 1
+        return plan
+    }
+
+    init(_ store: StoreID, plan: JournalPlan = smallPlan()) throws {
+        disk = FaultDisk(formatted: store)
+        self.plan = plan
+        recovered = try Recovery.recover(&disk) { _, _ in }
+        journal = Journal(plan: plan, recovered: recovered)
+        history = [(.counters(nextSession: 0), ledger)]
+    }
+
+    mutating func append(_ record: Record, _ urgency: Urgency = .prompt) {
+        let position = journal.append(record, urgency, at: now)
+        ledger.apply(record, at: position)
+        history.append((record, ledger))
+        #expect(position.number == UInt64(history.count - 1))
+    }
+
+    /// Lets the disk work until nothing is to be done.
+    mutating func settle() throws {
+        journal.tick(at: now)
+        while try work() {}
+    }
+
+    /// One operation of the disk, and what follows from it.
+    mutating func work() throws -> Bool {
+        var operations: [DiskOperation] = []
+        journal.takeOperations(into: &operations)
+        for operation in operations {
+            let completion = try disk.perform(operation)
+            journal.completed(completion, at: now)
+        }
+        collect()
+        return !operations.isEmpty
+    }
+
+    mutating func collect() {
+        var fresh: [StorageEvent] = []
+        journal.takeEvents(into: &fresh)
+        for event in fresh {
+            if case .durable(let position) = event {
+                #expect(position > promised)
+                promised = position
+            }
+        }
+        events += fresh
+    }
+
+    mutating func checkpoint() throws {
+        journal.beginCheckpoint(of: ledger, at: now)
+        try settle()
+    }
+
+    /// A new process finds the disk as it is; checks that it finds all that was promised, and nothing that
+    /// never was, and that finding it a second time makes no difference.
+    mutating func restart() throws {
+        var found = Ledger()
+        recovered = try Recovery.recover(&disk) { found.apply($0, at: $1) }
+        var again = Ledger()
+        let second: RecoveredLog = try Recovery.recover(&disk) { again.apply($0, at: $1) }
+        #expect(second == recovered)
+        #expect(again == found)
+        #expect(recovered.last >= promised)
+        let last = Int(recovered.last.number)
+        try #require(last < history.count)
+        #expect(found == history[last].ledger)
+        #expect(!recovered.report.isDamaged)
+        history.removeSubrange((last + 1)...)
+        ledger = found
+        promised = recovered.last
+        now = max(now, recovered.clock)
+        journal = Journal(plan: plan, recovered: recovered)
+        events = []
+    }
+
+    /// Loads everything that is owed and compares.
+    mutating func loadAllOwed() throws {
+        events = []
+        journal.load(SessionID(1), ledger.owed)
+        collect()
+        while try work() {}
+        let loaded = events.compactMap { event -> [(Position, StoredMessage?)]? in
+            guard case .loaded(_, let messages) = event else { return nil }
+            return messages
+        }
+        try #require(loaded.count == 1)
+        #expect(loaded[0].map(\.0) == ledger.owed)
+        for (position, message) in loaded[0] {
+            guard case .message(let record) = history[Int(position.number)].record else {
+                Issue.record("no message at \(position)")
+                continue
+            }
+            #expect(message == StoredMessage(record, for: SessionID(1)))
+        }
+    }
+
+    /// A few Records as a gateway has them: messages, acknowledgements of some, anything.
+    mutating func appendSomething(_ dice: inout Dice) {
+        let urgency: Urgency = dice.coin() ? .prompt : .lazy
+        switch dice.below(10) {
+        case 0...5:
+            let size = dice.below(20) == 0 ? 40_000 : 3000
+            let payload = Array(repeating: UInt8(truncatingIfNeeded: dice.next()), count: dice.below(size))
+            append(Samples.plain("t/\(history.count)", payload: payload), urgency)
+        case 6...8:
+            let count = dice.below(min(ledger.owed.count, 8) + 1)
+            append(
+                .acknowledged(
+                    AcknowledgedRecord(
+                        session: SessionID(1), floor: Delivery(ledger.floor + UInt64(count)), settledAbove: []
+                    )),
+                urgency)
+        default:
+            append(.inboundReleased(SessionID(dice.number()), 7), urgency)
+        }
+    }
+}

@@ -1,0 +1,142 @@
+import Foundation
+import Testing
+import Workbench
+
+@testable import drill
+
+/// The drill's own judgement: whatever the seed, it tries enough; and it passes nothing it should fail.
+@Suite("the drill's schedule and verdict")
+struct DrillTests {
+    @Test("every schedule has enough cuts and kills, in time", arguments: [45, 60, 600])
+    func schedulesEnough(seconds: Int) {
+        for seed in UInt64(1)...500 {
+            let events = Schedule(seconds: seconds, devices: 4, seed: seed).events
+            var cutAt: Double?
+            var cuts: [Double] = []
+            var kills = 0
+            var killsDuringCuts = 0
+            var isUp = true
+            for (at, event) in events {
+                switch event {
+                case .cut:
+                    #expect(cutAt == nil, "seed \(seed): cut twice")
+                    cutAt = at
+                case .restore:
+                    cuts.append(at - (cutAt ?? at))
+                    cutAt = nil
+                case .kill:
+                    #expect(isUp, "seed \(seed): killed twice")
+                    isUp = false
+                    kills += at < Double(seconds) ? 1 : 0
+                    killsDuringCuts += cutAt == nil ? 0 : 1
+                case .start:
+                    #expect(!isUp, "seed \(seed): started twice")
+                    isUp = true
+                case .deviceLeaves, .deviceReturns: break
+                }
+                #expect(event != .restore || at < Double(seconds), "seed \(seed): restored too late")
+            }
+            #expect(cuts.count >= 3 && cuts.allSatisfy { $0 >= 5 }, "seed \(seed): \(cuts)")
+            #expect(kills >= 3, "seed \(seed)")
+            #expect(killsDuringCuts >= 1, "seed \(seed)")
+            #expect(events.contains { if case .deviceLeaves = $0.event { true } else { false } })
+        }
+    }
+
+    @Test("the same seed gives the same events")
+    func repeats() {
+        let first = Schedule(seconds: 60, devices: 4, seed: 9).events
+        let second = Schedule(seconds: 60, devices: 4, seed: 9).events
+        #expect(first.map(\.at) == second.map(\.at))
+        #expect(first.map(\.event) == second.map(\.event))
+    }
+
+    @Test(
+        "a drill with all messages and enough trouble passes; lost and doubled QoS 0, doubled QoS 1 are allowed"
+    )
+    func passes() {
+        let outcome = Outcome(Self.enough, Self.ledger())
+        #expect(outcome.failures == [])
+        #expect(outcome.report.contains("PASSED"))
+    }
+
+    @Test(
+        "what it must not pass",
+        arguments: [
+            (Fault.loses(qos: 1), "QoS 1: 1 acknowledged messages were lost"),
+            (.loses(qos: 2), "QoS 2: 1 acknowledged messages were lost"),
+            (.doubles, "QoS 2: 1 duplicates"),
+            (.leavesUnanswered, "1 messages were never acknowledged"),
+            (.refuses, "1 messages were refused"),
+        ])
+    func fails(fault: Fault, text: String) {
+        let outcome = Outcome(Self.enough, Self.ledger(fault))
+        #expect(outcome.failures.contains { $0.contains(text) }, "\(outcome.failures)")
+        #expect(outcome.report.contains("FAILED"))
+    }
+
+    @Test("a drill that showed too little fails")
+    func failsWithoutEvidence() {
+        var measured = Self.enough
+        measured.kills = 2
+        #expect(Outcome(measured, Self.ledger()).failures.count == 1)
+        measured = Self.enough
+        measured.killsDuringCuts = 0
+        #expect(Outcome(measured, Self.ledger()).failures.count == 1)
+        measured = Self.enough
+        measured.cuts = [5, 5, 4.9]
+        #expect(Outcome(measured, Self.ledger()).failures.count == 1)
+        measured = Self.enough
+        measured.crashes = 1
+        #expect(Outcome(measured, Self.ledger()).failures.count == 1)
+        measured = Self.enough
+        measured.sessionsLost = 1
+        #expect(Outcome(measured, Self.ledger()).failures.count == 1)
+        measured = Self.enough
+        measured.badEnding = "signal 11"
+        #expect(Outcome(measured, Self.ledger()).failures.count == 1)
+        // Nothing received in four rows, and too few in two directions.
+        #expect(Outcome(Self.enough, Ledger()).failures.count == 6)
+    }
+
+    enum Fault: Equatable, Sendable { case loses(qos: Int), doubles, leavesUnanswered, refuses }
+
+    private static let enough: Measurements = {
+        var measured = Measurements()
+        measured.seconds = 60
+        measured.kills = 3
+        measured.killsDuringCuts = 1
+        measured.departures = 5
+        measured.cuts = [5.1, 6, 7]
+        return measured
+    }()
+
+    private static func ledger(_ fault: Fault? = nil) -> Ledger {
+        let ledger = Ledger()
+        for (direction, qos) in [(Direction.up, 0), (.up, 1), (.up, 2), (.down, 1), (.down, 2)] {
+            let stream = ledger.open(direction, qos: qos, name: "\(direction.rawValue), QoS \(qos)")
+            let isFaulty = direction == .up && qos == 2
+            for number in 1...2600 {
+                _ = ledger.sends(stream)
+                let isMarked = number == 77 && direction == .up
+                if isMarked && qos == 0 { continue }
+                if isMarked && fault == .loses(qos: qos) {
+                    ledger.acknowledged(stream, number)
+                    continue
+                }
+                if isMarked && isFaulty && fault == .refuses {
+                    ledger.refused(stream, number)
+                    continue
+                }
+                if !(isMarked && isFaulty && fault == .leavesUnanswered) {
+                    ledger.acknowledged(stream, number)
+                }
+                ledger.received(stream, number)
+                if isMarked && (qos == 1 || (isFaulty && fault == .doubles)) {
+                    ledger.received(stream, number)
+                }
+            }
+        }
+        return ledger
+    }
+}

@@ -1,0 +1,72 @@
+import Foundation
+import Testing
+import Workbench
+
+/// What every test here starts from: a directory, and the shipped binary of this build.
+final class Rig {
+    let place: Workplace
+
+    init() throws { place = try Workplace("tidegate-test") }
+
+    deinit { place.remove() }
+
+    /// The binary beside the test bundle; another one when the environment names it in TIDEGATE.
+    static let executable: String = {
+        if let named = ProcessInfo.processInfo.environment["TIDEGATE"] { return named }
+        let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? CommandLine.arguments[0]
+        let directory = URL(fileURLWithPath: bundle).resolvingSymlinksInPath().deletingLastPathComponent()
+        return directory.appendingPathComponent("tidegate").path
+    }()
+
+    /// Whether the binary would refuse to keep its state here without `allow-volatile`.
+    static let isVolatile: Bool = {
+        guard let place = try? Workplace("tidegate-test") else { return true }
+        defer { place.remove() }
+        return place.isVolatile
+    }()
+
+    func gateway(uplinks: [Gateway.Uplink] = [], settings: [String] = []) throws -> Gateway {
+        try Gateway(Self.executable, in: place, uplinks: uplinks, settings: settings)
+    }
+
+    /// Runs the gateway's command to its end.
+    func command(_ arguments: String..., seconds: Double = 20) throws -> (
+        ending: ChildProcess.Ending?, text: String
+    ) {
+        let child = try ChildProcess(Self.executable, arguments, log: newFile())
+        let ending = child.ended(within: seconds)
+        return (ending, child.log)
+    }
+
+    /// Starts one of the tools of the system, its standard output apart from its errors.
+    func tool(_ path: String, _ arguments: [String]) throws -> Tool {
+        let output = newFile()
+        return Tool(
+            process: try ChildProcess(path, arguments, log: newFile(), output: output), outputPath: output)
+    }
+
+    /// Runs one of the tools to its end and expects exit status 0.
+    @discardableResult
+    func run(
+        _ path: String, _ arguments: [String], seconds: Double = 60,
+        at location: SourceLocation = #_sourceLocation
+    ) throws -> String {
+        let tool = try tool(path, arguments)
+        let ending = tool.process.ended(within: seconds)
+        #expect(
+            ending == .exited(0), "\(tool.output)\(tool.process.log)",
+            sourceLocation: location)
+        return tool.output
+    }
+
+    private func newFile() -> String { place.file("output-\(UInt32.random(in: 0 ... .max))") }
+}
+
+struct Tool {
+    let process: ChildProcess
+    let outputPath: String
+
+    var output: String {
+        String(decoding: FileManager.default.contents(atPath: outputPath) ?? Data(), as: UTF8.self)
+    }
+}

@@ -1,0 +1,445 @@
+import Foundation
+import GatewayCore
+import MQTT
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import Uplink
+
+/// The link on a real network: the Debian package's mosquitto on loopback, stopped and started.
+@Suite("The uplink against mosquitto", .serialized)
+struct UplinkLinkTests {
+    static let versions: [ProtocolVersion] = [.v3_1_1, .v5_0]
+
+    @Test("Publishes at each QoS and mosquitto has it", .timeLimit(.minutes(1)), arguments: versions)
+    func publishes(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto()
+        let link = Probe(broker.plan(version))
+        try await link.perform(.open(cleanStart: true))
+        let terms = try await link.connected()
+        #expect(terms.version == version && !terms.sessionPresent)
+
+        try await link.perform(
+            .send(.publish(Publish(message: text("out/0", "zero"), retain: true))),
+            .send(
+                .publish(Publish(message: text("out/1", "one"), qos: .atLeastOnce, id: 0x11, retain: true))),
+            .send(
+                .publish(Publish(message: text("out/2", "two"), qos: .exactlyOnce, id: 0x8000, retain: true)))
+        )
+        // PUBACK and PUBREC may come in either order.
+        let answers = [try await link.received(), try await link.received()]
+        #expect(answers.contains { $0.isPuback(0x11) })
+        #expect(answers.contains { $0.isPubrec(0x8000) })
+        try await link.perform(.send(.pubrel(Acknowledgement(0x8000))))
+        #expect(try await link.received() == .pubcomp(Acknowledgement(0x8000)))
+
+        let heard = try broker.run(
+            "mosquitto_sub", "-t", "out/#", "-q", "2", "-C", "3", "-W", "5", "-F", "%t %q %p")
+        #expect(heard.split(separator: "\n").sorted() == ["out/0 0 zero", "out/1 1 one", "out/2 2 two"])
+        try await link.stop()
+    }
+
+    @Test(
+        "Receives at each QoS what mosquitto's clients publish", .timeLimit(.minutes(1)), arguments: versions)
+    func receives(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto()
+        let link = Probe(broker.plan(version) { $0.subscriptions = [plan("in/#")] })
+        try await link.perform(.open(cleanStart: true))
+        _ = try await link.connected()
+        for qos in [QoS.atMostOnce, .atLeastOnce, .exactlyOnce] {
+            _ = try broker.run(
+                "mosquitto_pub", "-t", "in/\(qos.rawValue)", "-m", "hello", "-q", "\(qos.rawValue)")
+            guard case .publish(let publish) = try await link.received() else {
+                Issue.record("no PUBLISH at \(qos)")
+                return
+            }
+            #expect(publish.qos == qos && publish.message == text("in/\(qos.rawValue)", "hello"))
+            guard let id = publish.id else { continue }
+            if qos == .exactlyOnce {
+                try await link.perform(.send(.pubrec(Acknowledgement(id))))
+                #expect(try await link.received() == .pubrel(Acknowledgement(id)))
+                try await link.perform(.send(.pubcomp(Acknowledgement(id))))
+            } else {
+                try await link.perform(.send(.puback(Acknowledgement(id))))
+            }
+        }
+        try await link.stop()
+    }
+
+    @Test("MQTT 5 properties and expiry pass in both directions", .timeLimit(.minutes(1)))
+    func properties() async throws {
+        let broker = try Mosquitto()
+        let receiver = Probe(
+            broker.plan(.v5_0) {
+                $0.subscriptions = [plan("p/#")]
+                $0.clientIdentifier = "receiver"
+            })
+        try await receiver.perform(.open(cleanStart: true))
+        _ = try await receiver.connected()
+        let sender = Probe(broker.plan(.v5_0))
+        try await sender.perform(.open(cleanStart: true))
+        _ = try await sender.connected()
+        let sent = Publish(message: message("p/1"), qos: .atLeastOnce, id: 1, messageExpirySeconds: 500)
+        try await sender.perform(.send(.publish(sent)))
+        guard case .publish(let received) = try await receiver.received() else {
+            Issue.record("no PUBLISH")
+            return
+        }
+        #expect(received.message == sent.message)
+        #expect((received.messageExpirySeconds ?? 0) > 490)
+        try await sender.stop()
+        try await receiver.stop()
+    }
+
+    @Test(
+        "What we publish does not come back through our own subscription", .timeLimit(.minutes(1)),
+        arguments: versions)
+    func noLoop(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto()
+        let link = Probe(broker.plan(version) { $0.subscriptions = [plan("#")] })
+        try await link.perform(.open(cleanStart: true))
+        _ = try await link.connected()
+        try await link.perform(
+            .send(.publish(Publish(message: text("loop", "x"), qos: .atLeastOnce, id: 1))))
+        #expect(try await link.received().isPuback(1))
+        _ = try broker.run("mosquitto_pub", "-t", "other", "-m", "y", "-q", "0")
+        guard case .publish(let publish) = try await link.received() else {
+            Issue.record("no PUBLISH")
+            return
+        }
+        #expect(Array(publish.message.topic) == Array("other".utf8))
+        try await link.stop()
+    }
+
+    @Test(
+        "[MQTT5-3.2.2-3] Session Present: false when new or after a broker that forgot, true after a cut",
+        .timeLimit(.minutes(1)), arguments: versions)
+    func sessionPresent(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto()
+        let link = Probe(broker.plan(version))
+        try await link.perform(.open(cleanStart: true))
+        #expect(try await link.connected().sessionPresent == false)
+        try await link.perform(.reconnect)
+        try await link.disconnected()
+        #expect(try await link.connected().sessionPresent == true)
+        broker.stop()
+        try await link.disconnected()
+        try await Task.sleep(for: .milliseconds(500))
+        try broker.start()
+        #expect(try await link.connected().sessionPresent == false)
+        try await link.stop()
+        try await link.disconnected()
+
+        // The cloud still has a session; a gateway that lost its own state must not continue it.
+        let replaced = Probe(broker.plan(version))
+        try await replaced.perform(.open(cleanStart: true))
+        #expect(try await replaced.connected().sessionPresent == false)
+        try await replaced.stop()
+    }
+
+    @Test(
+        "A QoS 2 handshake cut before PUBCOMP ends with a resumed PUBREL", .timeLimit(.minutes(1)),
+        arguments: versions)
+    func resumedHandshake(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto()
+        let link = Probe(broker.plan(version))
+        try await link.perform(.open(cleanStart: true))
+        _ = try await link.connected()
+        let publish = Publish(message: text("cut", "once"), qos: .exactlyOnce, id: 0x8007, retain: true)
+        try await link.perform(.send(.publish(publish)))
+        #expect(try await link.received().isPubrec(0x8007))
+        try await link.perform(.reconnect)
+        try await link.disconnected()
+        #expect(try await link.connected().sessionPresent)
+        try await link.perform(.send(.pubrel(Acknowledgement(0x8007))))
+        #expect(try await link.received() == .pubcomp(Acknowledgement(0x8007)))
+        #expect(try broker.run("mosquitto_sub", "-t", "cut", "-C", "1", "-W", "5") == "once\n")
+        try await link.stop()
+    }
+
+    @Test(
+        "A QoS 2 message cut before PUBREC arrives again with DUP", .timeLimit(.minutes(1)),
+        arguments: versions)
+    func resentByCloud(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto()
+        let link = Probe(broker.plan(version) { $0.subscriptions = [plan("in/#")] })
+        try await link.perform(.open(cleanStart: true))
+        _ = try await link.connected()
+        _ = try broker.run("mosquitto_pub", "-t", "in/2", "-m", "once", "-q", "2")
+        guard case .publish(var first) = try await link.received() else {
+            Issue.record("no PUBLISH")
+            return
+        }
+        try await link.perform(.reconnect)
+        try await link.disconnected()
+        #expect(try await link.connected().sessionPresent)
+        first.duplicate = true
+        #expect(try await link.received() == .publish(first))
+        try await link.stop()
+    }
+
+    @Test("A 3.1.1 broker that hangs up on the bridge bit is met without it", .timeLimit(.minutes(1)))
+    func bridgeBitRefused() async throws {
+        let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(StrictBroker())
+                }
+            }
+            .bind(host: "127.0.0.1", port: 0).get()
+        let link = Probe(
+            UplinkPlan(
+                name: "cloud", host: "127.0.0.1", port: try #require(server.localAddress?.port),
+                clientIdentifier: "gw", version: .v3_1_1, backoffMinMilliseconds: 10))
+        try await link.perform(.open(cleanStart: false))
+        #expect(try await link.connected().version == .v3_1_1)
+        try await link.stop()
+        try await server.close()
+    }
+
+    @Test("A mebibyte passes both ways over TCP", .timeLimit(.minutes(1)), arguments: versions)
+    func large(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto()
+        let receiver = Probe(
+            broker.plan(version) {
+                $0.subscriptions = [plan("big")]
+                $0.clientIdentifier = "receiver"
+            })
+        try await receiver.perform(.open(cleanStart: true))
+        _ = try await receiver.connected()
+        let sender = Probe(broker.plan(version))
+        try await sender.perform(.open(cleanStart: true))
+        _ = try await sender.connected()
+        let big = ApplicationMessage(
+            topic: Array("big".utf8), payload: (0..<1_048_577).map { UInt8(truncatingIfNeeded: $0 / 3) })
+        try await sender.perform(.send(.publish(Publish(message: big, qos: .atLeastOnce, id: 1))))
+        guard case .publish(let publish) = try await receiver.received() else {
+            Issue.record("no PUBLISH")
+            return
+        }
+        #expect(publish.message == big)
+        #expect(try await sender.received().isPuback(1))
+        try await sender.stop()
+        try await receiver.stop()
+    }
+
+    @Test("A broker that accepts and stays silent is given up and tried again", .timeLimit(.minutes(1)))
+    func silent() async throws {
+        let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .bind(host: "127.0.0.1", port: 0).get()
+        let port = try #require(server.localAddress?.port)
+        var plan = UplinkPlan(name: "cloud", host: "127.0.0.1", port: port, clientIdentifier: "gw")
+        plan.connectTimeoutSeconds = 1
+        plan.backoffMinMilliseconds = 10
+        let link = Probe(plan)
+        try await link.perform(.open(cleanStart: false))
+        try await link.noticed(.lost(.noConnack))
+        try await link.noticed(.connecting(host: "127.0.0.1", port: port))
+        try await link.noticed(.lost(.noConnack))
+        try await link.stop()
+        try await server.close()
+    }
+
+    @Test("A refused password is reported with its reason", .timeLimit(.minutes(1)), arguments: versions)
+    func refused(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto(anonymous: false)
+        let link = Probe(broker.plan(version) { $0.userName = "nobody" })
+        try await link.perform(.open(cleanStart: false))
+        try await link.noticed(.lost(.refused(.notAuthorized)))
+        try await link.stop()
+    }
+
+    @Test("Nobody listening: keeps trying until somebody does", .timeLimit(.minutes(1)))
+    func nobodyThere() async throws {
+        let broker = try Mosquitto()
+        broker.stop()
+        let link = Probe(broker.plan(.v5_0))
+        try await link.perform(.open(cleanStart: true))
+        try await Task.sleep(for: .milliseconds(300))
+        try broker.start()
+        #expect(try await link.connected().sessionPresent == false)
+        try await link.stop()
+    }
+}
+
+private func text(_ topic: String, _ payload: String) -> ApplicationMessage {
+    ApplicationMessage(topic: Array(topic.utf8), payload: Array(payload.utf8))
+}
+
+extension Packet {
+    /// Whatever the Reason Code says beyond success: mosquitto reports "no matching subscribers".
+    fileprivate func isPuback(_ id: PacketIdentifier) -> Bool {
+        if case .puback(let ack) = self { ack.id == id && !ack.reason.isError } else { false }
+    }
+    fileprivate func isPubrec(_ id: PacketIdentifier) -> Bool {
+        if case .pubrec(let ack) = self { ack.id == id && !ack.reason.isError } else { false }
+    }
+}
+
+/// Takes Protocol Level 4 and nothing else.
+private final class StrictBroker: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // Fixed header 2 bytes, "MQTT" 6 bytes, then the level.
+        let level = unwrapInboundIn(data).getInteger(at: 8, as: UInt8.self)
+        guard level == 4 else { return context.close(promise: nil) }
+        context.writeAndFlush(wrapOutboundOut(ByteBuffer(bytes: [0x20, 2, 0, 0])), promise: nil)
+    }
+}
+
+/// A link on an event loop, with what it says collected.
+private final class Probe {
+    private let eventLoop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
+    private let link: EventLoopFuture<NIOLoopBound<UplinkLink>>
+    private var events: AsyncStream<UplinkEvent>.Iterator
+    private var notices: AsyncStream<UplinkNotice>.Iterator
+
+    init(_ plan: UplinkPlan) {
+        let (events, eventSink) = AsyncStream.makeStream(of: UplinkEvent.self)
+        let (notices, noticeSink) = AsyncStream.makeStream(of: UplinkNotice.self)
+        self.events = events.makeAsyncIterator()
+        self.notices = notices.makeAsyncIterator()
+        let eventLoop = self.eventLoop
+        link = eventLoop.submit {
+            NIOLoopBound(
+                UplinkLink(
+                    plan: plan, index: UplinkIndex(0), eventLoop: eventLoop,
+                    deliver: { eventSink.yield($1) }, log: { noticeSink.yield($0) }),
+                eventLoop: eventLoop)
+        }
+    }
+
+    func perform(_ commands: UplinkCommand...) async throws {
+        try await link.map { link in
+            for command in commands { link.value.perform(command) }
+            link.value.flush()
+        }.get()
+    }
+
+    func stop() async throws {
+        try await link.map { $0.value.stop() }.get()
+    }
+
+    func connected() async throws -> UplinkTerms {
+        guard case .connected(let terms) = try await next() else { throw Unexpected() }
+        try await perform(.subscribe)
+        return terms
+    }
+
+    func disconnected() async throws {
+        guard case .disconnected = try await next() else { throw Unexpected() }
+    }
+
+    func received() async throws -> Packet {
+        guard case .received(let packet) = try await next() else { throw Unexpected() }
+        return packet
+    }
+
+    /// Waits for a notice, whatever comes before it.
+    func noticed(_ wanted: UplinkNotice) async throws {
+        while let notice = await notices.next() {
+            if notice == wanted { return }
+        }
+        throw Unexpected()
+    }
+
+    private func next() async throws -> UplinkEvent {
+        guard let event = await events.next() else { throw Unexpected() }
+        return event
+    }
+
+    private struct Unexpected: Error {}
+}
+
+/// The broker of the Debian package on a free port, without persistence.
+private final class Mosquitto {
+    let port: Int
+    private let directory: URL
+    private var process: pid_t?
+
+    init(anonymous: Bool = true) throws {
+        port = try Self.freePort()
+        directory = FileManager.default.temporaryDirectory.appending(
+            path: "uplink-tests-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        try "listener \(port) 127.0.0.1\nallow_anonymous \(anonymous)\npersistence false\nlog_dest none\n"
+            .write(to: directory.appending(path: "mosquitto.conf"), atomically: true, encoding: .utf8)
+        try start()
+    }
+
+    deinit {
+        stop()
+        do { try FileManager.default.removeItem(at: directory) } catch { Issue.record(error) }
+    }
+
+    func start() throws {
+        process = try Self.spawn(
+            "/usr/sbin/mosquitto", ["-c", directory.appending(path: "mosquitto.conf").path])
+        for _ in 0..<200 where !Self.isListening(port) { usleep(20_000) }
+    }
+
+    func stop() {
+        guard let process else { return }
+        // The child inherits a worker thread's signal mask, so SIGTERM would not reach it.
+        kill(process, SIGKILL)
+        waitpid(process, nil, 0)
+        self.process = nil
+    }
+
+    func plan(_ version: ProtocolVersion, adjust: (inout UplinkPlan) -> Void = { _ in }) -> UplinkPlan {
+        var plan = UplinkPlan(
+            name: "cloud", host: "127.0.0.1", port: port, clientIdentifier: "gw", version: version,
+            backoffMinMilliseconds: 20, backoffMaxMilliseconds: 100)
+        adjust(&plan)
+        return plan
+    }
+
+    /// Runs one of mosquitto's clients against this broker and returns what it printed.
+    func run(_ tool: String, _ arguments: String...) throws -> String {
+        let output = directory.appending(path: "output-\(UUID().uuidString)")
+        let process = try Self.spawn(
+            "/usr/bin/" + tool, ["-h", "127.0.0.1", "-p", "\(port)"] + arguments, output: output.path)
+        waitpid(process, nil, 0)
+        return try String(contentsOf: output, encoding: .utf8)
+    }
+
+    /// Foundation's `Process` waits by way of a run loop, which a test's thread has not.
+    private static func spawn(_ path: String, _ arguments: [String], output: String = "/dev/null") throws
+        -> pid_t
+    {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT, 0o600)
+        posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
+        var words = ([path] + arguments).map { strdup($0) } + [nil]
+        defer { for word in words { free(word) } }
+        var process: pid_t = 0
+        try #require(posix_spawn(&process, path, &actions, nil, &words, environ) == 0)
+        return process
+    }
+
+    private static func freePort() throws -> Int {
+        let channel = try ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .bind(host: "127.0.0.1", port: 0).wait()
+        defer { channel.close(promise: nil) }
+        return channel.localAddress?.port ?? 0
+    }
+
+    private static func isListening(_ port: Int) -> Bool {
+        let socket = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(socket) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(port).bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        return withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+            }
+        }
+    }
+}

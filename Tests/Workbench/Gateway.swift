@@ -1,0 +1,95 @@
+import Foundation
+
+/// The shipped gateway binary, its configuration and its state directory.
+package final class Gateway {
+    package struct Uplink: Sendable {
+        package var name = "cloud"
+        package var port: UInt16
+        /// What a user would write below `routes:`, one route an entry.
+        package var routes: [String]
+        /// Further keys of the uplink, one a line.
+        package var extra: [String] = []
+
+        package init(port: UInt16, routes: [String]) {
+            self.port = port
+            self.routes = routes
+        }
+    }
+
+    package let port: UInt16
+    package let executable: String
+    package let statePath: String
+    package let configurationPath: String
+    package let logPath: String
+    private var process: ChildProcess?
+
+    /// Writes the configuration; nothing is started.
+    ///
+    /// - Parameter settings: further top-level lines of the file.
+    package init(
+        _ executable: String, in place: Workplace, name: String = "plant", uplinks: [Uplink] = [],
+        settings: [String] = []
+    ) throws {
+        self.executable = executable
+        port = FreePort.next()
+        statePath = place.file("state")
+        logPath = place.file("gateway.log")
+        var lines = [
+            "gateway: \(name)", "state: \(statePath)", "listeners:", "  - address: 127.0.0.1:\(port)",
+        ]
+        if place.isVolatile { lines.append("journal: { allow-volatile: true }") }
+        lines += settings
+        if !uplinks.isEmpty { lines.append("uplinks:") }
+        for uplink in uplinks {
+            lines += [
+                "  - name: \(uplink.name)", "    address: mqtt://127.0.0.1:\(uplink.port)",
+                "    keep-alive: 10s", "    reconnect: { min: 200ms, max: 1s }",
+            ]
+            lines += uplink.extra.map { "    \($0)" }
+            lines.append("    routes:")
+            lines += uplink.routes.map { "      - \($0)" }
+        }
+        configurationPath = try place.write(lines.joined(separator: "\n") + "\n", to: "tidegate.yaml")
+    }
+
+    /// Starts it on its state directory and returns once its listener accepts.
+    ///
+    /// - Returns: seconds from the start until it accepted.
+    /// - Throws: `WorkbenchError` with its log when it ended or took longer than `seconds`.
+    @discardableResult
+    package func start(within seconds: Double = 20) throws -> Double {
+        let began = monotonicSeconds()
+        let child = try ChildProcess(
+            executable,
+            ["run", "--config", configurationPath, "--listen", "127.0.0.1:\(port)", "--state", statePath],
+            log: logPath)
+        process = child
+        let port = self.port
+        waitUpTo(seconds) { Loopback.accepts(port) || !child.isRunning }
+        guard child.isRunning, Loopback.accepts(port) else {
+            let ending = child.ended(within: 0).map { "it ended with \($0)" } ?? "it does not listen"
+            throw WorkbenchError("the gateway does not start, \(ending):\n\(log.suffix(2000))")
+        }
+        return monotonicSeconds() - began
+    }
+
+    package var isRunning: Bool { process?.isRunning ?? false }
+    /// Started, and not told to end since; when it does not run then, it ended by itself.
+    package var isWanted: Bool { process != nil }
+    /// All it wrote, over all its lives.
+    package var log: String { Workplace.text(of: logPath) }
+
+    /// SIGKILL; returns once it is gone.
+    package func kill() {
+        process?.kill()
+        process = nil
+    }
+
+    /// SIGTERM; how it ended, nil when it did not within `seconds` (it is then killed).
+    package func stop(within seconds: Double = 10) -> ChildProcess.Ending? {
+        process?.send(SIGTERM)
+        let ending = process?.ended(within: seconds)
+        kill()
+        return ending
+    }
+}

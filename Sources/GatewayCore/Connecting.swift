@@ -116,7 +116,7 @@ extension Gateway {
         let connack = connack(
             to: connect, sessionPresent: present != nil, identifier: identifier, expiry: expiry)
         promise(.connack(connack), to: .client(id), after: barrier, at: now, into: &effects)
-        if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now) }
+        if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now, at: now) }
     }
 
     /// CONNACK has left: what the Session is owed may flow.
@@ -198,16 +198,19 @@ extension Gateway {
         else {
             return .zero
         }
+        let before = lastPosition
         end(old, .takenOver, at: now, into: &effects)
-        return lastPosition
+        return lastPosition > before ? lastPosition : .zero
     }
 
     // MARK: Keep Alive
 
-    private mutating func scheduleKeepAlive(_ id: ConnectionID, from heard: Instant) {
+    private mutating func scheduleKeepAlive(_ id: ConnectionID, from heard: Instant, at now: Instant) {
         guard let seconds = connections[id]?.keepAliveSeconds, seconds > 0 else { return }
         // One and a half times the Keep Alive [MQTT5-3.1.2-22].
-        schedule(.keepAlive(id), at: heard.advanced(byMilliseconds: UInt64(seconds) * 1500))
+        let due = heard.advanced(byMilliseconds: UInt64(seconds) * 1500)
+        // Looked at each minute, lest deadlines of connections long gone pile up.
+        schedule(.keepAlive(id), at: min(due, now.advanced(bySeconds: 60)))
     }
 
     mutating func checkKeepAlive(_ id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
@@ -217,7 +220,7 @@ extension Gateway {
         if now.milliseconds(since: heard) >= UInt64(connection.keepAliveSeconds) * 1500 {
             end(id, .keepAliveTimeout, at: now, into: &effects)
         } else {
-            scheduleKeepAlive(id, from: heard)
+            scheduleKeepAlive(id, from: heard, at: now)
         }
     }
 
@@ -335,13 +338,17 @@ extension Gateway {
             let held = connection.held
             _ = connections.update(id) { $0.held = [] }
             for packet in held {
+                // Whatever came behind a DISCONNECT, or a broken rule, is not looked at [MQTT5-3.14.4-1].
+                guard connections[id]?.session == session else { break }
                 if connections[id]?.held.isEmpty == true {
                     take(packet, from: id, session, at: now, into: &effects)
                 } else {
                     _ = connections.update(id) { $0.held.append(packet) }
                 }
             }
-            if connections[id]?.held.isEmpty == true { resumeReading(id, into: &effects) }
+            if let now = connections[id], now.session == session, now.held.isEmpty {
+                resumeReading(id, into: &effects)
+            }
         }
     }
 
@@ -354,7 +361,8 @@ extension Gateway {
         recordAcknowledgements(into: &effects)
         for id in connections.keys {
             guard let connection = connections[id], connection.phase != .closing else { continue }
-            if connection.version == .v5_0, connection.session != nil {
+            // Nothing goes before CONNACK [MQTT5-3.2.0-1].
+            if connection.version == .v5_0, case .connected = connection.phase {
                 effects.append(.send(id, .disconnect(Disconnect(.serverShuttingDown))))
             }
             effects.append(.close(id))

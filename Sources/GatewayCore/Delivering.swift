@@ -18,12 +18,17 @@ extension Gateway {
                     session.flow?.passOver(upTo: floor)
                 }
             case .release(let id):
-                emit(.pubrel(Acknowledgement(id)), for: session, into: &effects)
+                resume(id, of: session, at: now, into: &effects)
                 advance(session)
             case .publish(let packet, let delivery):
                 _ = update(session) { $0.queue.markSent(delivery) }
                 emit(.publish(packet), for: session, into: &effects)
                 advance(session)
+                if packet.qos == .atMostOnce {
+                    // A server that knows no more than QoS 0 will not answer: sent is settled.
+                    _ = settleQuietly(delivery, of: session)
+                    listUnrecorded(session, at: now, into: &effects)
+                }
             case .drop(let delivery, let reason):
                 drop([delivery], of: session, reason, at: now, into: &effects)
             case .waitForDurable:
@@ -58,7 +63,8 @@ extension Gateway {
         switch flow.peer {
         case .client(let id): return connections[id]?.phase == .connected(session) && flow.isWritable
         case .uplink(let index, let epoch):
-            return uplinks[index.number].epoch == epoch && uplinks[index.number].isConnected
+            let uplink = uplinks[index.number]
+            return uplink.epoch == epoch && uplink.isConnected && uplink.subscribesAfter == nil
         }
     }
 
@@ -99,10 +105,11 @@ extension Gateway {
             if let expiresAt = message.expiresAt, expiresAt <= now, !isCommitted {
                 return .drop(delivery, .messageExpired)
             }
-            let qos = max(min(entry.qos, flow.maximumQoS), .atLeastOnce)
+            let qos = min(entry.qos, flow.maximumQoS)  // [MQTT5-3.2.2-11]
             guard
                 let packet = packet(
-                    message, qos: qos, id: id, duplicate: entry.phase == .sent, on: flow, at: now)
+                    message, qos: qos, id: qos == .atMostOnce ? nil : id,
+                    duplicate: entry.phase == .sent && qos > .atMostOnce, on: flow, at: now)
             else { return .drop(delivery, .tooLarge) }
             return .publish(packet, delivery)
         }
@@ -148,6 +155,20 @@ extension Gateway {
         }
     }
 
+    /// PUBREL on a new connection. A client's CONNACK has waited for the Record of its PUBREC; an uplink that was
+    /// away only for a moment has waited for nothing (rule A6).
+    private mutating func resume(
+        _ id: PacketIdentifier, of session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let peer = update(session, { $0.flow?.peer }) ?? nil else { return }
+        let position: Position =
+            switch peer {
+            case .client: .zero
+            case .uplink: lastPromptPosition
+            }
+        promise(.pubrel(Acknowledgement(id)), to: peer, after: position, at: now, into: &effects)
+    }
+
     private mutating func advance(_ session: SessionID) {
         _ = update(session) { $0.flow?.sentNext() }
     }
@@ -163,9 +184,8 @@ extension Gateway {
 
     /// Asks for more before the receiver has to wait for it.
     private mutating func readAhead(_ session: SessionID, into effects: inout [Effect]) {
-        guard let queue = state[session]?.queue, queue.residentBytes < plan.limits.residentBytesMax / 2 else {
-            return
-        }
+        let low = plan.limits.residentBytesMax / 2
+        guard update(session, { $0.queue.residentBytes < low }) == true else { return }
         load(session, into: &effects)
     }
 
@@ -209,7 +229,7 @@ extension Gateway {
             // The receiver will not have it; there is no second half [MQTT5-4.3.3-4].
             return settle(delivery, of: session, pubrec.reason, at: now, into: &effects)
         }
-        var position = lastPosition
+        var position = lastPromptPosition
         if entry.phase == .sent {
             position = commitOutbound(.outboundReceived(session, delivery), of: session, into: &effects)
         }
@@ -242,17 +262,21 @@ extension Gateway {
         _ delivery: Delivery, of session: SessionID, _ reason: ReasonCode, at now: Instant,
         into effects: inout [Effect]
     ) {
-        let settled = update(session) { session in
-            guard session.queue.settle(delivery) else { return false }
-            session.flow?.inFlightCount -= 1
-            return true
-        }
-        guard settled == true else { return }
+        guard settleQuietly(delivery, of: session) else { return }
         if reason.isError, let owner = state[session]?.owner {
             effects.append(.report(.dropped(owner: owner, .refusedByReceiver, count: 1)))
         }
         listUnrecorded(session, at: now, into: &effects)
         pump(session, at: now, into: &effects)
+    }
+
+    /// - Returns: false when it was settled before.
+    private mutating func settleQuietly(_ delivery: Delivery, of session: SessionID) -> Bool {
+        update(session) { session in
+            guard session.queue.settle(delivery) else { return false }
+            session.flow?.inFlightCount -= 1
+            return true
+        } ?? false
     }
 
     private mutating func drop(
@@ -314,8 +338,13 @@ extension Gateway {
     private mutating func recordAcknowledgements(
         of id: SessionID, _ urgency: Urgency = .lazy, into effects: inout [Effect]
     ) {
-        guard let queue = state[id]?.queue, queue.unrecordedCount > 0 else { return }
-        let record = queue.acknowledgedRecord(for: id, lookingAhead: plan.limits.identifierSpan)
+        let span = plan.limits.identifierSpan
+        // In place: a copy of the queue alive while the Record is applied would cost its whole length.
+        let record = update(id) { session in
+            session.queue.unrecordedCount > 0
+                ? session.queue.acknowledgedRecord(for: id, lookingAhead: span) : nil
+        }
+        guard let record = record ?? nil else { return }
         _ = commitOutbound(.acknowledged(record), of: id, urgency, into: &effects)
     }
 }

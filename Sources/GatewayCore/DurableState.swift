@@ -200,9 +200,12 @@ package struct DurableState {
                         session: id, owner: session.owner, version: session.version,
                         expirySeconds: session.expirySeconds, isPersistent: session.isPersistent,
                         will: session.will)))
-            if !session.subscriptions.isEmpty { body(.subscribed(id, session.subscriptions.values)) }
-            if session.inbound.count > 0 { body(.inboundHeld(id, session.inbound.ids)) }
-            if session.isPersistent { body(.queue(session.queue.record(for: id))) }
+            // What is only here for its Will has no Record of anything else.
+            if session.isPersistent {
+                if !session.subscriptions.isEmpty { body(.subscribed(id, session.subscriptions.values)) }
+                if session.inbound.count > 0 { body(.inboundHeld(id, session.inbound.ids)) }
+                body(.queue(session.queue.record(for: id)))
+            }
             if session.isEstablished { body(.uplinkEstablished(id)) }
             if let closedAt = session.closedAt {
                 body(

@@ -15,6 +15,9 @@ package struct Gateway: ~Copyable {
     var uplinks: [Upstream] = []
     /// Position of the last Record handed to the journal.
     package private(set) var lastPosition: Position
+    /// Position of the last Record that somebody waits for: what is answered again waits for this one, for a
+    /// lazy Record behind it may stay unwritten for seconds.
+    private(set) var lastPromptPosition: Position
     private var deadlines = Heap<Deadline>()
     private var deadlineOrdinal: UInt64 = 0
     private var nextVolatileSession: UInt64 = SessionID.volatileBit
@@ -23,6 +26,8 @@ package struct Gateway: ~Copyable {
     private var waitingForDurable: [SessionID] = []
     /// Sessions with settled deliveries that no Record covers yet (rule A8).
     var unrecorded: [SessionID] = []
+    /// The earliest deadline set for each retained message that expires.
+    var retainedChecks: [[UInt8]: Instant] = [:]
     /// No new message is acknowledged: there is no room for it (promise P4).
     var isUnderPressure = false
     var isRetryScheduled = false
@@ -43,6 +48,7 @@ package struct Gateway: ~Copyable {
         self.state.residentBytesMax = plan.limits.residentBytesMax
         self.state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
         self.lastPosition = lastPosition
+        lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
         recoverSessions(at: now, into: &effects)
         openUplinks(at: now, into: &effects)
@@ -88,7 +94,7 @@ package struct Gateway: ~Copyable {
     {
         lastPosition = lastPosition.next
         state.apply(record, at: lastPosition)
-        effects.append(.append(record, urgency))
+        append(record, urgency, into: &effects)
         return lastPosition
     }
 
@@ -125,8 +131,16 @@ package struct Gateway: ~Copyable {
         state.apply(.message(all), at: lastPosition)
         var written = all
         written.targets = lasting
-        effects.append(.append(.message(written), urgency))
+        append(.message(written), urgency, into: &effects)
         return lastPosition
+    }
+
+    private mutating func append(_ record: Record, _ urgency: Urgency, into effects: inout [Effect]) {
+        switch urgency {
+        case .prompt: lastPromptPosition = lastPosition
+        case .lazy: break
+        }
+        effects.append(.append(record, urgency))
     }
 
     func isPersistent(_ session: SessionID) -> Bool { state.isPersistent(session) }
@@ -198,7 +212,7 @@ package struct Gateway: ~Copyable {
             while let promise = gate.release() {
                 deliverPromise(promise.packet, to: promise.peer, at: now, into: &effects)
             }
-            subscribeUplinks(into: &effects)
+            subscribeUplinks(at: now, into: &effects)
             let waiting = waitingForDurable
             waitingForDurable = []
             for session in waiting {

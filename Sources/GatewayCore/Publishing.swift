@@ -148,7 +148,7 @@ extension Gateway {
         let urgency: Urgency = record.qos == .atMostOnce ? .lazy : .prompt
         let position = commitMessage(record, urgency, into: &effects)
         if record.retained == .store, let expiresAt = record.expiresAt {
-            schedule(.retainedExpiry(topic: Array(record.message.topic)), at: expiresAt)
+            scheduleRetainedExpiry(of: Array(record.message.topic), at: expiresAt)
         }
         for share in shares where share.qos == .atMostOnce {
             sendAtMostOnce(
@@ -211,7 +211,7 @@ extension Gateway {
         let isHeld = state[session]?.inbound.position(of: pubrel.id) != nil
         guard isHeld else {
             // Perhaps released a moment ago by a Record that is not durable yet: PUBCOMP waits for everything.
-            let position = session.isVolatile ? Position.zero : lastPosition
+            let position = isPersistent(session) ? lastPromptPosition : .zero
             let answer = Acknowledgement(pubrel.id, .packetIdentifierNotFound)
             return promise(.pubcomp(answer), to: peer, after: position, at: now, into: &effects)
         }
@@ -243,9 +243,18 @@ extension Gateway {
         return distribute(&record, to: shares, at: now, into: &effects)
     }
 
+    /// One deadline a topic is enough, however often its message is replaced.
+    mutating func scheduleRetainedExpiry(of topic: [UInt8], at: Instant) {
+        if let set = retainedChecks[topic], set <= at { return }
+        retainedChecks[topic] = at
+        schedule(.retainedExpiry(topic: topic), at: at)
+    }
+
     /// A retained message whose time is over goes [MQTT5-3.3.2.3.3].
     mutating func checkRetained(_ topic: [UInt8], at now: Instant, into effects: inout [Effect]) {
-        guard let expiresAt = state.retained[topic[...]]?.expiresAt, expiresAt <= now else { return }
+        if let set = retainedChecks[topic], set <= now { retainedChecks[topic] = nil }
+        guard let expiresAt = state.retained[topic[...]]?.expiresAt else { return }
+        guard expiresAt <= now else { return scheduleRetainedExpiry(of: topic, at: expiresAt) }
         let cleared = MessageRecord(
             qos: .atMostOnce, retained: .clear,
             message: ApplicationMessage(topic: topic, payload: EmptyCollection<UInt8>()))

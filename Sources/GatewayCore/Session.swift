@@ -26,6 +26,10 @@ package struct Session {
     var willDueAt: Instant?
     /// When it ends; nil while connected or when it never does.
     var endsAt: Instant?
+    /// When it is looked at next for these two: the earliest deadline that is set, so that a client which comes
+    /// and goes leaves no more than one of each behind.
+    var willCheckAt: Instant?
+    var endCheckAt: Instant?
     /// On the gateway's list of queues whose acknowledgements wait for a Record.
     var isListedUnrecorded = false
 

@@ -32,26 +32,54 @@ extension Gateway {
             // The Will Delay, and no later than the Session's end [MQTT5-3.1.3-9, MQTT5-3.1.2-8].
             let due = min(closedAt.advanced(bySeconds: will.delaySeconds), endsAt ?? .distantFuture)
             _ = update(id) { $0.willDueAt = due }
-            if due <= now { checkWill(id, at: now, into: &effects) } else { schedule(.will(id), at: due) }
+            if due <= now {
+                checkWill(id, at: now, into: &effects)
+            } else {
+                scheduleWillCheck(of: id, at: due)
+            }
         }
         guard let endsAt else { return }
         _ = update(id) { $0.endsAt = endsAt }
         if endsAt <= now {
             checkSessionEnd(id, at: now, into: &effects)
         } else {
-            schedule(.sessionEnd(id), at: endsAt)
+            scheduleEndCheck(of: id, at: endsAt)
         }
     }
 
+    private mutating func scheduleWillCheck(of id: SessionID, at: Instant) {
+        let isNew = update(id) { session in
+            if let set = session.willCheckAt, set <= at { return false }
+            session.willCheckAt = at
+            return true
+        }
+        if isNew == true { schedule(.will(id), at: at) }
+    }
+
+    private mutating func scheduleEndCheck(of id: SessionID, at: Instant) {
+        let isNew = update(id) { session in
+            if let set = session.endCheckAt, set <= at { return false }
+            session.endCheckAt = at
+            return true
+        }
+        if isNew == true { schedule(.sessionEnd(id), at: at) }
+    }
+
     mutating func checkWill(_ id: SessionID, at now: Instant, into effects: inout [Effect]) {
-        guard let due = state[id]?.willDueAt, due <= now else { return }
+        _ = update(id) { if let set = $0.willCheckAt, set <= now { $0.willCheckAt = nil } }
+        guard let due = update(id, { $0.willDueAt }) ?? nil else { return }
+        guard due <= now else { return scheduleWillCheck(of: id, at: due) }
         _ = update(id) { $0.willDueAt = nil }
         publishWill(of: id, at: now, into: &effects)
     }
 
     mutating func checkSessionEnd(_ id: SessionID, at now: Instant, into effects: inout [Effect]) {
-        guard let session = state[id], let endsAt = session.endsAt, endsAt <= now else { return }
-        _ = endSession(id, session.expirySeconds == 0 ? .disconnected : .expired, at: now, into: &effects)
+        _ = update(id) { if let set = $0.endCheckAt, set <= now { $0.endCheckAt = nil } }
+        guard let (endsAt, expirySeconds) = update(id, { ($0.endsAt, $0.expirySeconds) }), let endsAt else {
+            return
+        }
+        guard endsAt <= now else { return scheduleEndCheck(of: id, at: endsAt) }
+        _ = endSession(id, expirySeconds == 0 ? .disconnected : .expired, at: now, into: &effects)
     }
 
     /// Ends a Session: its Will is published [MQTT5-3.1.2-10], and what it was owed is dropped, counted. A
@@ -89,7 +117,7 @@ extension Gateway {
         }
         for retained in state.retained.all {
             if let expiresAt = retained.expiresAt {
-                schedule(.retainedExpiry(topic: Array(retained.message.topic)), at: expiresAt)
+                scheduleRetainedExpiry(of: Array(retained.message.topic), at: expiresAt)
             }
         }
         if mayReturn {

@@ -55,7 +55,7 @@ extension Gateway {
             return .success
         }
         // Answered once durable, also when nothing existed: an earlier UNSUBSCRIBE may still be on its way.
-        var position = session.isVolatile ? Position.zero : lastPosition
+        var position = isPersistent(session) ? lastPromptPosition : .zero
         if !existing.isEmpty {
             position = commitSubscription(.unsubscribed(session, existing), of: session, into: &effects)
         }
@@ -106,14 +106,18 @@ extension Gateway {
             let record = MessageRecord(
                 qos: retained.qos, message: retained.message, expiresAt: retained.expiresAt, targets: [target]
             )
-            if qos > .atMostOnce {
+            // A QoS 2 message that is not durable yet is passed on to nobody (rule A3).
+            let position = retained.qos == .exactlyOnce ? lastPromptPosition : .zero
+            if qos > .atMostOnce, isPersistent(session) {
                 _ = commitMessage(record, into: &effects)
+            } else if qos > .atMostOnce {
+                state.apply(.message(record), at: position)
             } else if let flow = state[session]?.flow,
                 let packet = Self.packet(
                     StoredMessage(record, to: target), qos: .atMostOnce, id: nil, duplicate: false, on: flow,
                     at: now)
             {
-                promise(.publish(packet), to: .client(id), after: .zero, at: now, into: &effects)
+                promise(.publish(packet), to: .client(id), after: position, at: now, into: &effects)
             }
         }
         pump(session, at: now, into: &effects)

@@ -7,7 +7,10 @@ struct Upstream {
     var epoch: UInt64 = 0
     var isConnected = false
     var version = ProtocolVersion.v5_0
-    /// The routes' subscriptions go out once this position is durable.
+    /// Where the Record is which says that the cloud's session is ours; nil until there is one.
+    var establishedAt: Position?
+    /// The routes' subscriptions go out once this position is durable, and so does the queue: a clean start
+    /// after a power cut would make the cloud forget which identifiers it has completed. nil when they have.
     var subscribesAfter: Position?
     /// Packets from the cloud that there is no room for: unacknowledged, so no more than our Receive Maximum.
     var held: [Packet] = []
@@ -36,10 +39,10 @@ extension Gateway {
                         retainAsPublished: true, identifier: nil, rename: route.rename, rank: rank),
                     filter: route.filter)
             }
-            uplinks.append(Upstream(session: session))
             // A cloud session without state on our side, say after the card was replaced, must not go on
             // (DESIGN: Session Present 1 with no state).
             let isEstablished = state[session]?.isEstablished ?? false
+            uplinks.append(Upstream(session: session, establishedAt: isEstablished ? gate.durable : nil))
             effects.append(.uplink(UplinkIndex(number), .open(cleanStart: !isEstablished)))
         }
     }
@@ -69,9 +72,10 @@ extension Gateway {
         let peer = Peer.uplink(index, epoch: epoch)
         if !terms.sessionPresent { forgetCloudSession(of: id, into: &effects) }
         // From SUBSCRIBE on the cloud owes us messages, which another clean start would make it forget.
-        let isEstablished = state[id]?.isEstablished ?? false
-        uplinks[index.number].subscribesAfter =
-            isEstablished ? gate.durable : commit(.uplinkEstablished(id), into: &effects)
+        let established =
+            uplinks[index.number].establishedAt ?? commit(.uplinkEstablished(id), into: &effects)
+        uplinks[index.number].establishedAt = established
+        uplinks[index.number].subscribesAfter = established
         let limit = Int(min(terms.receiveMaximum, plan.limits.inFlightMax))
         _ = update(id) { session in
             session.flow = OutboundFlow(
@@ -85,32 +89,33 @@ extension Gateway {
                 .uplinkConnected(
                     name: plan.uplinks[index.number].name, sessionPresent: terms.sessionPresent,
                     waiting: state[id]?.queue.waitingCount ?? 0)))
-        subscribeUplinks(into: &effects)
-        pump(id, at: now, into: &effects)
+        subscribeUplinks(at: now, into: &effects)
     }
 
     /// Lets uplinks subscribe whose cloud session is durably known to be ours.
-    mutating func subscribeUplinks(into effects: inout [Effect]) {
+    mutating func subscribeUplinks(at now: Instant, into effects: inout [Effect]) {
         for number in uplinks.indices {
             guard uplinks[number].isConnected, let position = uplinks[number].subscribesAfter,
                 position <= gate.durable
             else { continue }
             uplinks[number].subscribesAfter = nil
             effects.append(.uplink(UplinkIndex(number), .subscribe))
+            pump(uplinks[number].session, at: now, into: &effects)
         }
     }
 
     /// The cloud has no session for us: identifiers of what it had published are void, what it had PUBREC'd
     /// is its own, and everything else is sent as new.
     private mutating func forgetCloudSession(of id: SessionID, into effects: inout [Effect]) {
-        guard let session = state[id] else { return }
-        if session.inbound.count > 0 { _ = commit(.inboundVoided(id), into: &effects) }
-        for delivery in session.queue.received { _ = update(id) { $0.queue.settle(delivery) } }
-        _ = update(id) { $0.queue.assumeNotSent() }
-        let record = state[id]?.queue.acknowledgedRecord(for: id, lookingAhead: plan.limits.identifierSpan)
-        if let record, session.queue.received.count > 0 {
-            _ = commit(.acknowledged(record), .lazy, into: &effects)
+        if update(id, { $0.inbound.count > 0 }) == true { _ = commit(.inboundVoided(id), into: &effects) }
+        let span = plan.limits.identifierSpan
+        let record = update(id) { session in
+            let received = session.queue.received
+            for delivery in received { _ = session.queue.settle(delivery) }
+            session.queue.assumeNotSent()
+            return received.isEmpty ? nil : session.queue.acknowledgedRecord(for: id, lookingAhead: span)
         }
+        if let record = record ?? nil { _ = commit(.acknowledged(record), .lazy, into: &effects) }
     }
 
     private mutating func uplinkDisconnected(_ index: UplinkIndex, into effects: inout [Effect]) {
@@ -161,7 +166,7 @@ extension Gateway {
             local.message = publish.message.renamed(to: topic)
         }
         let isTaken =
-            upstream.held.isEmpty
+            (upstream.held.isEmpty || publish.qos == .atMostOnce)
             && take(
                 local, from: upstream.session, peer: peer, version: upstream.version,
                 maximumQoS: route?.maximumQoS ?? .exactlyOnce, at: now, into: &effects)

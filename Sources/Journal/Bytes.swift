@@ -120,7 +120,7 @@ extension [UInt8] {
     /// Appends zeros until the count is a multiple of `size`.
     mutating func pad(to size: Int) {
         let excess = count % size
-        if excess != 0 { append(contentsOf: repeatElement(0, count: size - excess)) }
+        if excess != 0 { append(contentsOf: [UInt8](repeating: 0, count: size - excess)) }
     }
 }
 

@@ -170,5 +170,8 @@ extension CheckpointHeader {
                     segment: try reader.fixed(UInt64.self), offset: try reader.fixed(UInt64.self),
                     last: Position(try reader.fixed(UInt64.self))))
         }
+        guard nextSegment < countableLimit, ends.allSatisfy({ $0.last.number < countableLimit }) else {
+            throw .invalidField
+        }
     }
 }

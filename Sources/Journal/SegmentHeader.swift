@@ -79,7 +79,7 @@ package struct SegmentHeader: Hashable, Sendable {
             last: Position(try reader.fixed(UInt64.self)))
         clock = Instant(milliseconds: try reader.fixed(UInt64.self))
         boot = try reader.fixed(UInt32.self)
-        guard self.segment == segment else { throw .invalidField }
+        guard self.segment == segment, predecessor.last.number < countableLimit else { throw .invalidField }
     }
 
     private static func seed(_ segment: UInt64) -> UInt32 {

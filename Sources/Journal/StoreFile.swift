@@ -49,7 +49,8 @@ package enum StoreFile: Hashable, Sendable {
         return String(repeating: "0", count: 16 - digits.count) + digits
     }
 
-    /// Exactly 16 lower-case digits, so that a number has one name.
+    /// Exactly 16 lower-case digits, so that a number has one name, and far enough from the top to be counted on
+    /// from.
     private static func number(_ digits: some Collection<UInt8>) -> UInt64? {
         guard digits.count == 16 else { return nil }
         var number: UInt64 = 0
@@ -62,6 +63,10 @@ package enum StoreFile: Hashable, Sendable {
             default: return nil
             }
         }
-        return number
+        return number < countableLimit ? number : nil
     }
 }
+
+/// Numbers of segments and positions that were read from a disk are below this, so that counting on never
+/// overflows.
+let countableLimit: UInt64 = 1 << 62

@@ -17,7 +17,8 @@ package final class Conversation {
     private var fromEngine: PacketDecoder
 
     private var outputs: [HandshakeLedger.Output] = []
-    private var scratch: [UInt8] = []
+    /// What the engine is to read next.
+    private var engineBytes: [UInt8] = []
     private var wireBytes: [UInt8] = []
     private var events: [UplinkEvent] = []
     private var notices: [UplinkNotice] = []
@@ -133,9 +134,9 @@ package final class Conversation {
             case .wire(let packet):
                 packet.encode(version: version, into: &wireBytes)
             case .engine(let packet):
-                scratch.removeAll(keepingCapacity: scratch.capacity <= 65_536)
-                packet.encode(version: version, into: &scratch)
-                engine.feed(scratch)
+                packet.encode(version: version, into: &engineBytes)
+                // Nobody waits for what the engine makes of a PUBACK, so many of them cost one system call.
+                if case .puback = packet { continue }
                 pullEngine()
             case .publish(let publish):
                 hand(publish)
@@ -150,6 +151,12 @@ package final class Conversation {
             }
         }
         outputs.removeAll(keepingCapacity: true)
+    }
+
+    private func feedEngine() {
+        guard !engineBytes.isEmpty else { return }
+        engine.feed(engineBytes)
+        engineBytes.removeAll(keepingCapacity: engineBytes.capacity <= 65_536)
     }
 
     private func hand(_ publish: Publish) {
@@ -172,6 +179,7 @@ package final class Conversation {
     /// Tells the ledger what the engine wrote and which callbacks ran.
     private func pullEngine() {
         guard ending == nil else { return }
+        feedEngine()
         engine.pump()
         let bytes = engine.takeOutput()
         if !bytes.isEmpty {

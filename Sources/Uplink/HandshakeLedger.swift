@@ -163,12 +163,12 @@ package struct HandshakeLedger {
     /// A message of the cloud: to the engine, at QoS 1 at most.
     private mutating func arrived(_ publish: Publish, _ outputs: inout [Output]) {
         guard publish.topicAlias == nil else {
-            return broken(.topicAliasInvalid, &outputs)  // We allowed none [MQTT5-3.3.2-9].
+            return broken(.topicAliasInvalid, &outputs)  // We allowed none [MQTT5-3.3.2-11].
         }
         if let id = publish.id {
             unacknowledged.insert(id)
             if plan.version == .v5_0, unacknowledged.count > Int(plan.receiveMaximum) {
-                return broken(.receiveMaximumExceeded, &outputs)  // [MQTT5-3.3.4-7]
+                return broken(.receiveMaximumExceeded, &outputs)  // [MQTT5-3.3.4-9]
             }
         }
         guard EngineRules.accept(topic: publish.message.topic) else {

@@ -9,6 +9,8 @@ struct Scenario: ~Copyable {
     private var plan: GatewayPlan
     /// Every Record appended and not lost, in order; the first has position 1.
     private(set) var journal: [Record] = []
+    /// How soon the last Record must be durable.
+    private(set) var lastUrgency: Urgency?
     /// How many of `journal` a completed sync covers.
     private(set) var synced = 0
     private(set) var observations: [Observation] = []
@@ -96,8 +98,25 @@ struct Scenario: ~Copyable {
         return inboxes[connection(of: client)] ?? []
     }
 
-    func isClosed(_ client: String) -> Bool { closed.contains(connection(of: client)) }
-    func isPaused(_ client: String) -> Bool { paused.contains(connection(of: client)) }
+    /// The payloads of the PUBLISH packets that came since it was last asked.
+    mutating func texts(_ client: String) -> [String] { received(client).publishes.map(\.text) }
+
+    /// Answers whatever comes, syncing in between, until nothing more does; returns the PUBLISH packets.
+    mutating func drains(_ client: String) -> [Publish] {
+        var got: [Publish] = []
+        while true {
+            syncs()
+            let packets = received(client)
+            if packets.isEmpty { return got }
+            got += packets.publishes
+            for case .some(let answer) in packets.map(\.subscribersAnswer) { sends(client, answer) }
+        }
+    }
+
+    /// Clients whose last connection the gateway closed.
+    var closedClients: Set<String> { Set(connectionOfClient.filter { closed.contains($0.value) }.keys) }
+    /// Clients whose socket is not read.
+    var pausedClients: Set<String> { Set(connectionOfClient.filter { paused.contains($0.value) }.keys) }
 
     func connection(of client: String) -> ConnectionID {
         guard let id = connectionOfClient[client] else { preconditionFailure("\(client) never connected") }
@@ -113,6 +132,10 @@ struct Scenario: ~Copyable {
                 .connected(
                     UplinkTerms(
                         version: .v5_0, sessionPresent: sessionPresent, receiveMaximum: receiveMaximum))))
+    }
+
+    mutating func cloudConnects(_ terms: UplinkTerms, on uplink: Int = 0) {
+        handle(.uplink(UplinkIndex(uplink), .connected(terms)))
     }
 
     mutating func cloudSends(_ uplink: Int = 0, _ packet: Packet) {
@@ -208,7 +231,9 @@ struct Scenario: ~Copyable {
             case .close(let connection): closed.insert(connection)
             case .reading(let connection, let isReading):
                 if isReading { paused.remove(connection) } else { paused.insert(connection) }
-            case .append(let record, _): journal.append(record)
+            case .append(let record, let urgency):
+                journal.append(record)
+                lastUrgency = urgency
             case .load(let session, let positions):
                 loads.append((session, positions))
                 if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: session)))) }
@@ -241,10 +266,68 @@ extension Publish {
             retain: retain, duplicate: duplicate)
     }
 
+    var topic: String { String(decoding: message.topic, as: UTF8.self) }
     var text: String { String(decoding: message.payload, as: UTF8.self) }
 }
 
+extension Packet {
+    /// What a subscriber that follows the specification answers; nil when nothing is due.
+    var subscribersAnswer: Packet? {
+        switch self {
+        case .publish(let publish):
+            switch (publish.qos, publish.id) {
+            case (.atLeastOnce, let id?): .puback(Acknowledgement(id))
+            case (.exactlyOnce, let id?): .pubrec(Acknowledgement(id))
+            default: nil
+            }
+        case .pubrel(let pubrel): .pubcomp(Acknowledgement(pubrel.id))
+        default: nil
+        }
+    }
+
+    static func subscribe(
+        _ filter: String, qos: QoS = .exactlyOnce, id: PacketIdentifier = 999, noLocal: Bool = false,
+        retainAsPublished: Bool = false, retainHandling: RetainHandling = .sendOnSubscribe,
+        identifier: UInt32? = nil
+    ) -> Packet {
+        guard let filter = TopicFilter(filter) else { preconditionFailure("not a Topic Filter: \(filter)") }
+        let request = SubscriptionRequest(
+            filter: filter, maximumQoS: qos, noLocal: noLocal, retainAsPublished: retainAsPublished,
+            retainHandling: retainHandling)
+        return .subscribe(Subscribe(id: id, requests: [request], subscriptionIdentifier: identifier))
+    }
+
+    static func unsubscribe(_ filter: String, id: PacketIdentifier = 998) -> Packet {
+        guard let filter = TopicFilter(filter) else { preconditionFailure("not a Topic Filter: \(filter)") }
+        return .unsubscribe(Unsubscribe(id: id, filters: [filter]))
+    }
+}
+
+extension Will {
+    /// A Will of text, as tests write them.
+    static func text(
+        _ topic: String, _ payload: String = "gone", qos: QoS = .atLeastOnce, retain: Bool = false,
+        delay: UInt32 = 0
+    ) -> Will {
+        Will(
+            message: ApplicationMessage(topic: Array(topic.utf8), payload: Array(payload.utf8)), qos: qos,
+            retain: retain, delaySeconds: delay)
+    }
+}
+
 extension [Packet] {
+    /// The CONNACK among them.
+    var connack: Connack? {
+        for case .connack(let connack) in self { return connack }
+        return nil
+    }
+
+    /// The Reason Codes of the SUBACK among them.
+    var subackReasons: [ReasonCode]? {
+        for case .suback(let suback) in self { return suback.reasons }
+        return nil
+    }
+
     /// The PUBLISH packets among them.
     var publishes: [Publish] { compactMap { if case .publish(let publish) = $0 { publish } else { nil } } }
 }

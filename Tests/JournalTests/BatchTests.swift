@@ -135,3 +135,24 @@ struct BatchTests {
         #expect(try StoreFormat(decoding: format.encoded) == format)
     }
 }
+
+extension BatchTests {
+    /// A batch of any payload, with both checksums right: what only another version would write.
+    static func raw(_ payload: [UInt8], count: UInt16, store: StoreID, segment: UInt64) -> [UInt8] {
+        let seed = Checksum.seed(store, segment)
+        var bytes: [UInt8] = []
+        bytes.append(fixed: UInt32(0x5442_4754))
+        bytes.append(fixed: UInt32(0))
+        bytes.append(fixed: UInt32(payload.count))
+        bytes.append(fixed: Checksum.of(payload, 0..<payload.count, seed: seed))
+        for field in [segment, 1, 0, 0] { bytes.append(fixed: field) }
+        bytes.append(fixed: UInt32(1))
+        bytes.append(fixed: count)
+        bytes.append(fixed: UInt16(0))
+        bytes.append(fixed: Int64(0))
+        bytes.put(Checksum.of(bytes, 8..<64, seed: seed), at: 4)
+        bytes += payload
+        bytes.pad(to: pageBytes)
+        return bytes
+    }
+}

@@ -202,8 +202,13 @@ struct FaultDisk: StoreReader {
 extension [UInt8] {
     fileprivate mutating func overlay(_ bytes: [UInt8], at offset: Int) {
         if count < offset + bytes.count {
-            append(contentsOf: repeatElement(0, count: offset + bytes.count - count))
+            append(contentsOf: [UInt8](repeating: 0, count: offset + bytes.count - count))
         }
-        replaceSubrange(offset..<offset + bytes.count, with: bytes)
+        withUnsafeMutableBytes { target in
+            bytes.withUnsafeBytes { source in
+                UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + bytes.count]).copyMemory(
+                    from: source)
+            }
+        }
     }
 }

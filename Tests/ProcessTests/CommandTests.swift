@@ -36,8 +36,8 @@ struct CommandTests {
         "check names the file, the line and what to write",
         arguments: [
             ("gateway: plant-7\nlistners:\n  - address: 127.0.0.1:1883\n", 2, "listeners"),
-            ("gateway: plant-7\nlisteners:\n  - address: 127.0.0.1:0x\n", 3, "address"),
-            ("gateway: plant-7\nsessions: { expiry-max: 30 }\n", 2, "30d"),
+            ("gateway: plant-7\nlisteners:\n  - address: 127.0.0.1:0x\n", 3, "write: 127.0.0.1:1883"),
+            ("gateway: plant-7\nsessions: { expiry-max: 30 }\n", 2, "write: expiry-max: 30s"),
             ("gateway: [\n", 2, ""),
         ])
     func refusesBadFile(yaml: String, line: Int, advice: String) throws {

@@ -145,7 +145,7 @@ struct HandshakeLedgerTests {
         #expect(s.cloud(.publish(publish)) == [.event(.received(.publish(publish)))])
     }
 
-    @Test("[MQTT5-3.3.4-7] More unacknowledged messages than our Receive Maximum end the connection")
+    @Test("[MQTT5-3.3.4-9] More unacknowledged messages than our Receive Maximum end the connection")
     func receiveMaximum() {
         var s = Scenario.open(.v5_0) { $0.receiveMaximum = 2 }
         for id in 1...2 as ClosedRange<UInt16> {
@@ -162,7 +162,7 @@ struct HandshakeLedgerTests {
             ])
     }
 
-    @Test("[MQTT5-3.3.2-9] A Topic Alias, of which we allow none, ends the connection")
+    @Test("[MQTT5-3.3.2-11] A Topic Alias, of which we allow none, ends the connection")
     func topicAlias() {
         var s = Scenario.open(.v5_0)
         #expect(
@@ -335,7 +335,7 @@ struct HandshakeLedgerTests {
         #expect(s.tick(278) == [.over(.noAcknowledgement)])
     }
 
-    @Test("[MQTT5-3.14.4-3] The cloud's DISCONNECT ends the connection")
+    @Test("[MQTT5-3.14.4] The cloud's DISCONNECT ends the connection")
     func cloudDisconnects() {
         var s = Scenario.open(.v5_0)
         #expect(

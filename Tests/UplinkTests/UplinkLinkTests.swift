@@ -181,13 +181,7 @@ struct UplinkLinkTests {
 
     @Test("A 3.1.1 broker that hangs up on the bridge bit is met without it", .timeLimit(.minutes(1)))
     func bridgeBitRefused() async throws {
-        let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(StrictBroker())
-                }
-            }
-            .bind(host: "127.0.0.1", port: 0).get()
+        let server = try await StrictBroker.bind(readsOn: true)
         let link = Probe(
             UplinkPlan(
                 name: "cloud", host: "127.0.0.1", port: try #require(server.localAddress?.port),
@@ -241,6 +235,25 @@ struct UplinkLinkTests {
         try await server.close()
     }
 
+    @Test("QoS 0 messages are left out, and counted, while the cloud does not read", .timeLimit(.minutes(1)))
+    func slowCloud() async throws {
+        let server = try await StrictBroker.bind(readsOn: false)
+        let link = Probe(
+            UplinkPlan(
+                name: "cloud", host: "127.0.0.1", port: try #require(server.localAddress?.port),
+                clientIdentifier: "gw", version: .v3_1_1, backoffMinMilliseconds: 10))
+        try await link.perform(.open(cleanStart: false))
+        _ = try await link.connected()
+        let large = ApplicationMessage(topic: Array("t".utf8), payload: [UInt8](repeating: 0, count: 65_536))
+        for _ in 0..<400 { try await link.perform(.send(.publish(Publish(message: large)))) }
+        guard case .discardedQoS0(let count) = try await link.noticed(where: { $0.isDiscarded }) else {
+            return
+        }
+        #expect(count > 100 && count < 400)
+        try await link.stop()
+        try await server.close()
+    }
+
     @Test("A refused password is reported with its reason", .timeLimit(.minutes(1)), arguments: versions)
     func refused(version: ProtocolVersion) async throws {
         let broker = try Mosquitto(anonymous: false)
@@ -277,16 +290,40 @@ extension Packet {
     }
 }
 
+extension UplinkNotice {
+    fileprivate var isDiscarded: Bool { if case .discardedQoS0 = self { true } else { false } }
+}
+
 /// Takes Protocol Level 4 and nothing else.
 private final class StrictBroker: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
+
+    private let readsOn: Bool
+
+    private init(readsOn: Bool) { self.readsOn = readsOn }
+
+    /// - Parameter readsOn: whether anything is read after CONNECT.
+    static func bind(readsOn: Bool) async throws -> any Channel {
+        try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(StrictBroker(readsOn: readsOn))
+                }
+            }
+            .bind(host: "127.0.0.1", port: 0).get()
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         // Fixed header 2 bytes, "MQTT" 6 bytes, then the level.
         let level = unwrapInboundIn(data).getInteger(at: 8, as: UInt8.self)
         guard level == 4 else { return context.close(promise: nil) }
         context.writeAndFlush(wrapOutboundOut(ByteBuffer(bytes: [0x20, 2, 0, 0])), promise: nil)
+        if !readsOn {
+            context.channel.setOption(.autoRead, value: false).assumeIsolated().whenFailure {
+                Issue.record($0)
+            }
+        }
     }
 }
 
@@ -340,8 +377,12 @@ private final class Probe {
 
     /// Waits for a notice, whatever comes before it.
     func noticed(_ wanted: UplinkNotice) async throws {
+        _ = try await noticed { $0 == wanted }
+    }
+
+    func noticed(where isWanted: (UplinkNotice) -> Bool) async throws -> UplinkNotice {
         while let notice = await notices.next() {
-            if notice == wanted { return }
+            if isWanted(notice) { return notice }
         }
         throw Unexpected()
     }

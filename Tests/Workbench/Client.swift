@@ -10,8 +10,9 @@ import Synchronization
 ///
 /// libmosquitto keeps a client's session in RAM, which is enough here: the clients are never killed. One thing
 /// it does not do is to recognise a QoS 2 message resent with DUP before its PUBREL: it keeps a second copy
-/// under the same Packet Identifier, which would surface when that identifier comes round again. Identifiers
-/// for QoS 2 come round after 32 767 messages, so a subscriber must be given fewer (`qos2MessagesMax`).
+/// under the same Packet Identifier. Copies are told apart and left out (see `ClientThread.logged`), but one
+/// would take the place of another message when that identifier comes round again. Identifiers for QoS 2 come
+/// round after 32 767 messages, so a subscriber must be given fewer (`qos2MessagesMax`).
 package final class Client: Sendable {
     package enum Version: Sendable { case v311, v5 }
 

@@ -15,6 +15,8 @@ final class ClientThread {
     private var unanswered: [Int]
     private var identifiers: [Int32: (publication: Int, number: Int)] = [:]
     private var pendingSubscriptions = 0
+    /// QoS 2 messages received and not yet released, by Packet Identifier.
+    private var unreleased: Set<Int32> = []
 
     init(_ client: Client) {
         self.client = client
@@ -44,6 +46,9 @@ final class ClientThread {
         }
         mosquitto_publish_v5_callback_set(handle) { _, me, identifier, reason, _ in
             ClientThread.from(me).acknowledged(identifier, reason: reason)
+        }
+        mosquitto_log_callback_set(handle) { _, me, _, text in
+            if let text { ClientThread.from(me).logged(String(cString: text)) }
         }
         mosquitto_message_v5_callback_set(handle) { _, me, message, _ in
             if let message { ClientThread.from(me).received(message.pointee) }
@@ -255,7 +260,8 @@ final class ClientThread {
         guard let (index, number) = identifiers.removeValue(forKey: identifier) else { return }
         unanswered[index] -= 1
         let stream = client.plan.publications[index].stream
-        if reason < 0x80 {
+        // PUBCOMP with 0x92 says that the handshake was over already, which a restart may bring [MQTT5-4.3.3].
+        if reason < 0x80 || reason == 0x92 {
             client.ledger.acknowledged(stream, number)
         } else {
             client.ledger.refused(stream, number)
@@ -264,7 +270,20 @@ final class ClientThread {
 
     // MARK: - Receiving
 
+    /// The library keeps a second copy of a QoS 2 message resent before its PUBREL, and hands that over when
+    /// PUBREL is resent, although only a new PUBLISH begins a new message. Its log tells when one came:
+    /// `Client ID received PUBLISH (d0, q2, r0, m32769, 'topic', ... (96 bytes))`.
+    private func logged(_ line: String) {
+        guard let start = line.firstRange(of: " received PUBLISH ("),
+            let end = line[start.upperBound...].firstIndex(of: "'")
+        else { return }
+        let words = line[start.upperBound..<end].split(separator: ", ")
+        guard words.count == 4, words[1] == "q2", let identifier = Int32(words[3].dropFirst()) else { return }
+        unreleased.insert(identifier)
+    }
+
     private func received(_ message: mosquitto_message) {
+        if message.qos == 2, unreleased.remove(message.mid) == nil { return }
         client.state.withLock { $0.messages += 1 }
         let bytes = UnsafeRawBufferPointer(start: message.payload, count: Int(message.payloadlen))
         var words: [Int] = []

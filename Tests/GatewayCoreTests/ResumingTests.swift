@@ -1,0 +1,188 @@
+import GatewayCore
+import MQTT
+import Testing
+
+@Suite("4.4 Message delivery retry")
+struct ResumingTests {
+    enum Interruption: CaseIterable { case connection, power, powerFromCheckpoint, takeOver }
+
+    private static func interrupt(_ s: inout Scenario, _ how: Interruption) {
+        s.syncs()
+        switch how {
+        case .connection: s.vanishes("archive")
+        case .power: s.losesPower()
+        case .powerFromCheckpoint: s.losesPowerAndRecoversFromCheckpoint()
+        case .takeOver: break
+        }
+        s.connects("press")
+        s.connects("archive")
+    }
+
+    @Test(
+        "[MQTT5-4.4.0-1] [MQTT311-4.4.0-1] [MQTT5-3.3.1-1] PUBLISH and PUBREL are sent again with their identifiers, in order, with DUP",
+        arguments: Interruption.allCases)
+    func resends(how: Interruption) {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t")
+        for n in 1...5 {
+            let qos: QoS = n % 2 == 0 ? .atLeastOnce : .exactlyOnce
+            s.sends(
+                "press", .publish(.text("t", "\(n)", qos: qos, id: PacketIdentifier(rawValue: UInt16(n)))))
+        }
+        s.syncs()
+        let first = s.received("archive").publishes
+        #expect(first.map(\.text) == ["1", "2", "3", "4", "5"])
+        #expect(first.filter(\.duplicate) == [])
+        let ids = first.compactMap(\.id)
+        guard ids.count == 5 else { return }
+        s.sends("archive", .pubrec(Acknowledgement(ids[2])))
+        s.sends("archive", .puback(Acknowledgement(ids[1])))
+        s.passes(milliseconds: 1000)
+        s.syncs()
+        s.passes(milliseconds: 86_400)
+        #expect(
+            s.received("archive") == [.pubrel(Acknowledgement(ids[2]))],
+            "nothing is repeated on a live connection")
+        Self.interrupt(&s, how)
+        let again = s.received("archive")
+        #expect(again.publishes.map(\.text) == ["1", "4", "5"])
+        #expect(again.publishes.filter(\.duplicate).count == 3)
+        #expect(again.publishes.compactMap(\.id) == [ids[0], ids[3], ids[4]])
+        #expect(again.count == 4 && again[1] == .pubrel(Acknowledgement(ids[2])))
+        for packet in again { if let answer = packet.subscribersAnswer { s.sends("archive", answer) } }
+        #expect(s.drains("archive") == [])
+        s.sends("press", .publish(.text("t", "6", qos: .atLeastOnce, id: 9)))
+        #expect(s.texts("archive") == ["6"])
+    }
+
+    @Test(
+        "[MQTT5-4.1.0-1] [MQTT311-4.1.0-1] Messages for a client that is away are kept",
+        arguments: [ProtocolVersion.v3_1, .v3_1_1, .v5_0])
+    func kept(version: ProtocolVersion) {
+        var s = Scenario.connected("press")
+        s.connects("archive", version: version)
+        s.subscribes("archive", "t")
+        s.vanishes("archive")
+        for qos in [QoS.atMostOnce, .atLeastOnce, .exactlyOnce] {
+            s.sends(
+                "press", .publish(.text("t", "\(qos.rawValue)", qos: qos, id: qos == .atMostOnce ? nil : 3)))
+        }
+        s.syncs()
+        s.losesPower()
+        s.connects("archive", version: version)
+        #expect(s.drains("archive").map(\.text) == ["1", "2"])
+    }
+
+    @Test("A PUBACK for what was not sent on this connection settles nothing")
+    func strangePuback() {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t", qos: .atLeastOnce)
+        s.sends("archive", .puback(Acknowledgement(1)))
+        s.sends("press", .publish(.text("t", qos: .atLeastOnce, id: 9)))
+        s.syncs()
+        let first = s.received("archive").publishes
+        s.vanishes("archive")
+        s.connects("archive")
+        #expect(s.received("archive").publishes.map(\.id) == first.map(\.id))
+    }
+
+    @Test("[MQTT5-3.6.2-1] PUBREC for an unknown identifier is answered with 0x92, PUBREL likewise")
+    func unknownIdentifiers() {
+        var s = Scenario.connected("press")
+        s.sends("press", .pubrec(Acknowledgement(0x8005)))
+        s.sends("press", .pubrel(Acknowledgement(5)))
+        #expect(
+            s.received("press") == [
+                .pubrel(Acknowledgement(0x8005, .packetIdentifierNotFound)),
+                .pubcomp(Acknowledgement(5, .packetIdentifierNotFound)),
+            ])
+    }
+
+    @Test("[MQTT5-4.3.3-4] PUBREC with an error ends the message, counted")
+    func refusedByReceiver() {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t")
+        s.sends("press", .publish(.text("t", qos: .exactlyOnce, id: 9)))
+        s.syncs()
+        let id = s.received("archive").publishes.first?.id ?? 1
+        s.sends("archive", .pubrec(Acknowledgement(id, .quotaExceeded)))
+        s.passes(milliseconds: 1000)
+        s.syncs()
+        #expect(s.received("archive") == [])
+        #expect(
+            s.observations.contains(
+                .dropped(owner: .client(identifier: "archive"), .refusedByReceiver, count: 1)))
+        s.losesPower()
+        s.connects("archive")
+        #expect(s.received("archive") == [])
+    }
+
+    @Test(
+        "[MQTT5-4.3.3-10] [MQTT5-4.3.3-12] An identifier in use gets PUBREC again, however often, and no redelivery"
+    )
+    func inUse() {
+        var s = Scenario.connected("press", "screen")
+        s.subscribes("screen", "t")
+        for _ in 0..<4 {
+            s.sends("press", .publish(.text("t", qos: .exactlyOnce, id: 9)))
+            s.syncs()
+            #expect(s.received("press") == [.pubrec(Acknowledgement(9))])
+        }
+        #expect(s.drains("screen").count == 1)
+        s.sends("press", .pubrel(Acknowledgement(9)))
+        s.syncs()
+        s.sends("press", .publish(.text("t", qos: .exactlyOnce, id: 9)))
+        #expect(s.drains("screen").count == 1, "released, it names a new message")
+    }
+
+    @Test("A backlog longer than memory is read back in order")
+    func backlog() {
+        var plan = GatewayPlan()
+        plan.limits.residentBytesOfAbsentMax = 100
+        plan.limits.residentBytesMax = 200
+        plan.limits.loadedAtOnceMax = 7
+        var s = Scenario.connected("press", "archive", plan: plan)
+        s.subscribes("archive", "t")
+        s.vanishes("archive")
+        for n in 1...500 {
+            let qos: QoS = n % 3 == 0 ? .exactlyOnce : .atLeastOnce
+            s.sends("press", .publish(.text("t", "message \(n)", qos: qos, id: 7)))
+            s.syncs()
+            if qos == .exactlyOnce { s.sends("press", .pubrel(Acknowledgement(7))) }
+        }
+        s.losesPower()
+        s.connects("archive", receiveMaximum: 10)
+        #expect(s.drains("archive").map(\.text) == (1...500).map { "message \($0)" })
+        #expect(!s.loads.isEmpty)
+    }
+
+    @Test("A message whose bytes are damaged is let go, counted, and the rest delivered")
+    func damaged() {
+        var plan = GatewayPlan()
+        plan.limits.residentBytesOfAbsentMax = 0
+        var s = Scenario.connected("press", "archive", plan: plan)
+        s.subscribes("archive", "t")
+        s.vanishes("archive")
+        for n in 1...3 { s.sends("press", .publish(.text("t", "\(n)", qos: .atLeastOnce, id: 7))) }
+        s.syncs()
+        s.losesPowerAndRecoversFromCheckpoint()
+        s.answersLoads = false
+        s.connects("archive")
+        guard let (session, positions) = s.loads.last, positions.count == 3 else {
+            Issue.record("three messages are asked for")
+            return
+        }
+        s.handle(
+            .storage(
+                .loaded(
+                    session,
+                    positions.enumerated().map { i, position in
+                        guard i != 1, case .message(let record) = s.journal[Int(position.number) - 1] else {
+                            return (position, nil)
+                        }
+                        return (position, StoredMessage(record, for: session))
+                    })))
+        #expect(s.drains("archive").map(\.text) == ["1", "3"])
+        #expect(s.observations.contains(.dropped(owner: .client(identifier: "archive"), .damaged, count: 1)))
+    }
+}

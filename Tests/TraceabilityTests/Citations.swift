@@ -26,8 +26,8 @@ struct Citations {
         unreadable += other.unreadable
     }
 
-    /// Every Swift file under `folder` of the package.
-    static func under(_ folder: String, except left: String? = nil) throws -> Citations {
+    /// Every Swift file under `folder` of the package, less some folders in it.
+    static func under(_ folder: String, except left: [String] = []) throws -> Citations {
         let root = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
             .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         let base = root.appendingPathComponent(folder)
@@ -37,7 +37,7 @@ struct Citations {
         }
         while let file = files.nextObject() as? URL {
             guard file.pathExtension == "swift" else { continue }
-            if let left, file.path.contains("/\(left)/") { continue }
+            if left.contains(where: { file.path.contains("/\($0)/") }) { continue }
             all.merge(Citations(source: try String(contentsOf: file, encoding: .utf8)))
         }
         return all

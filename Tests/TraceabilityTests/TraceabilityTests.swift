@@ -8,6 +8,11 @@ import Testing
 struct TraceabilityTests {
     private static let known = Set(Specification.all.flatMap(\.statements).map(\.id))
 
+    /// The uplink is a client: what its tests show of a rule that binds both sides, they show of the other side.
+    private static func citationsOfTheServer() throws -> Citations {
+        try Citations.under("Tests", except: ["TraceabilityTests", "UplinkTests"])
+    }
+
     @Test("Appendix B is here as a whole")
     func appendices() {
         #expect(Specification.mqtt311.statements.count == 141)
@@ -17,7 +22,7 @@ struct TraceabilityTests {
 
     @Test("Every statement cited is one")
     func known() throws {
-        var cited = try Citations.under("Tests", except: "TraceabilityTests")
+        var cited = try Citations.under("Tests", except: ["TraceabilityTests"])
         #expect(!cited.shown.isEmpty)
         #expect(cited.unreadable == [])
         cited.merge(try Citations.under("Sources"))
@@ -28,7 +33,7 @@ struct TraceabilityTests {
         "Every statement that binds a server is shown by a test, or listed with a reason", arguments: [0, 1])
     func covered(_ version: Int) throws {
         let specification = Specification.all[version]
-        let shown = try Citations.under("Tests", except: "TraceabilityTests").shown
+        let shown = try Self.citationsOfTheServer().shown
         let impossible = Set(Gaps.cannotBe.keys)
         let missing = Gaps.notYet
         var counts = Counts()
@@ -46,8 +51,9 @@ struct TraceabilityTests {
                 counts.impossible += 1
             } else {
                 counts.missing.append(statement)
-                #expect(
-                    missing.contains(statement.id), "[\(statement.id)] \(statement.text): no test shows it")
+                if !missing.contains(statement.id) {
+                    Issue.record("[\(statement.id)] no test shows it: \(statement.text)")
+                }
             }
         }
         counts.report(specification.name)
@@ -65,7 +71,7 @@ struct TraceabilityTests {
         #expect(impossible.subtracting(ours).sorted() == [])
         #expect(impossible.intersection(Gaps.notYet).sorted() == [])
         for (id, reason) in Gaps.cannotBe { #expect(reason.count > 20, "[\(id)] needs a reason") }
-        let shown = try Citations.under("Tests", except: "TraceabilityTests").shown
+        let shown = try Self.citationsOfTheServer().shown
         #expect(impossible.intersection(shown).sorted() == [], "a test shows them after all")
     }
 }

@@ -54,8 +54,6 @@ package struct HandshakeLedger {
     private var handedOverQoS0: [Publish] = []
     /// Shown to the engine, until its callback, in order.
     private var shown: [Publish] = []
-    /// QoS 1 and 2 messages of the cloud the core has not acknowledged; at most our Receive Maximum.
-    private var unacknowledged: Set<PacketIdentifier> = []
 
     private var handedOverSubscriptions: [PacketIdentifier: TopicFilter] = [:]
     private var subscribing: [PacketIdentifier: (mid: PacketIdentifier, filter: TopicFilter)] = [:]
@@ -165,12 +163,9 @@ package struct HandshakeLedger {
         guard publish.topicAlias == nil else {
             return broken(.topicAliasInvalid, &outputs)  // We allowed none [MQTT5-3.3.2-11].
         }
-        if let id = publish.id {
-            unacknowledged.insert(id)
-            if plan.version == .v5_0, unacknowledged.count > Int(plan.receiveMaximum) {
-                return broken(.receiveMaximumExceeded, &outputs)  // [MQTT5-3.3.4-9]
-            }
-        }
+        // Not held to our Receive Maximum: mosquitto 2.0 sends a resumed session's whole backlog past it, and
+        // hanging up would only make it begin anew, for ever. There are 65 535 identifiers at most, and what
+        // bears them goes into the journal, not into memory.
         guard EngineRules.accept(topic: publish.message.topic) else {
             return outputs.append(.event(.received(.publish(publish))))
         }
@@ -216,12 +211,7 @@ package struct HandshakeLedger {
             // A resumed PUBREL is the first this connection hears of its message.
             if inFlight.index(forKey: ack.id) == nil { flies(ack.id, mid: nil) }
             write(packet, &outputs)
-        case .puback(let ack), .pubcomp(let ack):
-            unacknowledged.remove(ack.id)
-            write(packet, &outputs)
-        case .pubrec(let ack):
-            // An error ends the handshake; otherwise PUBCOMP will [MQTT5-4.9].
-            if ack.reason.isError { unacknowledged.remove(ack.id) }
+        case .puback, .pubrec, .pubcomp:
             write(packet, &outputs)
         case .connect, .connack, .subscribe, .suback, .unsubscribe, .unsuback, .pingreq, .pingresp,
             .disconnect,

@@ -111,7 +111,8 @@ struct ObservationTests {
                 "\"a\" disconnected, saying: disconnect with will message (0x04)"),
             Case(
                 .disconnected(clientIdentifier: "a", .malformed(.overlongVariableByteInteger)), .warning,
-                "\"a\" was disconnected: malformed packet (overlongVariableByteInteger)"),
+                "\"a\" was disconnected: malformed packet (a length is written in more bytes than it may take)"
+            ),
             Case(
                 .disconnected(clientIdentifier: "a", .protocolError(ReasonCode(rawValue: 0xEE))), .warning,
                 "\"a\" was disconnected: reason code 0xEE"),

@@ -48,8 +48,8 @@ test: deps
 # libFuzzer finds inputs that lead to new ones. What it finds is kept in $(FUZZ)/corpus from run to run; an input
 # that breaks a rule is written to $(FUZZ) and belongs into Tests/MQTTTests/FoundByFuzzing.swift.
 FUZZ = .build/fuzz
-FUZZ_SWIFTC = swiftc -O -warnings-as-errors -swift-version 6 -enable-upcoming-feature ExistentialAny -package-name tidegate \
-	-parse-as-library -whole-module-optimization
+FUZZ_SWIFTC = swiftc -O -whole-module-optimization -parse-as-library -warnings-as-errors -swift-version 6 \
+	-enable-upcoming-feature ExistentialAny -package-name tidegate
 FUZZ_WATCHED = $(FUZZ_SWIFTC) -use-ld=lld -assert-config Debug -sanitize=fuzzer,address
 
 fuzz:
@@ -64,9 +64,9 @@ fuzz:
 		-emit-module-path $(FUZZ)/MQTT.swiftmodule -o $(FUZZ)/libMQTT.a Sources/MQTT/*.swift
 	$(FUZZ_WATCHED) -I $(FUZZ) -I Tests/Fuzz/Sanitizer -o $(FUZZ)/fuzz-packets Tests/Fuzz/FuzzPackets.swift \
 		Tests/MQTTTests/FuzzedStream.swift -L $(FUZZ) -lMQTT
-	nice $(FUZZ)/fuzz-packets -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 \
-		-malloc_limit_mb=64 -use_value_profile=1 -print_final_stats=1 -artifact_prefix=$(FUZZ)/ \
-		$(FUZZ)/corpus $(FUZZ)/seeds
+	ASAN_OPTIONS=quarantine_size_mb=32 nice $(FUZZ)/fuzz-packets -max_total_time=$(FUZZ_SECONDS) \
+		-max_len=4096 -timeout=5 -rss_limit_mb=1024 -malloc_limit_mb=64 -use_value_profile=1 \
+		-print_final_stats=1 -artifact_prefix=$(FUZZ)/ $(FUZZ)/corpus $(FUZZ)/seeds
 
 lint:
 	swift format lint --recursive --strict $(SOURCES)

@@ -34,10 +34,10 @@ deps:
 	@.ci/install-dependencies
 
 build:
-	swift build -c release --static-swift-stdlib --product tidegate $(SWIFTFLAGS)
+	swift build -c release --static-swift-stdlib -Xlinker -s --product tidegate $(SWIFTFLAGS)
 
 run: deps build
-	swift build -c release --static-swift-stdlib --product drill $(SWIFTFLAGS)
+	swift build -c release --static-swift-stdlib -Xlinker -s --product drill $(SWIFTFLAGS)
 	$(RELEASE)/drill --seconds $(DRILL_SECONDS) --gateway $(RELEASE)/tidegate
 
 test: deps

@@ -94,5 +94,6 @@ let package = Package(
             name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
             path: "Tests/ProcessTests",
             exclude: ["Paho"], swiftSettings: swift6),
+        .testTarget(name: "TraceabilityTests", swiftSettings: swift6),
     ]
 )

@@ -49,7 +49,7 @@ extension Gateway {
         case .pingreq: answer(.pingresp, to: id, at: now, into: &effects)
         case .disconnect(let disconnect):
             self.disconnect(disconnect, from: id, session, at: now, into: &effects)
-        // No authentication method was agreed on in CONNECT [MQTT5-4.12.0-1], and a second CONNECT or a packet
+        // No authentication method was agreed on in CONNECT [MQTT5-4.12.0-7], and a second CONNECT or a packet
         // only servers send is a Protocol Error [MQTT5-3.1.0-2].
         case .auth, .connect, .connack, .suback, .unsuback, .pingresp:
             end(id, .protocolError(.protocolError), at: now, into: &effects)
@@ -244,7 +244,7 @@ extension Gateway {
     ) {
         var expiry = state[session]?.expirySeconds ?? 0
         if let changed = disconnect.sessionExpirySeconds {
-            // From 0 it cannot be changed [MQTT5-3.14.2-2].
+            // From 0 it cannot be changed [MQTT5-3.14.2.2.2].
             guard expiry > 0 || changed == 0 else {
                 return end(id, .protocolError(.protocolError), at: now, into: &effects)
             }

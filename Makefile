@@ -14,6 +14,7 @@ FUZZ_SECONDS ?= 60
 SWIFTFLAGS ?=
 
 RELEASE = .build/release
+PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
 .PHONY: help deps build run test fuzz lint install uninstall clean
@@ -86,6 +87,10 @@ install:
 	else \
 		install -m 0644 systemd/tidegate.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml; \
 	fi
+	@for profile in $(PROFILES); do \
+		target=$(DESTDIR)$(SYSCONFDIR)/tidegate/$$profile; \
+		test -e $$target || install -D -m 0644 $$profile $$target; \
+	done
 	@if test -z '$(DESTDIR)'; then \
 		echo 'Now: systemd-sysusers && systemctl daemon-reload && systemctl enable --now tidegate'; \
 	fi

@@ -50,8 +50,9 @@ package struct Gateway: ~Copyable {
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
-        recoverSessions(at: now, into: &effects)
+        // First the routes: a Will that is due at once goes up too.
         openUplinks(at: now, into: &effects)
+        recoverSessions(at: now, into: &effects)
     }
 
     /// The earliest moment at which `.deadline` must be handed in; nil when nothing is pending.
@@ -260,6 +261,7 @@ package struct Gateway: ~Copyable {
             case .unrecordedAcknowledgements: recordAcknowledgements(into: &effects)
             case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
             case .returnGrace: endReturnGrace(at: now, into: &effects)
+            case .round(let id): beginRound(id, at: now, into: &effects)
             case .heldPackets: takeHeldPackets(at: now, into: &effects)
             }
         }

@@ -168,6 +168,9 @@ struct Scenario: ~Copyable {
         }
     }
 
+    /// Time passes in which nobody is here to meet a deadline.
+    mutating func skipsTime(milliseconds: UInt64) { now = now.advanced(byMilliseconds: milliseconds) }
+
     /// Time passes; deadlines are met on the way.
     mutating func passes(milliseconds: UInt64) {
         let target = now.advanced(byMilliseconds: milliseconds)

@@ -43,6 +43,14 @@ package struct Gateway: ~Copyable {
         plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, now: Instant,
         into effects: inout [Effect]
     ) {
+        self.init(plan: plan, state: state, lastPosition: lastPosition)
+        recoverSessions(at: now, into: &effects)
+        openUplinks(at: now, into: &effects)
+    }
+
+    // Stands alone because Swift 6.2 lets no initializer both set a `let` of a ~Copyable type and call a
+    // mutating method of it; 6.3 does.
+    private init(plan: GatewayPlan, state: consuming DurableState, lastPosition: Position) {
         self.plan = plan
         self.state = state
         self.state.residentBytesMax = plan.limits.residentBytesMax
@@ -50,8 +58,6 @@ package struct Gateway: ~Copyable {
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
-        recoverSessions(at: now, into: &effects)
-        openUplinks(at: now, into: &effects)
     }
 
     /// The earliest moment at which `.deadline` must be handed in; nil when nothing is pending.

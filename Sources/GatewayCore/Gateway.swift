@@ -43,6 +43,15 @@ package struct Gateway: ~Copyable {
         plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, now: Instant,
         into effects: inout [Effect]
     ) {
+        self.init(plan: plan, state: state, lastPosition: lastPosition)
+        // First the routes: a Will that is due at once goes up too.
+        openUplinks(at: now, into: &effects)
+        recoverSessions(at: now, into: &effects)
+    }
+
+    // Stands alone because Swift 6.2 lets no initializer both set a `let` of a ~Copyable type and call a
+    // mutating method of it; 6.3 does.
+    private init(plan: GatewayPlan, state: consuming DurableState, lastPosition: Position) {
         self.plan = plan
         self.state = state
         self.state.residentBytesMax = plan.limits.residentBytesMax
@@ -50,9 +59,6 @@ package struct Gateway: ~Copyable {
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
-        // First the routes: a Will that is due at once goes up too.
-        openUplinks(at: now, into: &effects)
-        recoverSessions(at: now, into: &effects)
     }
 
     /// The earliest moment at which `.deadline` must be handed in; nil when nothing is pending.

@@ -169,11 +169,14 @@ extension Gateway {
 
     /// A QoS 0 delivery goes to whoever is here. One that was published at QoS 2 first waits for its Record
     /// like every other forwarding of it (rule A3).
-    private mutating func sendAtMostOnce(
+    mutating func sendAtMostOnce(
         _ message: StoredMessage, to session: SessionID, after position: Position, at now: Instant,
         into effects: inout [Effect]
     ) {
-        guard let flow = state[session]?.flow,
+        guard let flow = state[session]?.flow else {
+            return shareAtMostOnce(message, with: session, after: position, at: now, into: &effects)
+        }
+        guard
             let packet = Self.packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
         else { return }
         let mustWait = message.publishedQoS == .exactlyOnce && position > gate.durable

@@ -7,6 +7,8 @@ package struct GatewayPlan: Sendable {
     package var expirySecondsBefore5: UInt32 = .max
     /// The longest Session Expiry an MQTT 5 client gets, in seconds; `UInt32.max` is no bound.
     package var expirySecondsMax: UInt32 = .max
+    /// What a listener takes where that is less than `limits.packetBytesMax`, by the index it is told with.
+    package var packetBytesMaxByListener: [Int: UInt32] = [:]
     /// In the order of their `UplinkIndex`.
     package var uplinks: [UplinkRoutes] = []
 

@@ -61,7 +61,8 @@ package struct DurableState {
                 session.closedAt = closed.at
                 session.expirySeconds = closed.expirySeconds
                 if closed.discardsWill { session.will = nil }
-                session.queue.trimResident(to: residentBytesOfAbsentMax)
+                // What is in no Record cannot be read back.
+                if session.isPersistent { session.queue.trimResident(to: residentBytesOfAbsentMax) }
             }
         case .sessionEnded(let id, _): end(id)
         case .subscribed(let id, let subscriptions): subscribe(id, subscriptions)

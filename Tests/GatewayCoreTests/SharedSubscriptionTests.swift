@@ -374,6 +374,27 @@ struct SharedSubscriptionTests {
         #expect(s.owedToGroup == 0)
     }
 
+    @Test("The journal keeps a message for whoever has it, and no longer than it is owed")
+    func owed() {
+        var s = Scenario.members(persistent: true)
+        func isOwed(_ s: borrowing Scenario) -> [Bool] {
+            let last = Position(UInt64(s.journal.count))
+            return [
+                s.gateway.state.owes(from: Position(1), through: last),
+                s.replayed().owes(from: Position(1), through: last),
+            ]
+        }
+        s.publishes("1", qos: .atLeastOnce)
+        #expect(s.texts("a") == ["1"])
+        #expect(isOwed(s) == [true, true])
+        s.vanishes("a")
+        s.passes(milliseconds: 7_200_000)
+        #expect(isOwed(s) == [true, true])
+        #expect(s.drains("b").map(\.text) == ["1"])
+        s.passes(milliseconds: 2000)
+        #expect(isOwed(s) == [false, false])
+    }
+
     // MARK: Leaving
 
     @Test("UNSUBSCRIBE leaves a member what it was assigned, and others what comes")

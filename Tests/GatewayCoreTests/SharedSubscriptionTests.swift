@@ -443,6 +443,29 @@ struct SharedSubscriptionTests {
         #expect(s.replayed().session(of: Scenario.group) == nil)
     }
 
+    @Test("A group whose Record was damaged begins anew")
+    func damagedGroup() throws {
+        let filter = try #require(TopicFilter("$share/g/t/#"))
+        var state = DurableState()
+        state.apply(
+            .sessionOpened(
+                SessionOpened(
+                    session: SessionID(1), owner: .client(identifier: "a"), version: .v5_0,
+                    expirySeconds: 3600, isPersistent: true, will: nil)),
+            at: Position(1))
+        let subscribed = Record.subscribed(
+            SessionID(1), [Subscription(filter: filter, maximumQoS: .exactlyOnce)])
+        state.apply(subscribed, at: Position(3))
+        var effects: [Effect] = []
+        let gateway = Gateway(
+            plan: GatewayPlan(), state: state, lastPosition: Position(3), now: Instant(milliseconds: 1),
+            into: &effects)
+        let group = try #require(gateway.state.session(of: Scenario.group))
+        let appended = effects.compactMap { if case .append(let record, _) = $0 { record } else { nil } }
+        #expect(appended.count == 2 && appended.last == subscribed)
+        #expect(gateway.state[group]?.isPersistent == true)
+    }
+
     @Test("A full queue of a group without a trace loses the newest, counted")
     func fullQueue() {
         var plan = GatewayPlan()

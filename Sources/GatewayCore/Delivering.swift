@@ -107,7 +107,7 @@ extension Gateway {
             guard session.queue.isResident(delivery) else { return .load }
             guard var message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
             if let assignment = session.queue.assignment(of: delivery) {
-                // From the moment it may have been sent it must be nobody else's, durably (DESIGN, section 9).
+                // From the moment it may have been sent it is nobody else's, durably [MQTT5-4.8.2-5].
                 if entry.qos == .exactlyOnce, assignment.recordedAt > durable { return .waitForDurable }
                 message = session.share(message, of: assignment.group)
             }

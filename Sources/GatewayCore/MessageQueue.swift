@@ -24,8 +24,8 @@ package struct MessageQueue {
     private var unconfirmedFloors: Deque<(position: Position, floor: Delivery)> = []
     /// The floor that certainly survives a power cut.
     private var confirmedFloor = Delivery(0)
-    /// Deliveries that came through a shared subscription, in rising order and at or above the floor: no more
-    /// than its receiver may have in flight, so the many queues that have none pay nothing for an entry.
+    /// Deliveries that came through a shared subscription, in rising order and at or above the floor. They are few,
+    /// as no more are assigned than may be in flight, so they are kept here and not in every entry of every queue.
     private(set) var assignments: [Assignment] = []
 
     struct Entry {

@@ -104,8 +104,9 @@ package enum Effect: Sendable {
     case reading(ConnectionID, Bool)
     /// Write the Record at the next position: the n-th `append` of a gateway's life has position n.
     case append(Record, Urgency)
-    /// Read these message Records, in rising order, for a Session; answered by `.storage(.loaded)`.
-    case load(SessionID, [Position])
+    /// Read these message Records, in rising order, for a Session; answered by `.storage(.loaded)`. Wanted is
+    /// what they hold for `target`: the Session itself, or the group that assigned the messages to it.
+    case load(SessionID, [Position], target: SessionID)
     case uplink(UplinkIndex, UplinkCommand)
     case report(Observation)
 }

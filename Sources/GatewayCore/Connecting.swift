@@ -196,7 +196,7 @@ extension Gateway {
             sessionExpirySeconds: expiry == connect.sessionExpirySeconds ?? 0 ? nil : expiry,
             receiveMaximum: plan.limits.inFlightMax, maximumPacketSize: packetBytesMax(on: id),
             assignedClientIdentifier: connect.clientIdentifier.isEmpty ? identifier : nil,
-            topicAliasMaximum: plan.limits.topicAliasMax, sharedSubscriptionAvailable: false)
+            topicAliasMaximum: plan.limits.topicAliasMax)
     }
 
     /// Ends the connection its owner had [MQTT5-3.1.4-3].

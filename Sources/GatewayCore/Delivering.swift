@@ -4,11 +4,21 @@ import MQTT
 extension Gateway {
     // MARK: Sending
 
+    /// Sends what may be sent now from a queue, and to a member of groups also what waits in theirs.
+    ///
+    /// - Complexity: O(deliveries sent)
+    mutating func pump(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
+        guard let (isGroup, groups) = update(session, { ($0.sharing != nil, $0.groups.keys) }) else { return }
+        guard !isGroup else { return share(session, at: now, into: &effects) }
+        flow(session, at: now, into: &effects)
+        for group in groups { share(group, at: now, into: &effects) }
+    }
+
     /// Sends what the receiver may have now: in order, as much as its Receive Maximum, its socket and the
     /// durability of each message allow.
     ///
     /// - Complexity: O(deliveries sent)
-    mutating func pump(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
+    mutating func flow(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
         guard isFlowOpen(session), mayGoOn(session, at: now),
             sendLeading(session, at: now, into: &effects)
         else { return }
@@ -115,7 +125,7 @@ extension Gateway {
         case load
     }
 
-    private func isFlowOpen(_ session: SessionID) -> Bool {
+    func isFlowOpen(_ session: SessionID) -> Bool {
         guard let flow = state[session]?.flow else { return false }
         switch flow.peer {
         case .client(let id): return connections[id]?.phase == .connected(session) && flow.isWritable
@@ -152,7 +162,12 @@ extension Gateway {
                 return .confirmFloor
             }
             guard session.queue.isResident(delivery) else { return .load }
-            guard let message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
+            guard var message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
+            if let assignment = session.queue.assignment(of: delivery) {
+                // From the moment it may have been sent it is nobody else's, durably [MQTT5-4.8.2-5].
+                if entry.qos == .exactlyOnce, assignment.recordedAt > durable { return .waitForDurable }
+                message = session.share(message, of: assignment.group)
+            }
             // QoS 2 goes to nobody before it is durable (rules A3, A5).
             if message.publishedQoS == .exactlyOnce || entry.qos == .exactlyOnce, entry.position > durable {
                 return .waitForDurable
@@ -232,14 +247,14 @@ extension Gateway {
 
     // MARK: Reading back from flash
 
-    private mutating func load(_ session: SessionID, into effects: inout [Effect]) {
+    mutating func load(_ session: SessionID, into effects: inout [Effect]) {
         let (count, bytes) = (plan.limits.loadedAtOnceMax, plan.limits.residentBytesMax)
         let found = update(session) { session in
             session.queue.positionsToLoad(atMost: min(count, session.queue.countToLoad(forBytes: bytes)))
         }
-        guard let positions = found, !positions.isEmpty
+        guard let (positions, group) = found, !positions.isEmpty
         else { return }
-        effects.append(.load(session, positions))
+        effects.append(.load(session, positions, target: group ?? session))
     }
 
     /// Asks for more before the receiver has to wait for it.
@@ -256,7 +271,7 @@ extension Gateway {
         let budget = plan.limits.residentBytesOfAbsentMax
         let damaged = update(session) { session in
             let damaged = session.queue.loaded(messages)
-            if session.flow == nil { session.queue.trimResident(to: budget) }
+            if session.flow == nil, session.sharing == nil { session.queue.trimResident(to: budget) }
             return damaged
         }
         if let damaged, !damaged.isEmpty { drop(damaged, of: session, .damaged, at: now, into: &effects) }
@@ -323,6 +338,7 @@ extension Gateway {
         into effects: inout [Effect]
     ) {
         guard settleQuietly(delivery, of: session) else { return }
+        settleSource(of: delivery, session, at: now, into: &effects)
         if reason.isError, let owner = state[session]?.owner {
             effects.append(.report(.dropped(owner: owner, .refusedByReceiver, count: 1)))
         }
@@ -339,12 +355,13 @@ extension Gateway {
         } ?? false
     }
 
-    private mutating func drop(
+    mutating func drop(
         _ deliveries: [Delivery], of session: SessionID, _ reason: DropReason, at now: Instant,
         into effects: inout [Effect]
     ) {
         guard let owner = state[session]?.owner else { return }
         effects.append(.report(.dropped(owner: owner, reason, count: deliveries.count)))
+        for delivery in deliveries { settleSource(of: delivery, session, at: now, into: &effects) }
         _ = commitOutbound(.dropped(session, deliveries, reason), of: session, .lazy, into: &effects)
         listUnrecorded(session, at: now, into: &effects)
     }
@@ -363,8 +380,7 @@ extension Gateway {
     // MARK: Recording what is settled
 
     /// Notes that a queue has settled deliveries no Record covers; a Record follows within a second.
-    private mutating func listUnrecorded(_ session: SessionID, at now: Instant, into effects: inout [Effect])
-    {
+    mutating func listUnrecorded(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
         let isNew = update(session) { session in
             defer { session.isListedUnrecorded = true }
             return !session.isListedUnrecorded
@@ -395,7 +411,7 @@ extension Gateway {
         }
     }
 
-    private mutating func recordAcknowledgements(
+    mutating func recordAcknowledgements(
         of id: SessionID, _ urgency: Urgency = .lazy, into effects: inout [Effect]
     ) {
         let span = plan.limits.identifierSpan

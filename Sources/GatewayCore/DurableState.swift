@@ -61,7 +61,8 @@ package struct DurableState {
                 session.closedAt = closed.at
                 session.expirySeconds = closed.expirySeconds
                 if closed.discardsWill { session.will = nil }
-                session.queue.trimResident(to: residentBytesOfAbsentMax)
+                // What is in no Record cannot be read back.
+                if session.isPersistent { session.queue.trimResident(to: residentBytesOfAbsentMax) }
             }
         case .sessionEnded(let id, _): end(id)
         case .subscribed(let id, let subscriptions): subscribe(id, subscriptions)
@@ -79,6 +80,10 @@ package struct DurableState {
             releasing(id) { $0.drop(deliveries) }
         case .uplinkEstablished(let id):
             _ = sessions.update(id) { $0.isEstablished = true }
+        case .assigned(let assigned):
+            assign(assigned, at: position)
+        case .returned(let id, let deliveries):
+            giveBack(deliveries, of: id)
         case .counters(let nextSession):
             self.nextSession = max(self.nextSession, nextSession)
         case .retained(let record):
@@ -106,11 +111,21 @@ package struct DurableState {
         if let older = sessionOfOwner[opened.owner] { end(older) }
         sessions[opened.session] = Session(opened)
         sessionOfOwner[opened.owner] = opened.session
+        if case .group(let filter) = opened.owner { route(opened.session, filter) }
     }
 
     private mutating func end(_ id: SessionID) {
         guard let session = sessions[id] else { return }
-        for filter in session.subscriptions.keys { routing.remove(id, filter: filter) }
+        for filter in session.subscriptions.keys where filter.shareName == nil {
+            routing.remove(id, filter: filter)
+        }
+        for group in session.groups.keys { leave(group, id) }
+        if case .group(let filter) = session.owner {
+            routing.remove(id, filter: filter)
+            for member in session.sharing?.members.keys ?? [] {
+                _ = sessions.update(member) { $0.groups[id] = nil }
+            }
+        }
         if session.isPersistent { release(session.queue.neededPositions) }
         if sessionOfOwner[session.owner] == id { sessionOfOwner[session.owner] = nil }
         sessions[id] = nil
@@ -120,6 +135,10 @@ package struct DurableState {
         guard sessions.contains(id) else { return }
         for subscription in subscriptions {
             _ = sessions.update(id) { $0.subscriptions[subscription.filter] = subscription }
+            guard subscription.filter.shareName == nil else {
+                join(subscription, id)
+                continue
+            }
             routing.insert(
                 Routing.Subscriber(
                     session: id, maximumQoS: subscription.maximumQoS, noLocal: subscription.noLocal,
@@ -135,9 +154,72 @@ package struct DurableState {
                 defer { session.subscriptions[filter] = nil }
                 return session.subscriptions.contains(filter)
             }
-            if existed == true { routing.remove(id, filter: filter) }
+            guard existed == true else { continue }
+            if filter.shareName == nil {
+                routing.remove(id, filter: filter)
+            } else if let group = sessionOfOwner[.group(filter)] {
+                leave(group, id)
+            }
         }
     }
+
+    // MARK: Shared subscriptions
+
+    private mutating func join(_ subscription: Subscription, _ id: SessionID) {
+        let filter = subscription.filter
+        guard let group = sessionOfOwner[.group(filter)] else { return }
+        _ = sessions.update(group) { $0.sharing?.members[id] = subscription.maximumQoS }
+        _ = sessions.update(id) { $0.groups[group] = filter }
+        route(group, filter)
+    }
+
+    private mutating func leave(_ group: SessionID, _ id: SessionID) {
+        _ = sessions.update(group) { $0.sharing?.members[id] = nil }
+        let left = sessions.update(id) { member in
+            defer { member.groups[group] = nil }
+            return member.groups[group]
+        }
+        if let filter = left ?? nil { route(group, filter) }
+    }
+
+    /// A message reaches the group at the highest QoS any member may have; whom it is assigned to may lower it.
+    private mutating func route(_ group: SessionID, _ filter: TopicFilter) {
+        guard let highest = sessions.read(group, { $0.sharing?.members.values.max() ?? .atMostOnce })
+        else { return }
+        routing.insert(
+            Routing.Subscriber(
+                session: group, maximumQoS: highest, noLocal: false, retainAsPublished: true, identifier: nil,
+                rename: nil, rank: 0),
+            filter: filter)
+    }
+
+    /// Both queues are kept through a power cut, so whoever had needed the message's Record, someone still does.
+    private mutating func assign(_ record: AssignedRecord, at position: Position) {
+        guard sessions.contains(record.member),
+            let (entry, message) = sessions.update(record.group, { $0.queue.take(record.delivery) }) ?? nil
+        else { return }
+        let budget = residentBytesMax
+        _ = sessions.update(record.member) {
+            $0.queue.append(
+                message, qos: record.qos, at: entry.position, budget: budget, assignedBy: record.group,
+                groupQoS: entry.qos, source: nil, recordedAt: position)
+        }
+    }
+
+    private mutating func giveBack(_ deliveries: [Delivery], of id: SessionID) {
+        let budget = residentBytesMax
+        for delivery in deliveries {
+            guard let assignment = sessions.read(id, { $0.queue.assignment(of: delivery) }) ?? nil,
+                let (entry, message) = sessions.update(id, { $0.queue.take(delivery) }) ?? nil
+            else { continue }
+            let isTaken: Void? = sessions.update(assignment.group) {
+                $0.queue.append(message, qos: assignment.groupQoS, at: entry.position, budget: budget)
+            }
+            if isTaken == nil { release([entry.position]) }
+        }
+    }
+
+    // MARK: Messages
 
     private mutating func distribute(_ record: MessageRecord, at position: Position) {
         if let publisher = record.publisher, let id = record.inboundID {
@@ -155,7 +237,7 @@ package struct DurableState {
         }
         for target in record.targets {
             let needed = sessions.update(target.session) { session in
-                let here = session.flow != nil || !session.isPersistent
+                let here = session.flow != nil || session.sharing != nil
                 session.queue.append(
                     StoredMessage(record, to: target), qos: target.qos,
                     at: position,
@@ -192,14 +274,14 @@ package struct DurableState {
     /// - Complexity: O(state)
     package func snapshot(_ body: (Record) -> Void) {
         body(.counters(nextSession: nextSession))
-        for id in sessionIDs where !id.isVolatile {
+        let kept = sessionIDs.filter { !$0.isVolatile }
+        // Groups first: a subscription finds its group there.
+        for id in kept {
+            if let session = sessions[id], session.sharing != nil { body(.sessionOpened(session.opened)) }
+        }
+        for id in kept {
             guard let session = sessions[id] else { continue }
-            body(
-                .sessionOpened(
-                    SessionOpened(
-                        session: id, owner: session.owner, version: session.version,
-                        expirySeconds: session.expirySeconds, isPersistent: session.isPersistent,
-                        will: session.will)))
+            if session.sharing == nil { body(.sessionOpened(session.opened)) }
             // What is only here for its Will has no Record of anything else.
             if session.isPersistent {
                 if !session.subscriptions.isEmpty { body(.subscribed(id, session.subscriptions.values)) }
@@ -216,6 +298,14 @@ package struct DurableState {
             }
         }
         for record in retained.all { body(.retained(record)) }
+    }
+}
+
+extension Session {
+    fileprivate var opened: SessionOpened {
+        SessionOpened(
+            session: id, owner: owner, version: version, expirySeconds: expirySeconds,
+            isPersistent: isPersistent, will: will)
     }
 }
 

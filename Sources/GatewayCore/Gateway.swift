@@ -223,7 +223,7 @@ package struct Gateway: ~Copyable {
             let waiting = waitingForDurable
             waitingForDurable = []
             for session in waiting {
-                _ = update(session) { $0.flow?.isListedWaiting = false }
+                _ = update(session) { $0.isListedWaiting = false }
                 pump(session, at: now, into: &effects)
             }
         case .loaded(let session, let messages):
@@ -242,9 +242,8 @@ package struct Gateway: ~Copyable {
     /// Puts a Session on the list of those that go on when something becomes durable.
     mutating func waitForDurable(_ session: SessionID) {
         let isNew = update(session) { session in
-            guard session.flow?.isListedWaiting == false else { return false }
-            session.flow?.isListedWaiting = true
-            return true
+            defer { session.isListedWaiting = true }
+            return !session.isListedWaiting
         }
         if isNew == true { waitingForDurable.append(session) }
     }

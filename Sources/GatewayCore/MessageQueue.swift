@@ -26,6 +26,9 @@ package struct MessageQueue {
     private var unconfirmedFloors: Deque<(position: Position, floor: Delivery)> = []
     /// The floor that certainly survives a power cut.
     private var confirmedFloor = Delivery(0)
+    /// Deliveries that came through a shared subscription, in rising order and at or above the floor. They are few,
+    /// as no more are assigned than may be in flight, so they are kept here and not in every entry of every queue.
+    private(set) var assignments: [Assignment] = []
 
     struct Entry {
         /// `.zero` once the Record is no longer needed, or when there is none.
@@ -43,6 +46,18 @@ package struct MessageQueue {
         case settled
     }
 
+    /// A delivery that a shared subscription's group chose this receiver for.
+    struct Assignment {
+        let delivery: Delivery
+        var group: SessionID
+        /// The QoS it has in the group's queue: this receiver's grant may be lower.
+        let groupQoS: QoS
+        /// The group's own delivery while it stays in the group's queue: its member leaves no trace.
+        var source: Delivery?
+        /// The Record that must be durable before a QoS 2 message is sent; `.zero` when there is none.
+        let recordedAt: Position
+    }
+
     package init() {}
 
     /// The number the next message gets.
@@ -51,14 +66,26 @@ package struct MessageQueue {
     // MARK: Arriving
 
     /// Adds a message at the end; it stays in memory only while all before it do and `budget` bytes allow.
-    mutating func append(_ message: StoredMessage, qos: QoS, at position: Position, budget: Int) {
-        if resident.count == entries.count, residentBytes < budget {
+    /// With nil its bytes are read when they are needed, and so are those of all behind it.
+    mutating func append(_ message: StoredMessage?, qos: QoS, at position: Position, budget: Int) {
+        if let message, resident.count == entries.count, residentBytes < budget {
             resident.append(message)
             residentBytes += message.message.bytes.count
         }
-        noteSize(message)
+        if let message { noteSize(message) }
         entries.append(Entry(position: position, qos: qos, phase: .waiting))
         waitingCount += 1
+    }
+
+    /// Adds a message that a group chose this receiver for.
+    mutating func append(
+        _ message: StoredMessage?, qos: QoS, at position: Position, budget: Int, assignedBy group: SessionID,
+        groupQoS: QoS, source: Delivery?, recordedAt: Position
+    ) {
+        assignments.append(
+            Assignment(
+                delivery: end, group: group, groupQoS: groupQoS, source: source, recordedAt: recordedAt))
+        append(message, qos: qos, at: position, budget: budget)
     }
 
     // MARK: Reading
@@ -75,6 +102,15 @@ package struct MessageQueue {
             PacketIdentifierRule.identifier(of: delivery, qos: entry.qos) == id
         else { return nil }
         return delivery
+    }
+
+    /// How a delivery came through a shared subscription; nil when it came otherwise.
+    ///
+    /// - Complexity: O(log assignments)
+    func assignment(of delivery: Delivery) -> Assignment? {
+        guard !assignments.isEmpty else { return nil }
+        let i = assignmentIndex(of: delivery)
+        return i < assignments.count && assignments[i].delivery == delivery ? assignments[i] : nil
     }
 
     /// The message of a delivery if it is in memory.
@@ -103,15 +139,22 @@ package struct MessageQueue {
         recentBytes = max(message.message.bytes.count, recentBytes - recentBytes / 8)
     }
 
-    /// The positions to read back next, at most `count`, in rising order; empty while a load is on its way or
-    /// none is needed.
-    mutating func positionsToLoad(atMost count: Int) -> [Position] {
-        guard !isLoading else { return [] }
+    /// The positions to read back next, at most `count`, in rising order, and the group whose share of them it
+    /// is, if any; empty while a load is on its way or none is needed.
+    mutating func positionsToLoad(atMost count: Int) -> (positions: [Position], group: SessionID?) {
+        guard !isLoading else { return ([], nil) }
         var positions: [Position] = []
+        var group: SessionID?
         var i = resident.count
-        while i < entries.count, positions.count < count {
+        load: while i < entries.count, positions.count < count {
             switch entries[i].phase {
             case .waiting, .sent:
+                let origin = assignment(of: Delivery(floor.number + UInt64(i)))?.group
+                if let last = positions.last {
+                    // What a group assigns is older than what came in meanwhile: that is a load of its own.
+                    guard origin == group, entries[i].position > last else { break load }
+                }
+                group = origin
                 positions.append(entries[i].position)
             case .received, .settled:
                 // Nothing to read for gaps and PUBRELs.
@@ -120,7 +163,7 @@ package struct MessageQueue {
             i += 1
         }
         isLoading = !positions.isEmpty
-        return positions
+        return (positions, group)
     }
 
     /// Takes what a load brought; returns the deliveries whose bytes were damaged. An answer to a load that
@@ -157,6 +200,57 @@ package struct MessageQueue {
             residentBytes -= last?.message.bytes.count ?? 0
         }
         isLoading = false
+    }
+
+    // MARK: Handing out
+
+    /// The first delivery at or after `start` that nobody has.
+    ///
+    /// - Complexity: O(deliveries passed over)
+    func firstWaiting(atOrAfter start: Delivery) -> Delivery {
+        var delivery = max(start, floor)
+        while delivery < end, entries[index(of: delivery)].phase != .waiting {
+            delivery = Delivery(delivery.number + 1)
+        }
+        return delivery
+    }
+
+    /// Deliveries that nobody has.
+    ///
+    /// - Complexity: O(entries)
+    var unassignedCount: Int { entries.reduce(0) { $1.phase == .waiting ? $0 + 1 : $0 } }
+
+    /// The same with their messages, of a queue whose messages are all in memory.
+    ///
+    /// - Complexity: O(entries)
+    var waitingMessages: [(StoredMessage, QoS)] {
+        zip(entries, resident).compactMap { entry, message in
+            entry.phase == .waiting ? message.map { ($0, entry.qos) } : nil
+        }
+    }
+
+    /// Takes an unsettled delivery out, for another queue to have; here it is settled.
+    mutating func take(_ delivery: Delivery) -> (entry: Entry, message: StoredMessage?)? {
+        guard let entry = self[delivery], entry.phase != .settled else { return nil }
+        let message = message(of: delivery)
+        unrecordedCount += 1
+        var released: [Position] = []
+        release(delivery, into: &released)
+        return (entry, message)
+    }
+
+    /// A member that had it is gone: whoever is next may have it.
+    mutating func markWaiting(_ delivery: Delivery) {
+        guard let entry = self[delivery], entry.phase == .sent else { return }
+        setPhase(.waiting, of: delivery)
+    }
+
+    /// Deliveries of `group` belong to `other` from now on, which knows nothing of them yet.
+    mutating func reassign(from group: SessionID, to other: SessionID) {
+        for i in assignments.indices where assignments[i].group == group {
+            assignments[i].group = other
+            assignments[i].source = nil
+        }
     }
 
     // MARK: Handshakes
@@ -212,6 +306,7 @@ package struct MessageQueue {
             if !resident.isEmpty { resident.removeFirst() }
             floor = Delivery(floor.number + 1)
         }
+        if !assignments.isEmpty { assignments.removeFirst(assignmentIndex(of: floor)) }
         unrecordedCount = 0
         if floor > unconfirmedFloors.last?.floor ?? confirmedFloor {
             unconfirmedFloors.append((position, floor))
@@ -252,10 +347,13 @@ package struct MessageQueue {
     func record(for session: SessionID) -> QueueRecord {
         QueueRecord(
             session: session, floor: floor,
-            entries: entries.map {
-                QueueRecord.Entry(
-                    position: $0.position == .zero && $0.phase == .settled ? nil : $0.position, qos: $0.qos,
-                    isReceived: $0.phase == .received)
+            entries: entries.enumerated().map { i, entry in
+                let isGone = entry.position == .zero && entry.phase == .settled
+                let assignment = isGone ? nil : assignment(of: Delivery(floor.number + UInt64(i)))
+                return QueueRecord.Entry(
+                    position: isGone ? nil : entry.position, qos: entry.qos,
+                    isReceived: entry.phase == .received,
+                    origin: assignment.map { QueueRecord.Origin(group: $0.group, qos: $0.groupQoS) })
             })
     }
 
@@ -264,6 +362,12 @@ package struct MessageQueue {
         confirmedFloor = record.floor
         for entry in record.entries {
             let phase: Phase = entry.position == nil ? .settled : entry.isReceived ? .received : .sent
+            if let origin = entry.origin {
+                assignments.append(
+                    Assignment(
+                        delivery: end, group: origin.group, groupQoS: origin.qos, source: nil,
+                        recordedAt: .zero))
+            }
             entries.append(Entry(position: entry.position ?? .zero, qos: entry.qos, phase: phase))
             if phase != .settled { waitingCount += 1 }
         }
@@ -277,6 +381,17 @@ package struct MessageQueue {
     // MARK: Details
 
     private func index(of delivery: Delivery) -> Int { Int(delivery.number - floor.number) }
+
+    /// Where `delivery` is among the assignments, or would be.
+    private func assignmentIndex(of delivery: Delivery) -> Int {
+        var low = 0
+        var high = assignments.count
+        while low < high {
+            let middle = (low + high) / 2
+            if assignments[middle].delivery < delivery { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
 
     private mutating func setPhase(_ phase: Phase, of delivery: Delivery) {
         entries[index(of: delivery)].phase = phase

@@ -179,14 +179,16 @@ extension Gateway {
 
     /// A QoS 0 delivery goes to whoever is here. One that was published at QoS 2 first waits for its Record
     /// like every other forwarding of it (rule A3).
-    private mutating func sendAtMostOnce(
+    mutating func sendAtMostOnce(
         _ message: StoredMessage, to session: SessionID, after position: Position, at now: Instant,
         into effects: inout [Effect]
     ) {
         guard
             let (flow, owner) = update(session, { session in session.flow.map { ($0, session.owner) } })
                 ?? nil
-        else { return }
+        else {
+            return shareAtMostOnce(message, with: session, after: position, at: now, into: &effects)
+        }
         guard
             let packet = Self.packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
         else {

@@ -27,6 +27,10 @@ package enum Record: Hashable, Sendable {
     case dropped(SessionID, [Delivery], DropReason)
     /// An uplink's cloud session is known to have begun with our state.
     case uplinkEstablished(SessionID)
+    /// A delivery moved from a shared subscription's group to one of its members.
+    case assigned(AssignedRecord)
+    /// Deliveries of a member whose Session ends went back to the groups they came from.
+    case returned(SessionID, [Delivery])
 
     // Only in checkpoints.
 
@@ -48,6 +52,8 @@ package struct Delivery: Hashable, Comparable, Sendable {
 package enum SessionOwner: Hashable, Sendable {
     case client(identifier: String)
     case uplink(name: String)
+    /// All who share the subscription `$share/name/filter` [MQTT5-4.8.2].
+    case group(TopicFilter)
 }
 
 package struct SessionOpened: Hashable, Sendable {
@@ -94,6 +100,8 @@ package enum SessionEnd: UInt8, Sendable, CaseIterable {
     case expired = 2
     case disconnected = 3
     case administrative = 4
+    /// Nobody subscribes to the shared subscription any more.
+    case lastMemberLeft = 5
 }
 
 /// One entry of a Session's subscriptions.
@@ -201,6 +209,22 @@ package struct AcknowledgedRecord: Hashable, Sendable {
     }
 }
 
+/// A delivery moved from a group's queue to the end of a member's, where it has the member's next number.
+package struct AssignedRecord: Hashable, Sendable {
+    package var group: SessionID
+    package var delivery: Delivery
+    package var member: SessionID
+    /// Granted to the member.
+    package var qos: QoS
+
+    package init(group: SessionID, delivery: Delivery, member: SessionID, qos: QoS) {
+        self.group = group
+        self.delivery = delivery
+        self.member = member
+        self.qos = qos
+    }
+}
+
 /// Why a message was let go; each reason is counted (promise P3).
 package enum DropReason: UInt8, Sendable, CaseIterable {
     /// Message Expiry Interval passed [MQTT5-3.3.2.3.3].
@@ -251,11 +275,25 @@ package struct QueueRecord: Hashable, Sendable {
         package var qos: QoS
         /// PUBREC came: only PUBREL is owed.
         package var isReceived: Bool
+        /// The group that assigned it; its Record holds the message as that group's.
+        package var origin: Origin?
 
-        package init(position: Position?, qos: QoS, isReceived: Bool) {
+        package init(position: Position?, qos: QoS, isReceived: Bool, origin: Origin? = nil) {
             self.position = position
             self.qos = qos
             self.isReceived = isReceived
+            self.origin = origin
+        }
+    }
+
+    package struct Origin: Hashable, Sendable {
+        package var group: SessionID
+        /// In the group's queue.
+        package var qos: QoS
+
+        package init(group: SessionID, qos: QoS) {
+            self.group = group
+            self.qos = qos
         }
     }
 }

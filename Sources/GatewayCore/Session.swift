@@ -1,7 +1,8 @@
 import DequeModule
 import MQTT
 
-/// Session State [MQTT5-4.1], of a client or of an uplink: what survives its Network Connections.
+/// Session State [MQTT5-4.1], of a client or of an uplink: what survives its Network Connections. A shared
+/// subscription's group is one too, without connections of its own: its queue flows to its members.
 package struct Session {
     package let id: SessionID
     package let owner: SessionOwner
@@ -18,6 +19,10 @@ package struct Session {
     package internal(set) var queue = MessageQueue()
     /// An uplink's cloud session is known to have begun with our state.
     package internal(set) var isEstablished = false
+    /// Of a member: the groups it is in, with the Topic Filter of each.
+    var groups = Roster<SessionID, TopicFilter>()
+    /// Of a group: who is in it, and whose turn it is.
+    var sharing: Sharing?
 
     // Below: of this process only, never in a Record.
 
@@ -31,6 +36,8 @@ package struct Session {
     /// and goes leaves no more than one of each behind.
     var willCheckAt: Instant?
     var endCheckAt: Instant?
+    /// On the gateway's list of those whose next message must become durable first.
+    var isListedWaiting = false
     /// On the gateway's list of queues whose acknowledgements wait for a Record.
     var isListedUnrecorded = false
 
@@ -41,6 +48,7 @@ package struct Session {
         expirySeconds = opened.expirySeconds
         isPersistent = opened.isPersistent
         will = opened.will
+        if case .group = opened.owner { sharing = Sharing() }
     }
 }
 
@@ -108,8 +116,6 @@ struct OutboundFlow {
     var inFlightCount = 0
     /// The transport's buffer has room.
     var isWritable = true
-    /// On the gateway's list of flows whose next message must become durable first.
-    var isListedWaiting = false
 
     /// Retained messages for new subscriptions at QoS 0, each with the Record that must be durable first.
     var leading: Deque<(message: StoredMessage, after: Position)> = []

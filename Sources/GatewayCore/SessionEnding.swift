@@ -91,13 +91,16 @@ extension Gateway {
     ) -> Position {
         let isBack = reason == .cleanStart && update(id) { $0.closedAt == nil } == true
         if !isBack { publishWill(of: id, at: now, into: &effects) }
+        let givenBack = giveBack(of: id, at: now, into: &effects)
         guard let session = state[id] else { return .zero }
         if session.isPersistent, case .client(let identifier) = session.owner {
             let undelivered = session.queue.waitingCount
             effects.append(
                 .report(.sessionEnded(clientIdentifier: identifier, reason, undelivered: undelivered)))
         }
-        return commit(.sessionEnded(id, reason), about: id, into: &effects)
+        let position = commit(.sessionEnded(id, reason), about: id, into: &effects)
+        goOn(session.groups.keys + givenBack, at: now, into: &effects)
+        return position
     }
 
     // MARK: After a start
@@ -108,12 +111,16 @@ extension Gateway {
         var mayReturn = false
         for id in state.sessionIDs {
             guard let session = state[id], case .client = session.owner else { continue }
+            restoreGroups(of: session, into: &effects)
             _ = update(id) { $0.queue.assumeSent() }
             if let closedAt = session.closedAt {
                 scheduleEnds(of: id, closedAt: closedAt, at: now, into: &effects)
             } else {
                 mayReturn = true
             }
+        }
+        for id in state.sessionIDs where state[id]?.sharing != nil {
+            recoverGroup(id, at: now, into: &effects)
         }
         for retained in state.retained.all {
             if let expiresAt = retained.expiresAt {

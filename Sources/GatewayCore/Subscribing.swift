@@ -25,13 +25,16 @@ extension Gateway {
                     noLocal: grant.request.noLocal, retainAsPublished: grant.request.retainAsPublished,
                     identifier: subscribe.subscriptionIdentifier)
             }
+            for grant in granted where grant.request.filter.shareName != nil {
+                prepareGroup(of: grant.request.filter, for: session, into: &effects)
+            }
             position = commitSubscription(.subscribed(session, subscriptions), of: session, into: &effects)
         }
         // SUBACK before the retained messages: allowed either way, and clients read more easily so (rule A9).
         promise(
             .suback(Suback(id: subscribe.id, reasons: reasons)), to: .client(id), after: position, at: now,
             into: &effects)
-        for grant in granted {
+        for grant in granted where grant.request.filter.shareName == nil {
             switch grant.request.retainHandling {
             case .sendOnSubscribe: break
             case .sendIfNewSubscription: guard grant.isNew else { continue }  // [MQTT5-3.3.1-10]
@@ -40,6 +43,10 @@ extension Gateway {
             sendRetained(
                 grant.request, subscribe.subscriptionIdentifier, to: session, after: position, at: now,
                 into: &effects)
+        }
+        // No retained messages for a shared subscription; but others may have left messages waiting.
+        if granted.contains(where: { $0.request.filter.shareName != nil }) {
+            pump(session, at: now, into: &effects)
         }
     }
 
@@ -57,18 +64,19 @@ extension Gateway {
         }
         // Answered once durable, also when nothing existed: an earlier UNSUBSCRIBE may still be on its way.
         var position = isPersistent(session) ? lastPromptPosition : .zero
+        let groups = existing.compactMap { $0.shareName == nil ? nil : state.session(of: .group($0)) }
         if !existing.isEmpty {
             position = commitSubscription(.unsubscribed(session, existing), of: session, into: &effects)
         }
         promise(
             .unsuback(Unsuback(id: unsubscribe.id, reasons: reasons)), to: .client(id), after: position,
             at: now, into: &effects)
+        goOn(groups, at: now, into: &effects)
     }
 
     private func refusal(
         of request: SubscriptionRequest, by session: SessionID, alreadyGranted: Int
     ) -> ReasonCode? {
-        if request.filter.shareName != nil { return .sharedSubscriptionsNotSupported }
         if TopicLevels.count(in: request.filter.pattern) > plan.limits.topicLevelsMax {
             return .topicFilterInvalid
         }

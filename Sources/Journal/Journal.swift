@@ -202,11 +202,13 @@ package struct Journal {
     // MARK: Loading
 
     /// Reads message Records back for a Session, in rising order; answered by one `.loaded` event, with nil for
-    /// what is damaged or not a message of that Session.
+    /// what is damaged or not a message of `target`: the Session itself, or the group that assigned it.
     ///
     /// - Complexity: O(positions · log batches)
-    package mutating func load(_ session: SessionID, _ positions: [Position]) {
-        var request = Loading.Request(session: session)
+    package mutating func load(
+        _ session: SessionID, _ positions: [Position], target: SessionID? = nil
+    ) {
+        var request = Loading.Request(session: session, target: target ?? session)
         for position in positions {
             if position > durable {
                 request.answer(position, unwritten(position))

@@ -5,15 +5,20 @@ import GatewayCore
 struct Loading {
     struct Request {
         let session: SessionID
+        /// Whose share of the messages is wanted.
+        let target: SessionID
         fileprivate var answers: [(Position, StoredMessage?)] = []
         fileprivate var reads: [Read] = []
         /// Reads without an answer.
         fileprivate var outstanding = 0
 
-        init(session: SessionID) { self.session = session }
+        init(session: SessionID, target: SessionID) {
+            self.session = session
+            self.target = target
+        }
 
         mutating func answer(_ position: Position, _ record: Record?) {
-            answers.append((position, Loading.message(in: record, for: session)))
+            answers.append((position, Loading.message(in: record, for: target)))
         }
 
         mutating func want(_ position: Position, segment: UInt64, bytes: Range<Int>) {

@@ -18,6 +18,8 @@ package enum RecordCodec {
         case outboundReceived = 10
         case dropped = 11
         case uplinkEstablished = 12
+        case assigned = 13
+        case returned = 14
         case counters = 32
         case retained = 33
         case inboundHeld = 34
@@ -76,6 +78,14 @@ package enum RecordCodec {
             bytes.append(integer: session.number)
             bytes.append(reason.rawValue)
             append(deliveries, to: &bytes)
+        case .assigned(let assigned):
+            bytes.append(integer: assigned.group.number)
+            bytes.append(integer: assigned.delivery.number)
+            bytes.append(integer: assigned.member.number)
+            bytes.append(assigned.qos.rawValue)
+        case .returned(let session, let deliveries):
+            bytes.append(integer: session.number)
+            append(deliveries, to: &bytes)
         case .counters(let nextSession): bytes.append(integer: nextSession)
         case .retained(let retained): append(retained, to: &bytes)
         case .inboundHeld(let session, let ids):
@@ -100,6 +110,8 @@ package enum RecordCodec {
         case .outboundReceived: .outboundReceived
         case .dropped: .dropped
         case .uplinkEstablished: .uplinkEstablished
+        case .assigned: .assigned
+        case .returned: .returned
         case .counters: .counters
         case .retained: .retained
         case .inboundHeld: .inboundHeld
@@ -153,6 +165,7 @@ package enum RecordCodec {
         bytes.append(integer: opened.session.number)
         var flags: UInt8 = 0
         if case .uplink = opened.owner { flags |= 1 }
+        if case .group = opened.owner { flags |= 8 }
         if opened.isPersistent { flags |= 2 }
         if opened.will != nil { flags |= 4 }
         bytes.append(flags)
@@ -160,6 +173,7 @@ package enum RecordCodec {
         bytes.append(integer: UInt64(opened.expirySeconds))
         switch opened.owner {
         case .client(let name), .uplink(let name): bytes.append(lengthPrefixed: name.utf8)
+        case .group(let filter): bytes.append(lengthPrefixed: filter.bytes)
         }
         if let will = opened.will { append(will, to: &bytes) }
     }
@@ -195,7 +209,10 @@ package enum RecordCodec {
         bytes.append(integer: UInt64(queue.entries.count))
         var previous: UInt64 = 0
         for entry in queue.entries {
-            bytes.append(entry.qos.rawValue | (entry.isReceived ? 4 : 0) | (entry.position == nil ? 0 : 8))
+            var flags = entry.qos.rawValue | (entry.isReceived ? 4 : 0) | (entry.position == nil ? 0 : 8)
+            if let origin = entry.origin { flags |= 16 | origin.qos.rawValue << 5 }
+            bytes.append(flags)
+            if let origin = entry.origin { bytes.append(integer: origin.group.number) }
             guard let position = entry.position else { continue }
             bytes.append(integer: position.number &- previous)
             previous = position.number

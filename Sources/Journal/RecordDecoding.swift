@@ -61,6 +61,12 @@ extension RecordCodec {
             guard let reason = DropReason(rawValue: try reader.byte()) else { throw .invalidField }
             return .dropped(id, try deliveries(&reader), reason)
         case .uplinkEstablished: return .uplinkEstablished(try session(&reader))
+        case .assigned:
+            return .assigned(
+                AssignedRecord(
+                    group: try session(&reader), delivery: Delivery(try reader.integer()),
+                    member: try session(&reader), qos: try wholeQoS(&reader)))
+        case .returned: return .returned(try session(&reader), try deliveries(&reader))
         case .counters: return .counters(nextSession: try reader.integer())
         case .retained: return .retained(try retained(&reader))
         case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
@@ -120,17 +126,27 @@ extension RecordCodec {
     private static func sessionOpened(_ reader: inout ByteReader) throws(DecodingError) -> SessionOpened {
         let id = try session(&reader)
         let flags = try reader.byte()
-        guard flags & 0xF8 == 0, let version = ProtocolVersion(rawValue: try reader.byte()) else {
+        guard flags & 0xF0 == 0, let version = ProtocolVersion(rawValue: try reader.byte()) else {
             throw .invalidField
         }
         let expiry = try reader.integer(as: UInt32.self)
-        guard let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self) else {
-            throw .invalidField
-        }
+        let owner = try owner(flags, &reader)
         return SessionOpened(
-            session: id, owner: flags & 1 == 0 ? .client(identifier: name) : .uplink(name: name),
-            version: version, expirySeconds: expiry, isPersistent: flags & 2 != 0,
+            session: id, owner: owner, version: version, expirySeconds: expiry, isPersistent: flags & 2 != 0,
             will: flags & 4 == 0 ? nil : try will(&reader))
+    }
+
+    private static func owner(_ flags: UInt8, _ reader: inout ByteReader) throws(DecodingError)
+        -> SessionOwner
+    {
+        if flags & 9 == 8 {
+            let filter = try topicFilter(&reader)
+            guard filter.shareName != nil else { throw .invalidField }
+            return .group(filter)
+        }
+        guard flags & 8 == 0, let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self)
+        else { throw .invalidField }
+        return flags & 1 == 0 ? .client(identifier: name) : .uplink(name: name)
     }
 
     private static func will(_ reader: inout ByteReader) throws(DecodingError) -> Will {
@@ -168,14 +184,18 @@ extension RecordCodec {
         var previous: UInt64 = 0
         let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
             let flags = try reader.byte()
-            guard flags & 0xF0 == 0 else { throw .invalidField }
+            guard flags & 0x80 == 0, flags & 16 != 0 || flags & 0x60 == 0 else { throw .invalidField }
             let qos = try Self.qos(flags)
+            var origin: QueueRecord.Origin?
+            if flags & 16 != 0 {
+                origin = QueueRecord.Origin(group: try session(&reader), qos: try Self.qos(flags >> 5))
+            }
             var position: Position?
             if flags & 8 != 0 {
                 previous = previous &+ (try reader.integer())
                 position = Position(previous)
             }
-            return QueueRecord.Entry(position: position, qos: qos, isReceived: flags & 4 != 0)
+            return QueueRecord.Entry(position: position, qos: qos, isReceived: flags & 4 != 0, origin: origin)
         }
         return QueueRecord(session: id, floor: floor, entries: entries)
     }
@@ -223,6 +243,11 @@ extension RecordCodec {
         case 1: return true
         default: throw .invalidField
         }
+    }
+
+    private static func wholeQoS(_ reader: inout ByteReader) throws(DecodingError) -> QoS {
+        guard let qos = QoS(rawValue: try reader.byte()) else { throw .invalidField }
+        return qos
     }
 
     private static func qos(_ flags: UInt8) throws(DecodingError) -> QoS {

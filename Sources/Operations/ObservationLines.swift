@@ -62,6 +62,8 @@ extension SessionOwner {
         switch self {
         case .client(let identifier): LogLine.quoted(identifier)
         case .uplink(let name): "uplink \(LogLine.quoted(name))"
+        case .group(let filter):
+            "the shared subscription \(LogLine.quoted(String(decoding: filter.bytes, as: UTF8.self)))"
         }
     }
 }
@@ -73,6 +75,7 @@ extension SessionEnd {
         case .expired: "its expiry interval passed"
         case .disconnected: "it ends with its connection"
         case .administrative: "an operator removed it"
+        case .lastMemberLeft: "its last subscriber left"
         }
     }
 }

@@ -157,7 +157,8 @@ final class Host: TransportDelegate {
             case .close(let connection): transport.close(connection.number)
             case .reading(let connection, let reads): transport.reading(connection.number, reads)
             case .append(let record, let urgency): _ = journal.append(record, urgency, at: clock.now)
-            case .load(let session, let positions): journal.load(session, positions)
+            case .load(let session, let positions, let target):
+                journal.load(session, positions, target: target)
             case .uplink(let index, let command): links[index.number].perform(command)
             case .report(let observation): report(observation)
             }

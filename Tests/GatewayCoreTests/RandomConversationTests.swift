@@ -2,8 +2,9 @@ import GatewayCore
 import MQTT
 import Testing
 
-/// Two publishers, two subscribers and a cloud that keep to the retry rules of the specification, a gateway whose
-/// syncs, links and power fail at random, and a ledger: whatever was published arrives, at QoS 2 once.
+/// Two publishers, two subscribers, two who share a subscription and a cloud that keep to the retry rules of the
+/// specification, a gateway whose syncs, links and power fail at random, and a ledger: whatever was published
+/// arrives, at QoS 2 once.
 @Suite("Random conversations")
 struct RandomConversationTests {
     @Test("No message is lost, no QoS 2 message is doubled, and what is replayed is what was")
@@ -81,11 +82,15 @@ private struct Conversation: ~Copyable {
     private var publishers = [
         Publisher(name: "press", version: .v5_0), Publisher(name: "old", version: .v3_1_1),
     ]
-    private let subscribers = ["archive", "screen"]
+    private let subscribers = ["archive", "screen", "left", "right"]
     private var receivers: [String: Receiver] = [
-        "archive": Receiver(), "screen": Receiver(), "cloud": Receiver(),
+        "archive": Receiver(), "screen": Receiver(), "left": Receiver(), "right": Receiver(),
+        "drifter": Receiver(), "cloud": Receiver(),
     ]
     private var cloudHasSession = false
+    /// With odd seeds a third client shares the subscription, whose Sessions end at random. What it was sent at
+    /// QoS 2 may end with them, but must come to nobody else.
+    private let hasDrifter: Bool
     private(set) var published: [(text: String, qos: QoS)] = []
     private(set) var faults: [String] = []
 
@@ -105,24 +110,33 @@ private struct Conversation: ~Copyable {
         }
         s = Scenario(plan: plan)
         dice = Dice(state: seed)
+        hasDrifter = seed % 2 == 1
         s.connects("archive")
         s.subscribes("archive", "t/#")
         s.connects("screen", version: .v3_1_1)
         s.subscribes("screen", "t/#", qos: .atLeastOnce)
+        for name in ["left", "right"] {
+            s.connects(name)
+            s.subscribes(name, "$share/workers/t/#")
+        }
         for name in subscribers { receivers[name]?.isOpen = true }
     }
 
     mutating func run(steps: Int) {
         for _ in 0..<steps where faults.isEmpty {
-            switch dice.roll(24) {
+            switch dice.roll(28) {
             case 0...5: publish(dice.roll(2))
             case 6...8: hear(dice.roll(2))
             case 9...12: receive(subscribers[dice.roll(2)])
+
             case 13...14: receiveCloud()
+            case 24...25: receive(subscribers[2 + dice.roll(2)])
+            case 26: drift()
+            case 27: receive("drifter")
             case 15...17: s.syncs()
             case 18: s.passes(milliseconds: UInt64(dice.roll(1500)))
             case 19: reconnect(dice.roll(2))
-            case 20: reopen(subscribers[dice.roll(2)])
+            case 20: reopen(subscribers[dice.roll(4)])
             case 21: flapCloud()
             case 22: if dice.roll(3) == 0 { losePower() }
             default: break
@@ -132,6 +146,11 @@ private struct Conversation: ~Copyable {
 
     /// Everything comes back, and all goes well until nothing is left to say; then the ledger is read.
     mutating func settle() {
+        for name in subscribers where receivers[name]?.isOpen == false { reopen(name) }
+        s.syncs()
+        if receivers["drifter"]?.isOpen == true { s.vanishes("drifter") }
+        receivers["drifter"]?.isOpen = false
+        s.passes(milliseconds: 3_700_000)
         for _ in 0..<200 {
             for i in publishers.indices where !publishers[i].isOpen { reconnect(i) }
             for name in subscribers where receivers[name]?.isOpen == false { reopen(name) }
@@ -144,12 +163,17 @@ private struct Conversation: ~Copyable {
         }
         checkReplay()
         if publishers.contains(where: { !$0.inFlight.isEmpty }) { faults.append("a publisher still waits") }
-        for (name, receiver) in receivers.sorted(by: { $0.key < $1.key }) {
+        var delivered = receivers.mapValues(\.delivered)
+        delivered["workers"] = ["left", "right", "drifter"].flatMap {
+            delivered.removeValue(forKey: $0) ?? []
+        }
+        for (name, texts) in delivered.sorted(by: { $0.key < $1.key }) {
             var count: [String: Int] = [:]
-            for text in receiver.delivered { count[text, default: 0] += 1 }
+            for text in texts { count[text, default: 0] += 1 }
             for message in published {
                 let times = count[message.text] ?? 0
-                if times == 0 { faults.append("\(name) lost \(message.text)") }
+                let mayEnd = name == "workers" && hasDrifter && message.qos == .exactlyOnce
+                if times == 0, !mayEnd { faults.append("\(name) lost \(message.text)") }
                 if times > 1, message.qos == .exactlyOnce, name != "screen" {
                     faults.append("\(name) got \(message.text) \(times) times")
                 }
@@ -225,17 +249,35 @@ private struct Conversation: ~Copyable {
             Connect(
                 version: version, clientIdentifier: name, cleanStart: false,
                 sessionExpirySeconds: version == .v5_0 ? .max : nil,
-                receiveMaximum: name == "archive" ? 4 : nil))
+                receiveMaximum: name == "screen" ? nil : 4))
     }
 
     private mutating func receive(_ name: String) {
         guard receivers[name]?.isOpen == true else { return }
         for packet in s.received(name) {
-            if case .connack(let connack) = packet, !connack.sessionPresent {
+            if case .connack(let connack) = packet, !connack.sessionPresent, name != "drifter" {
                 faults.append("\(name)'s Session is gone")
             }
             if let answer = receivers[name]?.answers(to: packet) { s.sends(name, answer) }
         }
+    }
+
+    /// The drifter goes, or comes with Clean Start and a Session that may outlive its connection.
+    private mutating func drift() {
+        guard hasDrifter else { return }
+        if receivers["drifter"]?.isOpen == true, dice.roll(2) == 0 {
+            s.vanishes("drifter")
+            receivers["drifter"]?.isOpen = false
+            return
+        }
+        receivers["drifter"]?.isOpen = true
+        receivers["drifter"]?.heldIDs = []
+        s.opens(
+            "drifter",
+            Connect(
+                version: .v5_0, clientIdentifier: "drifter", cleanStart: true,
+                sessionExpirySeconds: dice.roll(2) == 0 ? nil : 3600, receiveMaximum: 3))
+        s.sends("drifter", .subscribe("$share/workers/t/#"))
     }
 
     private mutating func flapCloud() {
@@ -271,7 +313,7 @@ private struct Conversation: ~Copyable {
             publishers[i].isOpen = false
             publishers[i].isConnected = false
         }
-        for name in ["archive", "screen", "cloud"] { receivers[name]?.isOpen = false }
+        for name in receivers.keys { receivers[name]?.isOpen = false }
         checkReplay()
     }
 

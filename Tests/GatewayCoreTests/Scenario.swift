@@ -162,10 +162,13 @@ struct Scenario: ~Copyable {
 
     /// Everything appended so far becomes durable.
     mutating func syncs() {
-        while synced < journal.count {
-            synced = journal.count
-            handle(.storage(.durable(upTo: Position(UInt64(synced)))))
-        }
+        while synced < journal.count { syncsOnce() }
+    }
+
+    /// Everything appended so far becomes durable, and what is appended then does not.
+    mutating func syncsOnce() {
+        synced = journal.count
+        handle(.storage(.durable(upTo: Position(UInt64(synced)))))
     }
 
     /// Time passes in which nobody is here to meet a deadline.
@@ -237,9 +240,9 @@ struct Scenario: ~Copyable {
             case .append(let record, let urgency):
                 journal.append(record)
                 lastUrgency = urgency
-            case .load(let session, let positions):
+            case .load(let session, let positions, let target):
                 loads.append((session, positions))
-                if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: session)))) }
+                if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: target)))) }
             case .uplink(let index, let command): uplinkCommands[index.number, default: []].append(command)
             case .report(let observation): observations.append(observation)
             }

@@ -127,8 +127,8 @@ struct SubscribingTests {
                     Suback(
                         id: 5,
                         reasons: [
-                            .grantedQoS0, .sharedSubscriptionsNotSupported, .grantedQoS2, .topicFilterInvalid,
-                            .grantedQoS1, .quotaExceeded,
+                            .grantedQoS0, .grantedQoS1, .grantedQoS2, .topicFilterInvalid,
+                            .quotaExceeded, .quotaExceeded,
                         ]))
             ])
     }

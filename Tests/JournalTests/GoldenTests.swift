@@ -49,6 +49,36 @@ struct GoldenTests {
         010e015447434b2922d15a080000001054cf3e030000000200000004
         """
 
+    /// What only shared subscriptions write.
+    static let sharedRecords: [(record: Record, hex: String)] = [
+        (
+            .sessionOpened(
+                SessionOpened(
+                    session: SessionID(6),
+                    owner: TopicFilter("$share/g/t").map { .group($0) } ?? .uplink(name: ""),
+                    version: .v5_0, expirySeconds: .max, isPersistent: true, will: nil)),
+            "03060a05ffffffff0f0a2473686172652f672f74"
+        ),
+        (
+            .assigned(
+                AssignedRecord(
+                    group: SessionID(6), delivery: Delivery(300), member: SessionID(4), qos: .exactlyOnce)),
+            "0d06ac020402"
+        ),
+        (.returned(SessionID(4), [Delivery(9), Delivery(12)]), "0e04020903"),
+        (
+            .queue(
+                QueueRecord(
+                    session: SessionID(4), floor: Delivery(9),
+                    entries: [
+                        .init(
+                            position: Position(41), qos: .atLeastOnce, isReceived: false,
+                            origin: .init(group: SessionID(6), qos: .exactlyOnce))
+                    ])),
+            "23040901590629"
+        ),
+    ]
+
     /// A checkpoint that has an anchor, a segment's end and one Record of each kind that only checkpoints have.
     static let header = CheckpointHeader(
         position: Position(42), clock: Instant(milliseconds: 123_456), boot: 3, nextSegment: 8,
@@ -77,6 +107,14 @@ struct GoldenTests {
         RecordCodec.encode(Self.message, into: &bytes)
         #expect(Self.hex(bytes) == Self.messageHex)
         #expect(try RecordCodec.decode(Self.bytes(Self.messageHex)) == Self.message)
+    }
+
+    @Test("the Records of shared subscriptions", arguments: Self.sharedRecords)
+    func sharedRecord(_ record: Record, hex: String) throws {
+        var bytes: [UInt8] = []
+        RecordCodec.encode(record, into: &bytes)
+        #expect(Self.hex(bytes) == hex)
+        #expect(try RecordCodec.decode(Self.bytes(hex)) == record)
     }
 
     @Test("a batch")

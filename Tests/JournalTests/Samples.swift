@@ -26,7 +26,7 @@ struct Dice: RandomNumberGenerator {
 
 /// Random Records of every case.
 enum Samples {
-    static let caseCount = 16
+    static let caseCount = 18
 
     static func record(_ which: Int, _ dice: inout Dice, payloadMax: Int = 300) -> Record {
         switch which {
@@ -34,7 +34,7 @@ enum Samples {
             return .sessionOpened(
                 SessionOpened(
                     session: session(&dice),
-                    owner: dice.coin() ? .client(identifier: text(&dice)) : .uplink(name: text(&dice)),
+                    owner: owner(&dice),
                     version: [.v3_1, .v3_1_1, .v5_0][dice.below(3)],
                     expirySeconds: UInt32(truncatingIfNeeded: dice.next()), isPersistent: dice.coin(),
                     will: dice.maybe { will(&$0, payloadMax) }))
@@ -72,6 +72,12 @@ enum Samples {
         case 14:
             let count = dice.below(5)
             return .inboundHeld(session(&dice), (0..<count).map { _ in packet(&dice) })
+        case 15:
+            return .assigned(
+                AssignedRecord(
+                    group: session(&dice), delivery: Delivery(dice.number()), member: session(&dice),
+                    qos: qos(&dice)))
+        case 16: return .returned(session(&dice), deliveries(&dice))
         default:
             let count = dice.below(20)
             return .queue(
@@ -80,7 +86,8 @@ enum Samples {
                     entries: (0..<count).map { _ in
                         QueueRecord.Entry(
                             position: dice.maybe { Position($0.number()) }, qos: qos(&dice),
-                            isReceived: dice.coin())
+                            isReceived: dice.coin(),
+                            origin: dice.maybe { .init(group: session(&$0), qos: qos(&$0)) })
                     }))
         }
     }
@@ -146,6 +153,13 @@ enum Samples {
         return (0..<count).map { _ in Delivery(dice.number()) }
     }
 
+    private static func owner(_ dice: inout Dice) -> SessionOwner {
+        switch dice.below(3) {
+        case 0: return .client(identifier: text(&dice))
+        case 1: return .uplink(name: text(&dice))
+        default: return TopicFilter("$share/g/größe/#").map { .group($0) } ?? .uplink(name: "")
+        }
+    }
     private static func session(_ dice: inout Dice) -> SessionID { SessionID(dice.number()) }
     private static func packet(_ dice: inout Dice) -> PacketIdentifier {
         PacketIdentifier(rawValue: UInt16(truncatingIfNeeded: dice.number())) ?? 1

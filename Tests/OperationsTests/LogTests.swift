@@ -93,6 +93,8 @@ struct ObservationTests {
         var testDescription: String { text }
     }
 
+    private static let workers = SessionOwner.group(TopicFilter("$share/workers/t/#")!)
+
     @Test(
         "Each has a sentence",
         arguments: [
@@ -122,6 +124,9 @@ struct ObservationTests {
             Case(
                 .dropped(owner: .uplink(name: "cloud"), .tooLarge, count: 3), .warning,
                 "3 messages for uplink \"cloud\" dropped: larger than the receiver accepts"),
+            Case(
+                .dropped(owner: workers, .sessionEnded, count: 1), .warning,
+                "1 message for the shared subscription \"$share/workers/t/#\" dropped: the session ended"),
             Case(
                 .uplinkConnected(name: "cloud", sessionPresent: false, waiting: 7), .notice,
                 "uplink \"cloud\" connected, the cloud began a new session, 7 messages waiting"),

@@ -74,6 +74,27 @@ struct MosquittoToolTests {
         #expect(lines(subscriber) == (1...400).map { "got \($0)" })
     }
 
+    @Test("two who share a subscription get each message once between them", arguments: versions, [1, 2])
+    func shares(version: String, qos: Int) throws {
+        let rig = try Rig()
+        let gateway = try rig.gateway()
+        try gateway.start()
+        let members = try (0..<2).map { _ in
+            try subscribe(
+                rig, gateway, version, ["-t", "$share/workers/many/+", "-q", "\(qos)", "-F", "got %p"])
+        }
+        let numbers = try rig.place.write((1...400).map { "\($0)\n" }.joined(), to: "numbers")
+        try rig.run(
+            "/bin/sh",
+            ["-c", "exec mosquitto_pub -p \(gateway.port) -V \(version) -t many/1 -q \(qos) -l < \(numbers)"])
+        let sawAll = waitUpTo(20) { members.reduce(0) { $0 + lines($1).count } >= 400 }
+        #expect(sawAll)
+        let got = members.map { lines($0).compactMap { Int($0.dropFirst(4)) } }
+        #expect(got.flatMap { $0 }.sorted() == Array(1...400))
+        #expect(got.allSatisfy { $0 == $0.sorted() && $0.count >= 100 })
+        #expect(gateway.stop() == .exited(0))
+    }
+
     /// Starts mosquitto_sub and returns once its subscription is acknowledged.
     private func subscribe(
         _ rig: Rig, _ gateway: Gateway, _ version: String, _ arguments: [String]

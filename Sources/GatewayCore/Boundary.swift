@@ -13,6 +13,9 @@ package enum Input: Sendable {
     case writability(ConnectionID, Bool)
     case storage(StorageEvent)
     case uplink(UplinkIndex, UplinkEvent)
+    /// How many bytes clients have sent and were sent since the start, as the transport counted them: for the
+    /// `$SYS` tree, once a second or so.
+    case traffic(bytesReceived: UInt64, bytesSent: UInt64)
     /// `nextDeadline` has come.
     case deadline
     /// Close every connection in good order; nothing is accepted any more.

@@ -54,6 +54,8 @@ struct Deadline: Comparable {
         case retainedExpiry(topic: [UInt8])
         /// Packets held for want of room are tried again.
         case heldPackets
+        /// The `$SYS` tree is told anew.
+        case systemTopics
         /// Every Session that was connected before the start and has not come back.
         case returnGrace
     }

@@ -120,6 +120,7 @@ extension Gateway {
                 promise(.publish(packet), to: .client(id), after: position, at: now, into: &effects)
             }
         }
+        sendSystemTopics(request, identifier, to: session, on: id, at: now, into: &effects)
         pump(session, at: now, into: &effects)
     }
 }

@@ -88,7 +88,9 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard phase == .open else { return }
-        unwrapInboundIn(data).withUnsafeReadableBytes { decoder.append($0) }
+        let data = unwrapInboundIn(data)
+        transport.bytesReceived &+= UInt64(data.readableBytes)
+        data.withUnsafeReadableBytes { decoder.append($0) }
         deliver()
     }
 
@@ -163,6 +165,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
         guard let context, let buffer = unflushed else { return }
         unflushed = nil
         flushedBytes &+= UInt64(buffer.readableBytes)
+        transport.bytesSent &+= UInt64(buffer.readableBytes)
         context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
     }
 

@@ -16,6 +16,8 @@ extension GatewayPlan {
         limits.connectTimeoutMilliseconds = settings.limits.connectTimeoutMilliseconds
         expirySecondsBefore5 = settings.sessions.expiryFor311Seconds
         expirySecondsMax = settings.sessions.expiryMaxSeconds
+        systemTopicsMilliseconds = settings.monitoring.sysIntervalMilliseconds
+        version = "tidegate version \(Tidegate.version)"
         uplinks = settings.uplinks.map { uplink in
             UplinkRoutes(
                 name: uplink.name, out: uplink.routes.compactMap { Self.route($0, if: .out) },

@@ -76,6 +76,8 @@ extension Gateway {
             connection.version = connect.version
             connection.clientIdentifier = connect.clientIdentifier
             connection.keepAliveSeconds = connect.keepAliveSeconds
+            connection.outboundAliases = TopicAliases(clientMaximum: connect.topicAliasMaximum)
+            connection.packetBytesMax = connect.maximumPacketSize
         }
         if let refusal = refusal(of: connect) {
             return refuse(connect, on: id, refusal, into: &effects)

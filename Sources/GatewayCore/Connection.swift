@@ -15,6 +15,10 @@ struct Connection {
     var inboundUnsettledCount = 0
     /// Topic Names by their alias less one [MQTT5-3.3.2-8].
     var topicAliases: [[UInt8]?] = []
+    /// nil when the client takes none.
+    var outboundAliases: TopicAliases?
+    /// The client's Maximum Packet Size.
+    var packetBytesMax: UInt32?
     /// Packets that cannot be taken while there is no room; the socket is not read meanwhile.
     var held: [Packet] = []
     var isReadingPaused = false

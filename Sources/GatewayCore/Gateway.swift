@@ -189,7 +189,11 @@ package struct Gateway: ~Copyable {
         switch peer {
         case .client(let id):
             guard let connection = connections[id], connection.phase != .closing else { return }
-            effects.append(.send(id, packet))
+            if case .publish(let publish) = packet {
+                send(publish, to: id, into: &effects)
+            } else {
+                effects.append(.send(id, packet))
+            }
             if case .connack = packet {
                 established(id, at: now, into: &effects)
             } else if packet.settlesInbound {

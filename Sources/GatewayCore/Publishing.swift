@@ -197,7 +197,7 @@ extension Gateway {
                     .publish(packet), to: flow.peer, after: mustWait ? position : .zero, at: now,
                     into: &effects)
             } else {
-                effects.append(.send(id, .publish(packet)))
+                send(packet, to: id, into: &effects)
             }
         case .uplink(let index, _):
             if mustWait {

@@ -8,13 +8,16 @@ LIBDIR = $(PREFIX)/lib
 
 # How long the drill of `make run` lasts.
 DRILL_SECONDS ?= 60
+# How long `make fuzz` tries to break the packet decoder; an hour is 3600.
+FUZZ_SECONDS ?= 60
 # Passed on to `swift build` and `swift test`, for example SWIFTFLAGS="-j 2".
 SWIFTFLAGS ?=
 
 RELEASE = .build/release
+PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
-.PHONY: help deps build run test lint install uninstall clean
+.PHONY: help deps build run test fuzz lint install uninstall clean
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
@@ -23,6 +26,7 @@ help:
 	@echo 'make install    install it with its systemd unit and configuration (PREFIX, DESTDIR)'
 	@echo 'make uninstall  remove what install put there; configuration and data stay'
 	@echo 'make test       run every test suite'
+	@echo 'make fuzz       make up packets to break the decoder with (FUZZ_SECONDS=3600 for an hour)'
 	@echo 'make lint       check the sources against the formatting rules'
 	@echo 'make deps       install the Debian packages that are missing'
 	@echo 'make clean      remove what was built'
@@ -31,15 +35,39 @@ deps:
 	@.ci/install-dependencies
 
 build:
-	swift build -c release --static-swift-stdlib --product tidegate $(SWIFTFLAGS)
+	swift build -c release --static-swift-stdlib -Xlinker -s --product tidegate $(SWIFTFLAGS)
 
 run: deps build
-	swift build -c release --static-swift-stdlib --product drill $(SWIFTFLAGS)
+	swift build -c release --static-swift-stdlib -Xlinker -s --product drill $(SWIFTFLAGS)
 	$(RELEASE)/drill --seconds $(DRILL_SECONDS) --gateway $(RELEASE)/tidegate
 
 test: deps
 	swift build --build-tests $(SWIFTFLAGS)
 	swift test --skip-build $(SWIFTFLAGS)
+
+# The decoder, built with bounds checked everywhere, memory watched, and its branches counted, so that
+# libFuzzer finds inputs that lead to new ones. What it finds is kept in $(FUZZ)/corpus from run to run; an input
+# that breaks a rule is written to $(FUZZ) and belongs into Tests/MQTTTests/FoundByFuzzing.swift.
+FUZZ = .build/fuzz
+FUZZ_SWIFTC = swiftc -O -whole-module-optimization -parse-as-library -warnings-as-errors -swift-version 6 \
+	-enable-upcoming-feature ExistentialAny -package-name tidegate
+FUZZ_WATCHED = $(FUZZ_SWIFTC) -use-ld=lld -assert-config Debug -sanitize=fuzzer,address
+
+fuzz:
+	@mkdir -p $(FUZZ)/corpus $(FUZZ)/plain
+	$(FUZZ_SWIFTC) -emit-module -emit-library -static -module-name MQTT \
+		-emit-module-path $(FUZZ)/plain/MQTT.swiftmodule -o $(FUZZ)/plain/libMQTT.a Sources/MQTT/*.swift
+	$(FUZZ_SWIFTC) -I $(FUZZ)/plain -o $(FUZZ)/write-seeds Tests/Fuzz/WriteSeeds.swift \
+		Tests/MQTTTests/FuzzedStream.swift Tests/MQTTTests/Examples.swift Tests/MQTTTests/Support.swift \
+		-L $(FUZZ)/plain -lMQTT
+	$(FUZZ)/write-seeds $(FUZZ)/seeds
+	$(FUZZ_WATCHED) -emit-module -emit-library -static -module-name MQTT \
+		-emit-module-path $(FUZZ)/MQTT.swiftmodule -o $(FUZZ)/libMQTT.a Sources/MQTT/*.swift
+	$(FUZZ_WATCHED) -I $(FUZZ) -I Tests/Fuzz/Sanitizer -o $(FUZZ)/fuzz-packets Tests/Fuzz/FuzzPackets.swift \
+		Tests/MQTTTests/FuzzedStream.swift -L $(FUZZ) -lMQTT
+	ASAN_OPTIONS=quarantine_size_mb=32 nice $(FUZZ)/fuzz-packets -max_total_time=$(FUZZ_SECONDS) \
+		-max_len=4096 -timeout=5 -rss_limit_mb=1024 -malloc_limit_mb=64 -use_value_profile=1 \
+		-print_final_stats=1 -artifact_prefix=$(FUZZ)/ $(FUZZ)/corpus $(FUZZ)/seeds
 
 lint:
 	swift format lint --recursive --strict $(SOURCES)
@@ -59,6 +87,10 @@ install:
 	else \
 		install -m 0644 systemd/tidegate.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml; \
 	fi
+	@for profile in $(PROFILES); do \
+		target=$(DESTDIR)$(SYSCONFDIR)/tidegate/$$profile; \
+		test -e $$target || install -D -m 0644 $$profile $$target; \
+	done
 	@if test -z '$(DESTDIR)'; then \
 		echo 'Now: systemd-sysusers && systemctl daemon-reload && systemctl enable --now tidegate'; \
 	fi

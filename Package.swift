@@ -8,6 +8,8 @@ let swift6: [SwiftSetting] = [
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swift-nio")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let argumentParser = Target.Dependency.product(
@@ -35,7 +37,8 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "Disk", dependencies: ["Journal", "GatewayCore", "CLinux"], swiftSettings: swift6),
         .target(
-            name: "Transport", dependencies: ["MQTT", nioCore, nioPosix], swiftSettings: swift6),
+            name: "Transport", dependencies: ["MQTT", nioCore, nioPosix, nioHTTP, nioWebSocket],
+            swiftSettings: swift6),
         .systemLibrary(
             name: "CMosquitto", pkgConfig: "libmosquitto",
             providers: [.apt(["libmosquitto-dev"])]),
@@ -61,7 +64,7 @@ let package = Package(
         .testTarget(
             name: "GatewayCoreTests", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
         .testTarget(
-            name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix],
+            name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix, nioHTTP],
             swiftSettings: swift6),
         .testTarget(
             name: "UplinkTests", dependencies: ["Uplink", "MQTT", "GatewayCore", nioCore, nioPosix],
@@ -91,5 +94,6 @@ let package = Package(
             name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
             path: "Tests/ProcessTests",
             exclude: ["Paho"], swiftSettings: swift6),
+        .testTarget(name: "TraceabilityTests", swiftSettings: swift6),
     ]
 )

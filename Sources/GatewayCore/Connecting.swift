@@ -49,7 +49,7 @@ extension Gateway {
         case .pingreq: answer(.pingresp, to: id, at: now, into: &effects)
         case .disconnect(let disconnect):
             self.disconnect(disconnect, from: id, session, at: now, into: &effects)
-        // No authentication method was agreed on in CONNECT [MQTT5-4.12.0-1], and a second CONNECT or a packet
+        // No authentication method was agreed on in CONNECT [MQTT5-4.12.0-7], and a second CONNECT or a packet
         // only servers send is a Protocol Error [MQTT5-3.1.0-2].
         case .auth, .connect, .connack, .suback, .unsuback, .pingresp:
             end(id, .protocolError(.protocolError), at: now, into: &effects)
@@ -116,7 +116,7 @@ extension Gateway {
                 .connected(
                     clientIdentifier: identifier, version: connect.version, sessionPresent: present != nil)))
         let connack = connack(
-            to: connect, sessionPresent: present != nil, identifier: identifier, expiry: expiry)
+            to: connect, on: id, sessionPresent: present != nil, identifier: identifier, expiry: expiry)
         promise(.connack(connack), to: .client(id), after: barrier, at: now, into: &effects)
         if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now, at: now) }
     }
@@ -177,8 +177,14 @@ extension Gateway {
             next: state[session]?.queue.floor ?? Delivery(0))
     }
 
+    /// Maximum Packet Size as the client's listener has it [MQTT5-3.2.2-15].
+    private func packetBytesMax(on id: ConnectionID) -> UInt32 {
+        guard let listener = connections[id]?.listener else { return plan.limits.packetBytesMax }
+        return plan.packetBytesMaxByListener[listener] ?? plan.limits.packetBytesMax
+    }
+
     private func connack(
-        to connect: Connect, sessionPresent: Bool, identifier: String, expiry: UInt32
+        to connect: Connect, on id: ConnectionID, sessionPresent: Bool, identifier: String, expiry: UInt32
     ) -> Connack {
         guard connect.version == .v5_0 else {
             return Connack(sessionPresent: sessionPresent, reason: .success)
@@ -186,7 +192,7 @@ extension Gateway {
         return Connack(
             sessionPresent: sessionPresent, reason: .success,
             sessionExpirySeconds: expiry == connect.sessionExpirySeconds ?? 0 ? nil : expiry,
-            receiveMaximum: plan.limits.inFlightMax, maximumPacketSize: plan.limits.packetBytesMax,
+            receiveMaximum: plan.limits.inFlightMax, maximumPacketSize: packetBytesMax(on: id),
             assignedClientIdentifier: connect.clientIdentifier.isEmpty ? identifier : nil,
             topicAliasMaximum: plan.limits.topicAliasMax, sharedSubscriptionAvailable: false)
     }
@@ -241,7 +247,7 @@ extension Gateway {
     ) {
         var expiry = state[session]?.expirySeconds ?? 0
         if let changed = disconnect.sessionExpirySeconds {
-            // From 0 it cannot be changed [MQTT5-3.14.2-2].
+            // From 0 it cannot be changed [MQTT5-3.14.2.2.2].
             guard expiry > 0 || changed == 0 else {
                 return end(id, .protocolError(.protocolError), at: now, into: &effects)
             }

@@ -237,7 +237,7 @@ extension Gateway {
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)
     }
 
-    /// PUBCOMP from a receiver: the handshake is over [MQTT5-4.3.3-7].
+    /// PUBCOMP from a receiver: the handshake is over [MQTT5-4.3.3-5].
     mutating func completed(
         _ pubcomp: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {

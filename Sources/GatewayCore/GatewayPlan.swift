@@ -11,6 +11,8 @@ package struct GatewayPlan: Sendable {
     package var systemTopicsMilliseconds: UInt64?
     /// The value of `$SYS/broker/version`.
     package var version = "tidegate"
+    /// What a listener takes where that is less than `limits.packetBytesMax`, by the index it is told with.
+    package var packetBytesMaxByListener: [Int: UInt32] = [:]
     /// In the order of their `UplinkIndex`.
     package var uplinks: [UplinkRoutes] = []
 

@@ -1,7 +1,7 @@
 /// The bounds of everything that foreign data can make grow: what each counts, and what happens at the bound.
 package struct Limits: Hashable, Sendable {
     /// Deliveries in flight to one client, and the Receive Maximum announced to it. Beyond it deliveries
-    /// wait in the queue; a publisher that exceeds it is disconnected with 0x93 [MQTT5-3.3.4-9].
+    /// wait in the queue; a publisher that exceeds it is disconnected with 0x93 [MQTT5-3.3.4-7].
     package var inFlightMax: UInt16 = 100
     /// How far, in deliveries, the newest in flight may run ahead of the oldest unsettled one. It keeps
     /// Packet Identifiers apart; beyond it deliveries wait.
@@ -26,7 +26,7 @@ package struct Limits: Hashable, Sendable {
     package var subscriptionsPerSessionMax = 10_000
     /// Levels of a Topic Name or Topic Filter; beyond it 0x90 or 0x8F.
     package var topicLevelsMax = 128
-    /// Milliseconds from accept to CONNECT; then the connection is closed [MQTT5-3.1.4-1].
+    /// Milliseconds from accept to CONNECT; then the connection is closed [MQTT5-3.1.4].
     package var connectTimeoutMilliseconds: UInt64 = 10_000
     /// Milliseconds a client's PUBACK may wait for its Record (rule A8 allows five seconds).
     package var lazyAcknowledgementMilliseconds: UInt64 = 1000

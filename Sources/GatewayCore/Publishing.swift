@@ -15,7 +15,7 @@ extension Gateway {
         guard let connection = connections[id] else { return }
         let isNew = publish.id.map { state[session]?.inbound.position(of: $0) == nil } ?? true
         if publish.qos > .atMostOnce, isNew {
-            // [MQTT5-3.3.4-9]; older versions have no such bound, they are slowed down instead.
+            // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
             let count = connection.inboundUnsettledCount + 1
             if connection.version == .v5_0, count > Int(plan.limits.inFlightMax) {
                 return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)

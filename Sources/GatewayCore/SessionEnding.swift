@@ -82,7 +82,7 @@ extension Gateway {
         _ = endSession(id, expirySeconds == 0 ? .disconnected : .expired, at: now, into: &effects)
     }
 
-    /// Ends a Session: its Will is published [MQTT5-3.1.2-10], and what it was owed is dropped, counted. A
+    /// Ends a Session: its Will is published [MQTT5-3.1.2-8], and what it was owed is dropped, counted. A
     /// client that was connected when the power failed, and is back already, owes no Will.
     ///
     /// - Returns: the position to wait for before anyone is told; `.zero` when it left no trace.

@@ -91,7 +91,7 @@ extension Gateway {
         return commit(record, into: &effects)
     }
 
-    /// Retained messages for a new subscription, with RETAIN 1 [MQTT5-3.3.1-8]. At QoS 1 and 2 to a
+    /// Retained messages for a new subscription, with RETAIN 1 [MQTT311-3.3.1-8]. At QoS 1 and 2 to a
     /// persistent Session each is a delivery like any other: recorded, or a power cut would lose it.
     private mutating func sendRetained(
         _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, on id: ConnectionID,

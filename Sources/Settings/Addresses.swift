@@ -104,10 +104,25 @@ extension ListenerSettings {
         var write: String
     }
 
-    /// Reads `HOST:PORT`; the host is an IPv4 address, an IPv6 address in brackets, or `localhost`.
+    /// Reads `HOST:PORT` or `unix:/PATH`; the host is an IPv4 address, an IPv6 address in brackets, or
+    /// `localhost`.
     ///
     /// - Parameter lowestPort: 0 where the system may choose the port.
     init(address text: String, isAnonymous: Bool, lowestPort: UInt16) throws(Refusal) {
+        if text.hasPrefix("unix:") {
+            self.init(try Self.unix(String(text.dropFirst(5))))
+            self.isAnonymous = isAnonymous
+        } else {
+            self.init(try Self.tcp(text, lowestPort: lowestPort), isAnonymous: isAnonymous)
+        }
+        if case .tcp(_, let port) = endpoint, !isLocal, !isAnonymous {
+            throw Refusal(
+                wrong: "\(text) can be reached from other machines, and nothing asks clients who they are",
+                write: "anonymous: true beside the address if anyone may connect, or 127.0.0.1:\(port)")
+        }
+    }
+
+    private static func tcp(_ text: String, lowestPort: UInt16) throws(Refusal) -> Endpoint {
         let example = "an address such as 127.0.0.1:1883, [::1]:1883 or localhost:1883"
         guard let parts = HostAndPort(text) else {
             throw Refusal(wrong: "\"\(text)\" is not HOST:PORT", write: example)
@@ -123,15 +138,26 @@ extension ListenerSettings {
                 wrong: parts.port.map { "\"\($0)\" is not a port" } ?? "\"\(text)\" has no port",
                 write: "\(shown):1883, or another port up to 65535")
         }
-        self.init(host: host, port: port, isAnonymous: isAnonymous)
-        guard isLoopback || isAnonymous else {
-            throw Refusal(
-                wrong: "\(text) can be reached from other machines, and nothing asks clients who they are",
-                write: "anonymous: true beside the address if anyone may connect, or 127.0.0.1:\(port)")
-        }
+        return .tcp(host: host, port: port)
     }
 
-    /// The listener of `--listen ADDRESS:PORT`; port 0 lets the system choose.
+    /// What `sockaddr_un` has room for, less the zero at its end.
+    private static let unixPathBytesMax = 107
+
+    private static func unix(_ path: String) throws(Refusal) -> Endpoint {
+        let example = "unix:/run/tidegate/mqtt.sock"
+        guard path.hasPrefix("/"), !path.hasSuffix("/"), !path.utf8.contains(0) else {
+            throw Refusal(wrong: "\"\(path)\" is not the path of a file that begins with /", write: example)
+        }
+        guard path.utf8.count <= unixPathBytesMax else {
+            throw Refusal(
+                wrong: "the path of a unix socket has at most \(unixPathBytesMax) bytes, "
+                    + "and this has \(path.utf8.count)", write: "a shorter one, such as \(example)")
+        }
+        return .unix(path: path, mode: defaultMode)
+    }
+
+    /// The listener of `--listen ADDRESS:PORT` or `--listen unix:/PATH`; port 0 lets the system choose.
     ///
     /// - Parameter isAnonymous: whether the user said that anyone may connect from beyond this machine.
     package init(commandLine text: String, isAnonymous: Bool) throws(SettingsErrors) {

@@ -40,12 +40,14 @@ extension Settings {
             }
         }
         if let path = reader.path("state", example: Self.defaultState, &problems) { state = path }
+        var bounds: [ListenerBounds] = []
         if let items = reader.list("listeners", example: "- address: 127.0.0.1:1883", &problems) {
-            readListeners(items, reader.place, &problems)
+            bounds = readListeners(items, reader.place, &problems)
         }
         if let node = reader.take("sessions", &problems) { sessions.read(node, &problems) }
         if let node = reader.take("journal", &problems) { journal.read(node, &problems) }
         if let node = reader.take("limits", &problems) { limits.read(node, &problems) }
+        for bound in bounds { bound.check(against: limits, &problems) }
         if let node = reader.take("monitoring", &problems) { monitoring.read(node, &problems) }
         if let items = reader.list("uplinks", example: "- name: cloud", &problems) {
             readUplinks(items, &problems)
@@ -57,11 +59,15 @@ extension Settings {
         "\(key) is 1 to \(GatewayName.lengthMax) letters, digits, - and _, not \"\(name)\""
     }
 
-    private mutating func readListeners(_ items: [YamlNode], _ place: Place, _ problems: inout Problems) {
+    /// - Returns: what each listener asks of the limits, which are read later.
+    private mutating func readListeners(
+        _ items: [YamlNode], _ place: Place, _ problems: inout Problems
+    ) -> [ListenerBounds] {
         listeners = []
+        var bounds: [ListenerBounds] = []
         for item in items {
-            guard let (listener, place) = ListenerSettings.read(item, &problems) else { continue }
-            if listeners.contains(where: { $0.host == listener.host && $0.port == listener.port }) {
+            guard let (listener, place) = ListenerSettings.read(item, &bounds, &problems) else { continue }
+            if listeners.contains(where: { $0.clashes(with: listener) }) {
                 problems.add(place, "another listener has this address already", write: "each address once")
             } else {
                 listeners.append(listener)
@@ -71,6 +77,7 @@ extension Settings {
             problems.add(
                 place, "listeners is empty, and no sensor could connect", write: "- address: 127.0.0.1:1883")
         }
+        return bounds
     }
 
     private mutating func readUplinks(_ items: [YamlNode], _ problems: inout Problems) {
@@ -116,38 +123,6 @@ extension MappingReader {
             return nil
         }
         return UInt32(milliseconds / 1000)
-    }
-}
-
-extension ListenerSettings {
-    fileprivate static func read(_ node: YamlNode, _ problems: inout Problems) -> (ListenerSettings, Place)? {
-        guard
-            var reader = MappingReader(
-                node, subject: "a listener", example: "- address: 127.0.0.1:1883", &problems)
-        else { return nil }
-        if reader.peek("address") == nil {
-            problems.add(reader.place, "a listener needs an address", write: "address: 127.0.0.1:1883")
-        }
-        let address = reader.text("address", example: "127.0.0.1:1883", &problems)
-        let anonymous = reader.flag("anonymous", &problems) ?? false
-        let loopback = "a loopback address such as 127.0.0.1:1883, or anonymous: true"
-        var isRefused = reader.refuseAsLater("users", instead: loopback, &problems)
-        isRefused = reader.refuseAsLater("tls", instead: loopback, &problems) || isRefused
-        isRefused =
-            reader.refuseAsLater(
-                "protocol", instead: "the listener without it: it speaks MQTT over TCP", &problems)
-            || isRefused
-        reader.finish(&problems)
-        guard let (text, place) = address else { return nil }
-        do {
-            // Who wrote `users` or `tls` meant to let nobody in unasked: one error about that is enough.
-            let listener = try ListenerSettings(
-                address: text, isAnonymous: anonymous || isRefused, lowestPort: 1)
-            return (listener, place)
-        } catch {
-            problems.add(place, error.wrong, write: error.write)
-            return nil
-        }
     }
 }
 

@@ -8,7 +8,9 @@ package struct Settings: Hashable, Sendable {
     package var gateway: String
     /// The directory of everything that must survive a power cut.
     package var state: String
-    package var listeners: [ListenerSettings] = [ListenerSettings(host: "127.0.0.1", port: 1883)]
+    package var listeners: [ListenerSettings] = [
+        ListenerSettings(.tcp(host: "127.0.0.1", port: 1883))
+    ]
     package var sessions = SessionSettings()
     package var journal = JournalSettings()
     package var limits = LimitSettings()
@@ -25,23 +27,68 @@ package struct Settings: Hashable, Sendable {
     }
 }
 
-/// An address to accept MQTT clients at.
+/// An address to accept MQTT clients at, and what they may do there.
 package struct ListenerSettings: Hashable, Sendable {
-    /// A numeric IPv4 or IPv6 address without brackets.
-    package var host: String
-    /// 0 only from the command line: the system chooses.
-    package var port: UInt16
+    package enum Endpoint: Hashable, Sendable {
+        /// - host: a numeric IPv4 or IPv6 address without brackets.
+        /// - port: 0 only from the command line: the system chooses.
+        case tcp(host: String, port: UInt16)
+        /// - path: absolute.
+        /// - mode: the permissions of the socket's file.
+        case unix(path: String, mode: UInt32)
+    }
+
+    package enum Speech: Hashable, Sendable {
+        case mqtt
+        /// MQTT over WebSocket, under any of these paths [MQTT5-6].
+        case webSocket(paths: [String])
+    }
+
+    package var endpoint: Endpoint
+    package var speech = Speech.mqtt
+    /// nil where only `limits.connections` counts, which is for all listeners together.
+    package var connections: Int?
+    /// At most `limits.packetBytes`; nil where it is that.
+    package var packetBytes: Int?
     /// Whether the operator wrote `anonymous: true`: clients that nobody vouches for, from beyond this machine.
     package var isAnonymous: Bool
 
-    package init(host: String, port: UInt16, isAnonymous: Bool = false) {
-        self.host = host
-        self.port = port
+    /// Who may use a Unix socket when the file does not say: its user and its group.
+    package static let defaultMode: UInt32 = 0o660
+    /// Where WebSocket clients look when the file does not say: what they ask for by default, and the root.
+    package static let defaultPaths = ["/mqtt", "/"]
+
+    package init(_ endpoint: Endpoint, isAnonymous: Bool = false) {
+        self.endpoint = endpoint
         self.isAnonymous = isAnonymous
     }
 
     /// Whether only this machine can reach it.
-    package var isLoopback: Bool { host == "::1" || host.hasPrefix("127.") }
+    package var isLocal: Bool {
+        switch endpoint {
+        case .tcp(let host, _): host == "::1" || host.hasPrefix("127.")
+        case .unix: true
+        }
+    }
+
+    /// Whether pages from elsewhere that a browser on this machine shows must be kept out. No browser reaches
+    /// a Unix socket by itself, and `anonymous: true` means them too.
+    package var isForLocalPagesOnly: Bool {
+        switch endpoint {
+        case .tcp: isLocal && !isAnonymous
+        case .unix: false
+        }
+    }
+
+    /// Whether both cannot be open at once.
+    func clashes(with other: ListenerSettings) -> Bool {
+        switch (endpoint, other.endpoint) {
+        case (.tcp(let host, let port), .tcp(let otherHost, let otherPort)):
+            host == otherHost && port == otherPort
+        case (.unix(let path, _), .unix(let otherPath, _)): path == otherPath
+        case (.tcp, .unix), (.unix, .tcp): false
+        }
+    }
 }
 
 /// How long the Sessions of absent clients are kept; `UInt32.max` seconds mean for ever, as in MQTT 5
@@ -66,6 +113,7 @@ package struct JournalSettings: Hashable, Sendable {
 }
 
 package struct LimitSettings: Hashable, Sendable {
+    /// On all listeners together.
     package var connections = 10_000
     /// The largest packet accepted: Maximum Packet Size in CONNACK [MQTT5-3.2.2.3.6].
     package var packetBytes = 1 << 20

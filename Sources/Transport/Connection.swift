@@ -1,7 +1,7 @@
 import MQTT
 import NIOCore
 
-/// One client's connection: the last handler of its channel's pipeline, and the only one.
+/// One client's connection: the last handler of its channel's pipeline, and over plain MQTT the only one.
 ///
 /// Holds no memory beyond itself and the decoder's remainder while the connection is idle.
 final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
@@ -21,6 +21,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
     private let transport: Transport<Delegate>
     /// The listener's place in the plan.
     let place: Int
+    private let framing: Framing
     /// 0 until the channel is active.
     private(set) var number: ConnectionNumber = 0
     private var phase = Phase.open
@@ -34,7 +35,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
 
     /// Encoded in this cycle; nil when there is nothing.
     private var unflushed: ByteBuffer?
-    /// Bytes ever handed to the channel.
+    /// Bytes ever handed to the channel, as they go over the wire.
     private var flushedBytes: UInt64 = 0
     private(set) var isWritable = true
     private var toldWritable = true
@@ -50,6 +51,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
     init(transport: Transport<Delegate>, place: Int) {
         self.transport = transport
         self.place = place
+        self.framing = transport.plan.listeners[place].framing
         self.decoder = PacketDecoder(
             receiver: .server, version: nil,
             maximumPacketSize: transport.plan.listeners[place].maximumPacketSize)
@@ -73,6 +75,15 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
     func handlerRemoved(context: ChannelHandlerContext) { leave() }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    /// What carries this connection ended it, and has said why to the client.
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if event is FramingEnded {
+            close()
+        } else {
+            context.fireUserInboundEventTriggered(event)
+        }
+    }
 
     private func leave() {
         guard context != nil else { return }
@@ -164,8 +175,9 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
     func flush() {
         guard let context, let buffer = unflushed else { return }
         unflushed = nil
-        flushedBytes &+= UInt64(buffer.readableBytes)
-        transport.bytesSent &+= UInt64(buffer.readableBytes)
+        let count = buffer.readableBytes
+        flushedBytes &+= UInt64(count + framing.overhead(of: count))
+        transport.bytesSent &+= UInt64(count)
         context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
     }
 

@@ -7,6 +7,7 @@ final class Listener<Delegate: TransportDelegate> {
     /// In `plan.listeners`.
     private let place: Int
     private var channel: (any Channel)?
+    private var file: UnixSocketFile?
 
     init(transport: Transport<Delegate>, place: Int) {
         self.transport = transport
@@ -19,22 +20,44 @@ final class Listener<Delegate: TransportDelegate> {
     ///
     /// - Note: a host name is looked up on the loop, which has nothing else to do at start.
     func open() -> EventLoopFuture<SocketAddress> {
-        let plan = plan
-        return bootstrap().bind(host: plan.host, port: plan.port).assumeIsolated().flatMapThrowing {
-            channel in
+        let place = plan.address
+        return bind(place).assumeIsolated().flatMapThrowing { channel in
             self.channel = channel
             guard let address = channel.localAddress else {
-                throw ListenFailure(host: plan.host, port: plan.port, reason: "it closed again at once")
+                throw ListenFailure(address: place, reason: "it closed again at once")
             }
             return address
         }.flatMapErrorThrowing { error in
-            throw ListenFailure(host: plan.host, port: plan.port, reason: plainReason(error))
+            throw error as? ListenFailure ?? ListenFailure(address: place, reason: plainReason(error))
         }.nonisolated()
+    }
+
+    private func bind(_ address: ListenAddress) -> EventLoopFuture<any Channel> {
+        switch address {
+        case .tcp(let host, let port):
+            return bootstrap()
+                .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+                // Linux hands these three on to what is accepted, which saves as many system calls a connection.
+                .serverChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+                .serverChannelOption(.socketOption(.so_keepalive), value: 1)
+                .serverChannelOption(.tcpOption(unsentLowMark), value: Limits.kernelUnsentBytesMax)
+                .bind(host: host, port: port)
+        case .unix(let path, let mode):
+            do throws(ListenFailure) {
+                let (file, socket) = try UnixSocketFile.bind(path: path, mode: mode)
+                self.file = file
+                return bootstrap().withBoundSocket(socket)
+            } catch {
+                return transport.loop.makeFailedFuture(error)
+            }
+        }
     }
 
     func close() {
         channel?.close(promise: nil)
         channel = nil
+        file?.remove()
+        file = nil
     }
 
     private func bootstrap() -> ServerBootstrap {
@@ -44,11 +67,6 @@ final class Listener<Delegate: TransportDelegate> {
         return ServerBootstrap(group: transport.loop)
             .serverChannelOption(.backlog, value: Limits.backlog)
             .serverChannelOption(.maxMessagesPerRead, value: Limits.acceptsPerCycle)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            // Linux hands these three on to what is accepted, which saves as many system calls a connection.
-            .serverChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .serverChannelOption(.socketOption(.so_keepalive), value: 1)
-            .serverChannelOption(.tcpOption(unsentLowMark), value: Limits.kernelUnsentBytesMax)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
@@ -64,13 +82,20 @@ final class Listener<Delegate: TransportDelegate> {
             )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(bound.value.makeConnection())
+                    try bound.value.setUp(channel.pipeline.syncOperations)
                 }
             }
     }
 
-    private func makeConnection() -> Connection<Delegate> {
-        Connection(transport: transport, place: place)
+    private func setUp(_ pipeline: ChannelPipeline.SynchronousOperations) throws {
+        switch plan.framing {
+        case .none: break
+        case .webSocket(let paths, let localPagesOnly):
+            try WebSocketOpening(
+                paths: paths, localPagesOnly: localPagesOnly, maximumPacketSize: plan.maximumPacketSize
+            ).install(pipeline)
+        }
+        try pipeline.addHandler(Connection(transport: transport, place: place))
     }
 }
 

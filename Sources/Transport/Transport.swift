@@ -1,7 +1,8 @@
 import MQTT
 import NIOCore
+import NIOHTTP1
 
-/// The gateway's TCP side: listeners, connections, and packets in and out of them, all on one event loop.
+/// The clients' side of the gateway: listeners, connections, and packets in and out of them, all on one event loop.
 ///
 /// Writing is batched: `send` only encodes, and `flush` hands each connection what it was sent in one write.
 /// Nothing here waits, locks or allocates per packet beyond the bytes of the packet.
@@ -35,6 +36,8 @@ package final class Transport<Delegate: TransportDelegate> {
 
     /// - Parameter loop: where everything happens, calls of this type's methods included.
     package init(plan: TransportPlan, loop: any EventLoop) {
+        precondition(
+            plan.connectionsMax < ConnectionNumber.slotMask, "a connection's number has room for its slot")
         self.plan = plan
         self.loop = loop
         self.socketCounts = Array(repeating: 0, count: plan.listeners.count)
@@ -127,7 +130,9 @@ package final class Transport<Delegate: TransportDelegate> {
 
     // MARK: Connections come and go
 
-    func admits(place: Int) -> Bool { socketCounts[place] < plan.listeners[place].connectionsMax }
+    func admits(place: Int) -> Bool {
+        socketCounts[place] < plan.listeners[place].connectionsMax && socketCount < plan.connectionsMax
+    }
 
     func register(_ connection: Connection<Delegate>) -> ConnectionNumber {
         let slot: Int
@@ -271,4 +276,17 @@ enum Limits {
     /// Bytes read from a socket at once: grows from the first to the second with what comes.
     static let receiveBytesMin = 512
     static let receiveBytesMax = 64 * 1024
+    /// Bytes of the head of a request to open a WebSocket, and its fields; beyond them it is refused with 431.
+    static var requestHead: NIOHTTPDecoderLimitConfiguration {
+        var limits = NIOHTTPDecoderLimitConfiguration()
+        limits.maxHeaderFieldSize = 8 * 1024
+        limits.maxHeaderListSize = 16 * 1024
+        limits.maxHeaderFieldCount = 64
+        return limits
+    }
+    /// Bytes of a WebSocket frame from a client: those of the largest packet, and this many where that is
+    /// less, because small packets may share a frame. Beyond them the connection is closed with 1009.
+    static let frameBytesMin = 64 * 1024
+    /// How long a client that sent its Close frame may take to read what was sent before the answer.
+    static let closeAnswerTime: TimeAmount = .seconds(4)
 }

@@ -95,9 +95,7 @@ final class Host: TransportDelegate {
     private func started(_ addresses: [SocketAddress]) {
         guard phase == .starting else { return }
         phase = .serving
-        let places = addresses.compactMap { address in
-            address.port.map { "\(address.ipAddress ?? "?"):\($0)" }
-        }.joined(separator: ", ")
+        let places = addresses.map(\.listenerText).joined(separator: ", ")
         log.write(LogLine(.notice, .gateway, "serving MQTT on \(places)"))
         notifier.ready(status: "serving MQTT on \(places)")
         scheduleWatchdog()

@@ -18,6 +18,9 @@ extension GatewayPlan {
         expirySecondsMax = settings.sessions.expiryMaxSeconds
         systemTopicsMilliseconds = settings.monitoring.sysIntervalMilliseconds
         version = "tidegate version \(Tidegate.version)"
+        for (index, listener) in settings.listeners.enumerated() {
+            packetBytesMaxByListener[index] = listener.packetBytes.map { UInt32(clamping: $0) }
+        }
         uplinks = settings.uplinks.map { uplink in
             UplinkRoutes(
                 name: uplink.name, out: uplink.routes.compactMap { Self.route($0, if: .out) },
@@ -35,13 +38,35 @@ extension GatewayPlan {
 
 extension TransportPlan {
     init(_ settings: Settings) {
+        let limits = settings.limits
         self.init(
             listeners: settings.listeners.enumerated().map { index, listener in
                 ListenerPlan(
-                    index: index, host: listener.host, port: Int(listener.port),
-                    maximumPacketSize: settings.limits.packetBytes,
-                    connectionsMax: settings.limits.connections)
+                    index: index, address: ListenAddress(listener.endpoint),
+                    framing: Framing(listener),
+                    maximumPacketSize: listener.packetBytes ?? limits.packetBytes,
+                    connectionsMax: listener.connections ?? limits.connections)
             })
+        connectionsMax = limits.connections
+    }
+}
+
+extension ListenAddress {
+    init(_ endpoint: ListenerSettings.Endpoint) {
+        switch endpoint {
+        case .tcp(let host, let port): self = .tcp(host: host, port: Int(port))
+        case .unix(let path, let mode): self = .unix(path: path, mode: mode)
+        }
+    }
+}
+
+extension Framing {
+    init(_ listener: ListenerSettings) {
+        switch listener.speech {
+        case .mqtt: self = .none
+        case .webSocket(let paths):
+            self = .webSocket(paths: paths, localPagesOnly: listener.isForLocalPagesOnly)
+        }
     }
 }
 

@@ -45,7 +45,7 @@ struct AckRuleTests {
 
     // MARK: QoS 2 in
 
-    @Test("A2 [MQTT5-4.3.3-9] PUBREC leaves only once message and Packet Identifier are durable")
+    @Test("A2 [MQTT5-4.3.3-8] PUBREC leaves only once message and Packet Identifier are durable")
     func a2() {
         var s = Self.withAbsentSubscriber()
         s.sends("press", .publish(.text("t", qos: .exactlyOnce, id: 7)))
@@ -198,7 +198,7 @@ struct AckRuleTests {
     }
 
     @Test(
-        "A6 [MQTT5-4.3.3-5] [MQTT5-4.3.3-6] PUBREL leaves only once PUBREC is durable, and PUBLISH never again"
+        "A6 [MQTT5-4.3.3-4] [MQTT5-4.3.3-5] [MQTT5-4.3.3-6] PUBREL leaves only once PUBREC is durable, and PUBLISH never again"
     )
     func a6() {
         var s = Scenario.connected("press", "archive")
@@ -424,7 +424,8 @@ struct AckRuleTests {
         #expect(s.drains("archive").map(\.text) == ["a", "b"])
     }
 
-    @Test("A12 [MQTT5-4.6.0-2] Acknowledgements leave in the order of their PUBLISH packets")
+    @Test(
+        "A12 [MQTT5-4.6.0-2] [MQTT311-4.6.0-2] Acknowledgements leave in the order of their PUBLISH packets")
     func a12() {
         var s = Self.withAbsentSubscriber()
         s.sends("press", .publish(.text("t", qos: .atLeastOnce, id: 1)))

@@ -88,7 +88,9 @@ struct ConnectingTests {
         #expect(s.received("press").connack?.sessionPresent == false)
     }
 
-    @Test("[MQTT5-3.1.2-23] A Session is kept for its expiry interval, and not longer", arguments: [59, 60])
+    @Test(
+        "[MQTT5-3.1.2-23] [MQTT5-4.1.0-2] A Session is kept for its expiry interval, and not longer",
+        arguments: [59, 60])
     func expiry(seconds: UInt64) {
         var s = Scenario()
         s.connects("press", expiry: 60)
@@ -124,7 +126,7 @@ struct ConnectingTests {
         #expect(false == Self.isPresent(&s, "press"))
     }
 
-    @Test("[MQTT5-3.2.2-21] An expiry beyond the plan's is capped, and CONNACK says so")
+    @Test("[MQTT5-3.2.2.3.2] An expiry beyond the plan's is capped, and CONNACK says so")
     func expiryCap() {
         var plan = GatewayPlan()
         plan.expirySecondsMax = 100
@@ -174,7 +176,7 @@ struct ConnectingTests {
         #expect(false == Self.isPresent(&s, "press"))
     }
 
-    @Test("[MQTT5-3.14.2-2] DISCONNECT may not raise the expiry from 0")
+    @Test("[MQTT5-3.14.2.2.2] DISCONNECT may not raise the expiry from 0")
     func disconnectFromZero() {
         var s = Scenario()
         s.connects("press", expiry: 0)
@@ -229,7 +231,7 @@ struct ConnectingTests {
         #expect(!s.closedClients.contains("press"))
     }
 
-    @Test("[MQTT5-3.1.4-1] A connection without CONNECT is closed after a while")
+    @Test("[MQTT5-3.1.4] A connection without CONNECT is closed after a while")
     func connectTimeout() {
         var s = Scenario()
         s.handle(.opened(ConnectionID(77), listener: 0))
@@ -253,7 +255,7 @@ struct ConnectingTests {
         s.opens("press", Connect(clientIdentifier: "press", authenticationMethod: "SCRAM"))
         let connack = s.received("press").connack
         #expect(connack?.reason == .badAuthenticationMethod)
-        #expect(connack?.sessionPresent == false, "[MQTT5-3.2.2-6]")
+        #expect(connack?.sessionPresent == false)  // [MQTT5-3.2.2-6]
         #expect(s.closedClients.contains("press"))
     }
 

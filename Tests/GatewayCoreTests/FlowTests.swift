@@ -19,7 +19,7 @@ struct FlowTests {
         s.syncs()
         let got = s.received("screen").publishes
         #expect(got.filter { $0.qos == qos }.map(\.text) == ["1", "2"])
-        #expect(got.contains { $0.text == "QoS 0" }, "[MQTT5-4.9.0-3]")
+        #expect(got.contains { $0.text == "QoS 0" })
         guard let id = got.first(where: { $0.qos == qos })?.id else { return }
         s.sends("screen", qos == .atLeastOnce ? .puback(Acknowledgement(id)) : .pubrec(Acknowledgement(id)))
         s.syncs()
@@ -161,7 +161,7 @@ struct FlowTests {
         #expect(s.received("screen") == [])
     }
 
-    @Test("[MQTT5-3.3.2-9] An alias above our maximum closes the connection with 0x94")
+    @Test("[MQTT5-3.2.2-17] [MQTT5-3.3.2-9] An alias above our maximum closes the connection with 0x94")
     func aliasTooHigh() {
         var s = Scenario.connected("press")
         var publish = Publish.text("t")
@@ -217,7 +217,7 @@ struct FlowTests {
         #expect(s.drains("archive").map(\.text) == ["1", "2"])
     }
 
-    @Test("[MQTT5-3.14.4-1] Whatever a held client sent behind its DISCONNECT is not looked at")
+    @Test("[MQTT5-3.14.4] Whatever a held client sent behind its DISCONNECT is not looked at")
     func heldBehindDisconnect() {
         var s = Scenario.connected("screen")
         s.subscribes("screen", "t")

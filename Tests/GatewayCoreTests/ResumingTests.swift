@@ -32,7 +32,7 @@ struct ResumingTests {
         s.syncs()
         let first = s.received("archive").publishes
         #expect(first.map(\.text) == ["1", "2", "3", "4", "5"])
-        #expect(first.filter(\.duplicate) == [])
+        #expect(first.filter(\.duplicate) == [])  // [MQTT5-4.3.2-2, MQTT5-4.3.3-2]
         let ids = first.compactMap(\.id)
         guard ids.count == 5 else { return }
         s.sends("archive", .pubrec(Acknowledgement(ids[2])))
@@ -45,6 +45,7 @@ struct ResumingTests {
             "nothing is repeated on a live connection")
         Self.interrupt(&s, how)
         let again = s.received("archive")
+        // [MQTT5-4.3.2-3, MQTT5-4.3.3-3, MQTT5-4.3.3-5]
         #expect(again.publishes.map(\.text) == ["1", "4", "5"])
         #expect(again.publishes.filter(\.duplicate).count == 3)
         #expect(again.publishes.compactMap(\.id) == [ids[0], ids[3], ids[4]])
@@ -56,7 +57,7 @@ struct ResumingTests {
     }
 
     @Test(
-        "[MQTT5-4.1.0-1] [MQTT311-4.1.0-1] Messages for a client that is away are kept",
+        "[MQTT5-4.5.0-1] [MQTT311-3.1.2-5] [MQTT311-4.1.0-1] Messages for a client that is away are kept",
         arguments: [ProtocolVersion.v3_1, .v3_1_1, .v5_0])
     func kept(version: ProtocolVersion) {
         var s = Scenario.connected("press")
@@ -114,7 +115,7 @@ struct ResumingTests {
                 .dropped(owner: .client(identifier: "archive"), .refusedByReceiver, count: 1)))
         s.losesPower()
         s.connects("archive")
-        #expect(s.received("archive") == [])
+        #expect(s.received("archive") == [])  // [MQTT5-4.4.0-2]
     }
 
     @Test(

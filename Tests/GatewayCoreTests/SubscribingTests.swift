@@ -6,7 +6,7 @@ import Testing
 @Suite("3.8 SUBSCRIBE and 3.10 UNSUBSCRIBE")
 struct SubscribingTests {
     @Test(
-        "[MQTT5-4.7.1-2] [MQTT5-4.7.1-3] [MQTT5-4.7.2-1] Wildcards match whole levels, and no leading $",
+        "[MQTT5-4.7.1-1] [MQTT5-4.7.1-2] [MQTT5-4.7.2-1] Wildcards match whole levels, and no leading $",
         arguments: [
             ("a/b", "a/b", true), ("a/+", "a/b", true), ("a/#", "a", true), ("a/#", "a/b/c", true),
             ("+", "a/b", false), ("#", "a/b", true), ("+/+", "/b", true), ("a/+", "a/", true),
@@ -22,7 +22,7 @@ struct SubscribingTests {
         s.syncs()
         _ = s.received("screen")
         s.sends("press", .publish(.text(topic)))
-        #expect(s.texts("screen") == [], "[MQTT5-3.10.4-2]")
+        #expect(s.texts("screen") == [])  // [MQTT5-3.10.4-2]
     }
 
     @Test(
@@ -184,7 +184,7 @@ struct RetainedTests {
     }
 
     @Test(
-        "[MQTT5-3.3.1-5] [MQTT5-3.3.1-8] [MQTT311-3.3.1-6] [MQTT311-3.3.1-8] The last retained message goes to a new subscriber with RETAIN 1"
+        "[MQTT5-3.3.1-5] [MQTT311-3.3.1-6] [MQTT311-3.3.1-8] The last retained message goes to a new subscriber with RETAIN 1"
     )
     func replaced() {
         var s = Scenario.connected("press")

@@ -14,7 +14,9 @@ struct WillTests {
         return s
     }
 
-    @Test("[MQTT5-3.1.2-8] [MQTT311-3.1.2-8] The Will is published when the connection is lost, once")
+    @Test(
+        "[MQTT5-3.1.2-8] [MQTT5-3.1.2-10] [MQTT311-3.1.2-8] The Will is published when the connection is lost, once"
+    )
     func lost() {
         var s = Self.armed()
         s.vanishes("press")
@@ -73,7 +75,7 @@ struct WillTests {
         #expect(s.drains("watch").map(\.text) == ["gone"])
     }
 
-    @Test("[MQTT5-3.1.2-10] A Clean Start ends the Session, and so publishes a delayed Will")
+    @Test("[MQTT5-3.1.2-8] A Clean Start ends the Session, and so publishes a delayed Will")
     func cleanStart() {
         var s = Self.armed(.text("gone/press", delay: 30))
         s.vanishes("press")

@@ -82,6 +82,7 @@ struct ControlPacketTests {
             Issue.record("no PUBLISH")
             return
         }
+        // [MQTT5-3.3.2-18]
         #expect(Array(publish.message.properties) == hex("26 s'a' s'1' 03 s'c' 26 s'b' s'2' 01 00"))
         #expect(Array(publish.message.topic) == hex("'t'"))
         #expect(Array(publish.message.payload) == hex("'x'"))

@@ -24,6 +24,14 @@ enum Examples {
             "CONNECT of a bridge", .v3_1_1, to: .server,
             .connect(Connect(version: .v3_1_1, clientIdentifier: "b", cleanStart: false, isBridge: true)),
             "10 [ 00 04 'MQTT' 84 00 00 00 s'b' ]"),
+        // [MQTT311-3.1.3-1]
+        Example(
+            "CONNECT with a full payload", .v3_1_1, to: .server,
+            .connect(
+                Connect(
+                    version: .v3_1_1, clientIdentifier: "c", userName: "u", password: [1],
+                    will: Will(message: message("w", "gone"), qos: .atMostOnce, retain: false))),
+            "10 [ 00 04 'MQTT' 04 C6 00 00 s'c' s'w' s'gone' s'u' 00 01 01 ]"),
         Example(
             "CONNECT with a Will at QoS 2, empty", .v3_1_1, to: .server,
             .connect(
@@ -34,6 +42,14 @@ enum Examples {
         Example(
             "CONNECT smallest", .v5_0, to: .server, .connect(Connect(clientIdentifier: "")),
             "10 0D 00 04 'MQTT' 05 02 00 00 00 00 00"),
+        // [MQTT5-3.1.3-1]
+        Example(
+            "CONNECT with a full payload", .v5_0, to: .server,
+            .connect(
+                Connect(
+                    clientIdentifier: "c", userName: "u", password: [1],
+                    will: Will(message: message("w", "gone"), qos: .exactlyOnce, retain: false))),
+            "10 [ 00 04 'MQTT' 05 D6 00 00 [ ] s'c' [ ] s'w' s'gone' s'u' 00 01 01 ]"),
         Example(
             "CONNECT with a Password alone", .v5_0, to: .server,
             .connect(Connect(clientIdentifier: "c", password: [1])),
@@ -93,6 +109,7 @@ enum Examples {
         Example(
             "CONNACK not authorised", .v3_1_1, to: .client,
             .connack(Connack(sessionPresent: false, reason: .notAuthorized)), "20 02 00 05"),
+        // [MQTT5-3.2.2-1]
         Example(
             "CONNACK", .v5_0, to: .client, .connack(Connack(sessionPresent: true, reason: .success)),
             "20 03 01 00 00"),
@@ -120,6 +137,7 @@ enum Examples {
     static let publish: [Example] =
         [ProtocolVersion.v3_1, .v3_1_1].flatMap { version in
             [
+                // [MQTT311-2.3.1-5]
                 Example(
                     "PUBLISH at QoS 0", version, to: .server,
                     .publish(Publish(message: message("a/b", "hello"))),
@@ -134,6 +152,7 @@ enum Examples {
                     "35 07 00 02 C3 A4 FF FF 'x'"),
             ]
         } + [
+            // [MQTT5-2.2.1-2]
             Example(
                 "PUBLISH without properties", .v5_0, to: .server,
                 .publish(Publish(message: message("a/b", "hello"))),

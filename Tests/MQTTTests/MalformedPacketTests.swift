@@ -56,6 +56,7 @@ struct MalformedPacketTests {
         BrokenPacket(.v5_0, "82 [ 00 01 80 00 s'a' 00 ]", .overlongVariableByteInteger, .malformedPacket),
         BrokenPacket(
             .v5_0, "82 [ 00 01 FF FF FF FF s'a' 00 ]", .overlongVariableByteInteger, .malformedPacket),
+        // [MQTT5-3.2.2-15]
         BrokenPacket(.v3_1_1, "30 FF FF FF 7F", .packetTooLarge, .packetTooLarge),
         BrokenPacket(nil, "10 E6 07", .packetTooLarge, .packetTooLarge),
         BrokenPacket(.v5_0, "00 00", .reservedPacketType, .malformedPacket),
@@ -71,29 +72,41 @@ struct MalformedPacketTests {
         BrokenPacket(.v5_0, to: .client, "A2", .packetFromWrongSide, .protocolError),
         BrokenPacket(.v3_1_1, to: .client, "C0", .packetFromWrongSide, .protocolError),
         BrokenPacket(.v3_1_1, to: .client, "E0", .packetFromWrongSide, .protocolError),
+        // [MQTT5-3.1.0-1, MQTT311-3.1.0-1]
         BrokenPacket(nil, "C0", .firstPacketNotConnect, .protocolError),
         BrokenPacket(nil, "F0", .firstPacketNotConnect, .protocolError),
         // "GET /" of a browser.
         BrokenPacket(nil, "'GET / HTTP/1.1'", .firstPacketNotConnect, .protocolError),
+        // [MQTT5-3.1.0-2, MQTT311-3.1.0-2]
         BrokenPacket(
             nil, "10 0C 00 04 'MQTT' 04 02 00 00 00 00 10 0C 00 04 'MQTT' 04 02 00 00 00 00", .secondConnect,
             .protocolError),
+        // [MQTT5-2.1.3-1, MQTT311-2.2.2-1, MQTT311-2.2.2-2]
         BrokenPacket(nil, "11", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, to: .client, "22", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, "41", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, "52", .reservedFlags, .malformedPacket),
+        // [MQTT5-3.6.1-1, MQTT311-3.6.1-1]
+        BrokenPacket(.v5_0, "60", .reservedFlags, .malformedPacket),
         BrokenPacket(.v3_1_1, "60", .reservedFlags, .malformedPacket),
         BrokenPacket(.v3_1_1, "6A", .reservedFlags, .malformedPacket),
         BrokenPacket(.v3_1, "60", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, "78", .reservedFlags, .malformedPacket),
+        // [MQTT5-3.8.1-1, MQTT311-3.8.1-1]
+        BrokenPacket(.v3_1_1, "80", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, "80", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, "8A", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, to: .client, "92", .reservedFlags, .malformedPacket),
+        // [MQTT5-3.10.1-1, MQTT311-3.10.1-1]
+        BrokenPacket(.v5_0, "A0", .reservedFlags, .malformedPacket),
         BrokenPacket(.v3_1_1, "A0", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, to: .client, "B2", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, "C1", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, to: .client, "D1", .reservedFlags, .malformedPacket),
+        // [MQTT5-3.14.1-1, MQTT311-3.14.1-1]
+        BrokenPacket(.v3_1_1, "E1", .reservedFlags, .malformedPacket),
         BrokenPacket(.v5_0, "E8", .reservedFlags, .malformedPacket),
+        // [MQTT5-3.15.1-1]
         BrokenPacket(.v5_0, "F1", .reservedFlags, .malformedPacket),
     ]
 
@@ -102,14 +115,24 @@ struct MalformedPacketTests {
         BrokenPacket(.v3_1_1, "40 00", .bodyTooShort, .malformedPacket),
         BrokenPacket(.v3_1_1, "30 [ 00 05 'abcd' ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(.v3_1_1, "32 [ s'a' 00 ]", .bodyTooShort, .malformedPacket),
+        // [MQTT5-2.2.2-1]
         BrokenPacket(.v5_0, "30 [ s'a' ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(.v5_0, "30 [ s'a' 05 01 00 ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(.v5_0, "30 [ s'a' [ 02 00 00 ] 00 00 ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(.v5_0, "30 [ s'a' [ 26 s'k' ] ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(.v5_0, "82 [ 00 01 [ ] s'a' ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(nil, "10 00", .bodyTooShort, .malformedPacket),
+        // [MQTT5-3.1.3-3, MQTT311-3.1.3-3]
+        BrokenPacket(nil, "10 [ s'MQTT' 04 02 00 00 ]", .bodyTooShort, .malformedPacket),
+        BrokenPacket(nil, "10 [ s'MQTT' 05 02 00 00 [ ] ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(nil, "10 [ 00 04 'MQTT' 04 02 00 ]", .bodyTooShort, .malformedPacket),
+        // [MQTT5-3.1.2-9, MQTT311-3.1.2-9]
+        BrokenPacket(nil, "10 [ s'MQTT' 05 06 00 00 [ ] s'c' [ ] s'w' ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(nil, "10 [ 00 04 'MQTT' 04 06 00 00 s'c' s'w' ]", .bodyTooShort, .malformedPacket),
+        // [MQTT5-3.1.2-17, MQTT5-3.1.2-19, MQTT311-3.1.2-19, MQTT311-3.1.2-21]
+        BrokenPacket(nil, "10 [ s'MQTT' 05 82 00 00 [ ] s'c' ]", .bodyTooShort, .malformedPacket),
+        BrokenPacket(nil, "10 [ s'MQTT' 05 42 00 00 [ ] s'c' ]", .bodyTooShort, .malformedPacket),
+        BrokenPacket(nil, "10 [ s'MQTT' 04 C2 00 00 s'c' s'u' ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(nil, "10 [ 00 04 'MQTT' 04 82 00 00 s'c' ]", .bodyTooShort, .malformedPacket),
         BrokenPacket(.v3_1_1, to: .client, "20 01 00", .bodyTooShort, .malformedPacket),
         BrokenPacket(.v5_0, to: .client, "20 02 00 00", .bodyTooShort, .malformedPacket),
@@ -121,29 +144,55 @@ struct MalformedPacketTests {
         BrokenPacket(.v5_0, "E0 03 00 00 00", .trailingBytes, .malformedPacket),
         BrokenPacket(.v3_1_1, to: .client, "B0 03 00 01 00", .trailingBytes, .malformedPacket),
         BrokenPacket(.v3_1_1, to: .client, "20 03 00 00 00", .trailingBytes, .malformedPacket),
+        // [MQTT5-3.1.2-16, MQTT5-3.1.2-18, MQTT311-3.1.2-11, MQTT311-3.1.2-18, MQTT311-3.1.2-20]
+        BrokenPacket(nil, "10 [ s'MQTT' 04 02 00 00 s'c' s'u' ]", .trailingBytes, .malformedPacket),
+        BrokenPacket(nil, "10 [ s'MQTT' 05 02 00 00 [ ] s'c' s'u' ]", .trailingBytes, .malformedPacket),
+        BrokenPacket(nil, "10 [ s'MQTT' 05 82 00 00 [ ] s'c' s'u' s'p' ]", .trailingBytes, .malformedPacket),
         BrokenPacket(nil, "10 0D 00 04 'MQTT' 04 02 00 00 00 00 00", .trailingBytes, .malformedPacket),
+        // [MQTT5-3.3.2-1, MQTT311-3.3.2-1]
+        BrokenPacket(.v5_0, "30 [ 00 01 FF [ ] ]", .invalidString, .malformedPacket),
         BrokenPacket(.v3_1_1, "30 [ 00 01 FF ]", .invalidString, .malformedPacket),
+        // [MQTT311-4.7.3-2]
         BrokenPacket(.v3_1_1, "30 [ 00 02 'a' 00 ]", .invalidString, .malformedPacket),
+        // [MQTT5-3.8.3-1, MQTT311-3.8.3-1]
+        BrokenPacket(.v5_0, "82 [ 00 01 [ ] 00 01 FF 00 ]", .invalidString, .malformedPacket),
         BrokenPacket(.v3_1_1, "82 [ 00 01 00 02 C0 80 00 ]", .invalidString, .malformedPacket),
+        // [MQTT5-3.10.3-1, MQTT311-3.10.3-1]
+        BrokenPacket(.v3_1_1, "A2 [ 00 01 00 01 FF ]", .invalidString, .malformedPacket),
         BrokenPacket(.v5_0, "A2 [ 00 01 [ ] 00 03 ED A0 80 ]", .invalidString, .malformedPacket),
+        // [MQTT5-3.3.2-19]
         BrokenPacket(.v5_0, "30 [ s'a' [ 03 00 01 FF ] ]", .invalidString, .malformedPacket),
+        // [MQTT5-1.5.7-1]
+        BrokenPacket(.v5_0, "30 [ s'a' [ 26 00 01 FF s'v' ] ]", .invalidString, .malformedPacket),
         BrokenPacket(.v5_0, "30 [ s'a' [ 26 s'k' 00 01 00 ] ]", .invalidString, .malformedPacket),
+        // [MQTT5-3.1.3-12, MQTT311-3.1.3-11]
+        BrokenPacket(nil, "10 [ s'MQTT' 05 82 00 00 [ ] s'c' 00 01 FF ]", .invalidString, .malformedPacket),
         BrokenPacket(nil, "10 [ 00 04 'MQTT' 04 82 00 00 s'c' 00 01 FF ]", .invalidString, .malformedPacket),
+        // [MQTT5-3.1.3-11, MQTT311-3.1.3-10]
+        BrokenPacket(
+            nil, "10 [ s'MQTT' 05 06 00 00 [ ] s'c' [ ] 00 01 FF 00 00 ]", .invalidString, .malformedPacket),
         BrokenPacket(
             nil, "10 [ 00 04 'MQTT' 04 06 00 00 s'c' 00 01 FF 00 00 ]", .invalidString, .malformedPacket),
+        // [MQTT5-2.2.1-3, MQTT311-2.3.1-1]
         BrokenPacket(.v5_0, "32 [ s'a' 00 00 [ ] ]", .zeroPacketIdentifier, .protocolError),
         BrokenPacket(.v3_1_1, "40 02 00 00", .zeroPacketIdentifier, .protocolError),
         BrokenPacket(.v3_1_1, "82 [ 00 00 s'a' 00 ]", .zeroPacketIdentifier, .protocolError),
         BrokenPacket(.v5_0, "A2 [ 00 00 [ ] s'a' ]", .zeroPacketIdentifier, .protocolError),
+        // [MQTT5-3.4.2-1]
         BrokenPacket(.v5_0, "40 03 00 01 92", .reasonCodeNotAllowed(0x92), .protocolError),
+        // [MQTT5-3.5.2-1]
         BrokenPacket(.v5_0, "50 03 00 01 01", .reasonCodeNotAllowed(0x01), .protocolError),
+        // [MQTT5-3.6.2-1]
         BrokenPacket(.v5_0, "62 03 00 01 10", .reasonCodeNotAllowed(0x10), .protocolError),
+        // [MQTT5-3.7.2-1]
         BrokenPacket(.v5_0, "70 03 00 01 80", .reasonCodeNotAllowed(0x80), .protocolError),
         BrokenPacket(.v5_0, to: .client, "90 04 00 01 00 03", .reasonCodeNotAllowed(0x03), .protocolError),
         BrokenPacket(.v3_1_1, to: .client, "90 03 00 01 87", .reasonCodeNotAllowed(0x87), .protocolError),
         BrokenPacket(.v5_0, to: .client, "B0 04 00 01 00 01", .reasonCodeNotAllowed(0x01), .protocolError),
+        // [MQTT5-3.14.2-1]
         BrokenPacket(.v5_0, "E0 01 8D", .reasonCodeNotAllowed(0x8D), .protocolError),
         BrokenPacket(.v5_0, to: .client, "E0 01 04", .reasonCodeNotAllowed(0x04), .protocolError),
+        // [MQTT5-3.15.2-1]
         BrokenPacket(.v5_0, "F0 00", .reasonCodeNotAllowed(0x00), .protocolError),
         BrokenPacket(
             .v5_0, to: .client, "F0 [ 19 [ 15 s'm' ] ]", .reasonCodeNotAllowed(0x19), .protocolError),
@@ -223,6 +272,7 @@ struct MalformedPacketTests {
         ]
 
     static let connects: [BrokenPacket] = [
+        // [MQTT5-3.1.2-1, MQTT311-3.1.2-1]
         BrokenPacket(
             nil, "10 [ s'MQTX' 04 02 00 00 00 00 ]", .wrongProtocolName, .unsupportedProtocolVersion),
         BrokenPacket(
@@ -239,14 +289,22 @@ struct MalformedPacketTests {
         BrokenPacket(
             nil, "10 [ s'MQTT' 85 02 00 00 00 00 00 ]", .unsupportedProtocolVersion(0x85),
             .unsupportedProtocolVersion),
+        // [MQTT5-3.1.2-3, MQTT311-3.1.2-3]
         BrokenPacket(nil, "10 [ s'MQTT' 04 03 00 00 00 00 ]", .reservedConnectFlag, .malformedPacket),
         BrokenPacket(nil, "10 [ s'MQTT' 05 03 00 00 00 00 00 ]", .reservedConnectFlag, .malformedPacket),
+        // [MQTT5-3.1.2-11, MQTT5-3.1.2-13, MQTT311-3.1.2-13, MQTT311-3.1.2-15]
+        BrokenPacket(nil, "10 [ s'MQTT' 04 22 00 00 00 00 ]", .willFlagsWithoutWill, .malformedPacket),
+        BrokenPacket(nil, "10 [ s'MQTT' 05 12 00 00 00 00 00 ]", .willFlagsWithoutWill, .malformedPacket),
         BrokenPacket(nil, "10 [ s'MQTT' 04 0A 00 00 00 00 ]", .willFlagsWithoutWill, .malformedPacket),
         BrokenPacket(nil, "10 [ s'MQTT' 05 22 00 00 00 00 00 ]", .willFlagsWithoutWill, .malformedPacket),
+        // [MQTT5-3.1.2-12, MQTT311-3.1.2-14]
+        BrokenPacket(nil, "10 [ s'MQTT' 04 1E 00 00 00 00 ]", .invalidWillQoS, .malformedPacket),
         BrokenPacket(nil, "10 [ s'MQTT' 05 1E 00 00 00 00 00 ]", .invalidWillQoS, .malformedPacket),
+        // [MQTT311-3.1.2-22]
         BrokenPacket(nil, "10 [ s'MQTT' 04 42 00 00 s'c' s'p' ]", .passwordWithoutUserName, .malformedPacket),
         BrokenPacket(
             nil, "10 [ s'MQIsdp' 03 42 00 00 s'c' s'p' ]", .passwordWithoutUserName, .malformedPacket),
+        // [MQTT5-3.1.3-4, MQTT311-3.1.3-4]
         BrokenPacket(
             nil, "10 [ s'MQTT' 04 02 00 00 00 01 FF ]", .invalidClientIdentifier, .clientIdentifierNotValid),
         BrokenPacket(
@@ -263,35 +321,51 @@ struct MalformedPacketTests {
     ]
 
     static let publishes: [BrokenPacket] = [
+        // [MQTT5-3.3.1-4, MQTT311-3.3.1-4]
+        BrokenPacket(.v3_1_1, "36", .invalidQoS, .malformedPacket),
         BrokenPacket(.v5_0, "36", .invalidQoS, .malformedPacket),
         BrokenPacket(.v3_1, "3F", .invalidQoS, .malformedPacket),
+        // [MQTT5-3.3.1-2, MQTT311-3.3.1-2]
         BrokenPacket(.v5_0, "38", .duplicateAtQoS0, .malformedPacket),
         BrokenPacket(.v3_1_1, to: .client, "39", .duplicateAtQoS0, .malformedPacket),
+        // [MQTT5-3.3.2-2, MQTT311-3.3.2-2, MQTT311-4.7.1-1]
         BrokenPacket(.v3_1_1, "30 [ s'a/+' ]", .wildcardInTopicName, .topicNameInvalid),
         BrokenPacket(.v5_0, "30 [ s'sensors/a#b/long' [ ] ]", .wildcardInTopicName, .topicNameInvalid),
+        // [MQTT311-4.7.3-1]
         BrokenPacket(.v3_1_1, "30 [ 00 00 'x' ]", .emptyTopicName, .protocolError),
         BrokenPacket(.v5_0, "30 [ 00 00 [ ] 'x' ]", .emptyTopicName, .protocolError),
+        // [MQTT5-3.3.2-8]
         BrokenPacket(.v5_0, "30 [ s'a' [ 23 00 00 ] ]", .zeroTopicAlias, .topicAliasInvalid),
+        // [MQTT5-3.3.2-13, MQTT5-3.3.2-14]
+        BrokenPacket(.v5_0, "30 [ s'a' [ 08 00 01 FF ] ]", .invalidResponseTopic, .protocolError),
         BrokenPacket(.v5_0, "30 [ s'a' [ 08 s'r/+' ] ]", .invalidResponseTopic, .protocolError),
         BrokenPacket(.v5_0, "30 [ s'a' [ 08 00 00 ] ]", .invalidResponseTopic, .protocolError),
+        // [MQTT5-3.3.4-6]
         BrokenPacket(.v5_0, "30 [ s'a' [ 0B 01 ] ]", .subscriptionIdentifierFromClient, .protocolError),
     ]
 
     static let subscribes: [BrokenPacket] = [
+        // [MQTT311-4.7.1-2, MQTT311-4.7.1-3]
+        BrokenPacket(.v3_1_1, "82 [ 00 01 s'a/#/b' 00 ]", .invalidTopicFilter, .topicFilterInvalid),
         BrokenPacket(.v5_0, "82 [ 00 01 [ ] s'a/#/b' 00 ]", .invalidTopicFilter, .topicFilterInvalid),
         BrokenPacket(.v3_1_1, "82 [ 00 01 00 00 00 ]", .invalidTopicFilter, .topicFilterInvalid),
         BrokenPacket(.v3_1_1, "A2 [ 00 01 s'a+' ]", .invalidTopicFilter, .topicFilterInvalid),
         BrokenPacket(.v5_0, "A2 [ 00 01 [ ] s'$share//a' ]", .invalidTopicFilter, .topicFilterInvalid),
+        // [MQTT5-3.8.3-2, MQTT311-3.8.3-3]
         BrokenPacket(.v5_0, "82 [ 00 01 [ ] ]", .emptySubscribe, .protocolError),
         BrokenPacket(.v3_1_1, "82 02 00 01", .emptySubscribe, .protocolError),
+        // [MQTT5-3.10.3-2, MQTT311-3.10.3-2]
+        BrokenPacket(.v3_1_1, "A2 02 00 01", .emptyUnsubscribe, .protocolError),
         BrokenPacket(.v5_0, "A2 [ 00 01 [ ] ]", .emptyUnsubscribe, .protocolError),
         BrokenPacket(.v3_1, "A2 02 00 01", .emptyUnsubscribe, .protocolError),
+        // [MQTT5-3.8.3-5, MQTT311-3.8.3-4]
         BrokenPacket(.v5_0, "82 [ 00 01 [ ] s'a' 40 ]", .reservedSubscriptionOptions, .malformedPacket),
         BrokenPacket(.v5_0, "82 [ 00 01 [ ] s'a' 80 ]", .reservedSubscriptionOptions, .malformedPacket),
         BrokenPacket(.v3_1_1, "82 [ 00 01 s'a' 04 ]", .reservedSubscriptionOptions, .malformedPacket),
         BrokenPacket(.v5_0, "82 [ 00 01 [ ] s'a' 03 ]", .invalidSubscriptionQoS, .protocolError),
         BrokenPacket(.v3_1_1, "82 [ 00 01 s'a' 03 ]", .invalidSubscriptionQoS, .protocolError),
         BrokenPacket(.v5_0, "82 [ 00 01 [ ] s'a' 30 ]", .invalidRetainHandling, .protocolError),
+        // [MQTT5-3.8.3-4]
         BrokenPacket(
             .v5_0, "82 [ 00 01 [ ] s'$share/g/a' 04 ]", .noLocalOnSharedSubscription, .protocolError),
     ]

@@ -17,12 +17,12 @@ struct PahoTests {
         try tell(version, ["leave", "discard"])
     }
 
-    @Test("[MQTT5-3.14.2-2] DISCONNECT with Session Expiry Interval 0 releases the session")
+    @Test("[MQTT5-3.14.2.2.2] DISCONNECT with Session Expiry Interval 0 releases the session")
     func releases() throws {
         try tell("5", ["leave", "release"])
     }
 
-    @Test("[MQTT5-3.1.2-23] without a Session Expiry Interval the session ends with its connection")
+    @Test("[MQTT5-4.1.0-2] without a Session Expiry Interval the session ends with its connection")
     func endsWithConnection() throws {
         try tell("5", ["brief"])
     }

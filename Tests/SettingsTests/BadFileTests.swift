@@ -183,8 +183,6 @@ struct BadFileTests {
                 + "write: a loopback address such as 127.0.0.1:1883, or anonymous: true"),
         Case(
             "listeners:\n  - address: 127.0.0.1:8083\n    protocol: websocket\n    tls: { key: a }",
-            "t.yaml:3:5: protocol is not offered by this version, a later one will; "
-                + "write: the listener without it: it speaks MQTT over TCP",
             "t.yaml:4:5: tls is not offered by this version, a later one will; "
                 + "write: a loopback address such as 127.0.0.1:1883, or anonymous: true"),
         Case(
@@ -213,7 +211,71 @@ struct BadFileTests {
         Case(
             "listeners: [ { address: \"localhost:1\" }, { address: \"127.0.0.1:1\" } ]",
             "t.yaml:1:53: another listener has this address already; write: each address once"),
+        Case(
+            "listeners: [ { address: \"unix:/a\" }, { address: \"unix:/a\", mode: 0600 } ]",
+            "t.yaml:1:49: another listener has this address already; write: each address once"),
+        Case(
+            "listeners:\n  - address: unix:run/mqtt.sock",
+            "t.yaml:2:14: \"run/mqtt.sock\" is not the path of a file that begins with /; "
+                + "write: unix:/run/tidegate/mqtt.sock"),
+        Case(
+            "listeners:\n  - address: unix:/run/tidegate/",
+            "t.yaml:2:14: \"/run/tidegate/\" is not the path of a file that begins with /; "
+                + "write: unix:/run/tidegate/mqtt.sock"),
+        Case(
+            "listeners:\n  - address: unix:/\(String(repeating: "a", count: 107))",
+            "t.yaml:2:14: the path of a unix socket has at most 107 bytes, and this has 108; "
+                + "write: a shorter one, such as unix:/run/tidegate/mqtt.sock"),
+        listener(
+            "mode: 0660",
+            "only a unix socket has a mode; write: address: unix:/run/tidegate/mqtt.sock, or no mode"),
+        Case(
+            "listeners: [ { address: \"unix:/a\", mode: rw-rw---- } ]",
+            "t.yaml:1:42: mode is the permissions of a file in octal, such as 0660, not \"rw-rw----\"; "
+                + "write: mode: 0660"),
+        Case(
+            "listeners: [ { address: \"unix:/a\", mode: 4755 } ]",
+            "t.yaml:1:42: mode is the permissions of a file in octal, such as 0660, not \"4755\"; "
+                + "write: mode: 0660"),
+        listener("protocol: ws", "protocol is mqtt or websocket, not \"ws\"; write: protocol: websocket"),
+        listener(
+            "path: /mqtt",
+            "only a WebSocket listener has a path; write: protocol: websocket beside it, or no path"),
+        Case(
+            "listeners: [ { address: \"unix:/a\", protocol: websocket, path: mqtt } ]",
+            "t.yaml:1:63: path is a path that begins with /, not \"mqtt\"; write: path: /mqtt"),
+        Case(
+            "listeners: [ { address: \"unix:/a\", protocol: websocket, path: \"/a?b\" } ]",
+            "t.yaml:1:63: \"/a?b\" is not the path of a URL: letters, digits and -._~/ are safe; "
+                + "write: path: /mqtt"),
+        listener(
+            "max-connections: 0", "max-connections of 0 is out of bounds; write: a number from 1 to 1000000"),
+        listener(
+            "max-connections: 20000",
+            "max-connections of 20000 is more than limits allows for all listeners together; "
+                + "write: max-connections: 10000 or less, or more connections under limits"),
+        listener(
+            "packet-size: 2 MiB",
+            "packet-size of 2 MiB is more than limits allows; "
+                + "write: packet-size: 1 MiB or less, or a larger packet-size under limits"),
+        Case(
+            "listeners: [ { address: \"unix:/a\", packet-size: 4 KiB, max-connections: 5 } ]\n"
+                + "limits: { packet-size: 2 KiB, connections: 4 }",
+            "t.yaml:1:49: packet-size of 4 KiB is more than limits allows; "
+                + "write: packet-size: 2 KiB or less, or a larger packet-size under limits",
+            "t.yaml:1:73: max-connections of 5 is more than limits allows for all listeners together; "
+                + "write: max-connections: 4 or less, or more connections under limits"),
+        Case(
+            "listeners: [ { address: \"unix:/a\", max-conections: 5 } ]",
+            "t.yaml:1:36: unknown key \"max-conections\" in a listener; write: max-connections "
+                + "(known here: address, protocol, path, mode, max-connections, packet-size, anonymous)"),
     ]
+
+    /// A listener with one bad setting.
+    private static func listener(_ line: String, _ error: String) -> Case {
+        let column = line.prefix { $0 != ":" }.count + 7
+        return Case("listeners:\n  - address: 127.0.0.1:1\n    \(line)", "t.yaml:3:\(column): \(error)")
+    }
 
     static let uplinks = [
         Case(
@@ -358,11 +420,16 @@ struct FileTests {
     func commandLine() throws {
         #expect(
             try ListenerSettings(commandLine: "127.0.0.1:0", isAnonymous: false)
-                == ListenerSettings(host: "127.0.0.1", port: 0))
+                == ListenerSettings(.tcp(host: "127.0.0.1", port: 0)))
         #expect(throws: SettingsErrors.self) {
             try ListenerSettings(commandLine: "0.0.0.0:1883", isAnonymous: false)
         }
-        #expect(try ListenerSettings(commandLine: "[::]:1883", isAnonymous: true).host == "::")
+        #expect(
+            try ListenerSettings(commandLine: "[::]:1883", isAnonymous: true).endpoint
+                == .tcp(host: "::", port: 1883))
+        #expect(
+            try ListenerSettings(commandLine: "unix:/run/a.sock", isAnonymous: false)
+                == ListenerSettings(.unix(path: "/run/a.sock", mode: 0o660)))
     }
 
     @Test("A machine's name is made fit for topics")

@@ -12,7 +12,10 @@ let wholeFile = """
     listeners:
       - address: 127.0.0.1:1883
       - { address: "[::]:2883", anonymous: true }
-      - address: localhost:1884
+      - { address: "localhost:1884", max-connections: 20, packet-size: 64 KiB, protocol: mqtt }
+      - { address: 127.0.0.1:8083, protocol: websocket }
+      - { address: "unix:/run/a.sock", mode: 0600, protocol: websocket, path: /things/mqtt }
+      - address: unix:/run/tidegate/mqtt.sock
     sessions: { expiry-for-3.1.1: 7d, expiry-max: 30d }
     journal: { size-limit: 2 GiB, segment-size: 2MiB, allow-volatile: true }
     limits:
@@ -69,10 +72,17 @@ struct GoodFileTests {
     func everyKey() throws {
         var expected = Settings(gateway: "plant-7", state: "/data/tidegate")
         expected.listeners = [
-            ListenerSettings(host: "127.0.0.1", port: 1883),
-            ListenerSettings(host: "::", port: 2883, isAnonymous: true),
-            ListenerSettings(host: "127.0.0.1", port: 1884),
+            ListenerSettings(.tcp(host: "127.0.0.1", port: 1883)),
+            ListenerSettings(.tcp(host: "::", port: 2883), isAnonymous: true),
+            ListenerSettings(.tcp(host: "127.0.0.1", port: 1884)),
+            ListenerSettings(.tcp(host: "127.0.0.1", port: 8083)),
+            ListenerSettings(.unix(path: "/run/a.sock", mode: 0o600)),
+            ListenerSettings(.unix(path: "/run/tidegate/mqtt.sock", mode: 0o660)),
         ]
+        expected.listeners[2].connections = 20
+        expected.listeners[2].packetBytes = 64 << 10
+        expected.listeners[3].speech = .webSocket(paths: ["/mqtt", "/"])
+        expected.listeners[4].speech = .webSocket(paths: ["/things/mqtt"])
         expected.sessions.expiryFor311Seconds = 7 * 86_400
         expected.sessions.expiryMaxSeconds = 30 * 86_400
         expected.journal.sizeLimitBytes = 2 << 30
@@ -166,6 +176,32 @@ struct GoodFileTests {
         expected.routes = try #require(read.uplinks.first).routes
         #expect(read.uplinks == [expected])
         #expect(expected.routes.map(\.qos) == [.exactlyOnce, .exactlyOnce, .atLeastOnce])
+    }
+
+    @Test(
+        "Pages from elsewhere are kept out of a loopback listener, unless anyone may connect",
+        arguments: [
+            ("127.0.0.1:1, anonymous: false", true), ("127.0.0.1:1, anonymous: true", false),
+            ("0.0.0.0:1, anonymous: true", false), ("unix:/a, anonymous: false", false),
+        ])
+    func pages(listener: String, isForLocalPagesOnly: Bool) throws {
+        let settings = try parse("listeners: [ { address: \(listener), protocol: websocket } ]")
+        #expect(settings.listeners.map(\.isForLocalPagesOnly) == [isForLocalPagesOnly])
+    }
+
+    @Test("The shipped example's listeners are good ones")
+    func shippedListeners() throws {
+        let blocks = try shipped().components(separatedBy: "\n\n")
+        let block = try #require(blocks.first { $0.contains("# listeners:") })
+        let lines = block.split(separator: "\n").drop { !$0.hasPrefix("# listeners:") }
+        let read = try parse(lines.map { $0.dropFirst(2) }.joined(separator: "\n"))
+        var open = ListenerSettings(.tcp(host: "0.0.0.0", port: 1883), isAnonymous: true)
+        open.connections = 1000
+        open.packetBytes = 64 << 10
+        var web = ListenerSettings(.tcp(host: "127.0.0.1", port: 8083))
+        web.speech = .webSocket(paths: ["/mqtt"])
+        let unix = ListenerSettings(.unix(path: "/run/tidegate/mqtt.sock", mode: 0o660))
+        #expect(read.listeners == [open, web, unix])
     }
 
     private func shipped() throws -> String {

@@ -65,28 +65,30 @@ final class Bench {
 
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let recorder: NIOLoopBoundBox<Recorder>
-    let port: Int
+    /// In the order of the plan.
+    let addresses: [SocketAddress]
+    /// Of the first listener; 0 when that is no TCP listener.
+    var port: Int { addresses[0].port ?? 0 }
 
     init(
-        maximumPacketSize: Int = 1 << 20, connectionsMax: Int = 100,
+        framing: Framing = .none, maximumPacketSize: Int = 1 << 20, connectionsMax: Int = 100,
         answer: @escaping @Sendable (Loop, ConnectionNumber, Told) -> Void = { _, _, _ in },
         tune: (inout TransportPlan) -> Void = { _ in }
     ) throws {
         var plan = TransportPlan(listeners: [
             ListenerPlan(
-                index: 7, host: "127.0.0.1", port: 0, maximumPacketSize: maximumPacketSize,
-                connectionsMax: connectionsMax)
+                index: 7, address: .tcp(host: "127.0.0.1", port: 0), framing: framing,
+                maximumPacketSize: maximumPacketSize, connectionsMax: connectionsMax)
         ])
         tune(&plan)
         let loop = group.next()
         recorder = NIOLoopBoundBox.makeBoxSendingValue(
             Recorder(Transport(plan: plan, loop: loop)), eventLoop: loop)
         let recorder = recorder
-        let addresses = try loop.flatSubmit {
+        addresses = try loop.flatSubmit {
             recorder.value.answer = answer
             return recorder.value.transport.start(delegate: recorder.value)
         }.wait()
-        port = try #require(addresses.first?.port)
     }
 
     deinit {
@@ -156,6 +158,22 @@ final class RawClient {
         let connected = withUnsafePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        if connected != 0 { throw Refused() }
+    }
+
+    /// - Parameter path: of a Unix socket.
+    init(path: String) throws {
+        socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        var timeout = timeval(tv_sec: 10, tv_usec: 0)
+        setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let connected = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
             }
         }
         if connected != 0 { throw Refused() }

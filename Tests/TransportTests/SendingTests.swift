@@ -183,7 +183,7 @@ struct SendingTests {
     func addressInUse() throws {
         let bench = try Bench()
         #expect(throws: ListenFailure.self) {
-            try Bench(tune: { $0.listeners[0].port = bench.port })
+            try Bench(tune: { $0.listeners[0].address = .tcp(host: "127.0.0.1", port: bench.port) })
         }
     }
 

@@ -5,8 +5,9 @@ package enum Input: Sendable {
     /// A client's connection was accepted.
     case opened(ConnectionID, listener: Int)
     case received(ConnectionID, Packet)
-    /// The peer broke a rule of the encoding; nothing more is read from it.
-    case malformed(ConnectionID, MalformedPacket)
+    /// The peer broke a rule of the encoding; nothing more is read from it. The version is that of its CONNECT, also
+    /// of one that could not be read to its end; nil when it did not get that far.
+    case malformed(ConnectionID, MalformedPacket, in: ProtocolVersion? = nil)
     /// The connection is gone, whoever closed it.
     case closed(ConnectionID)
     /// The connection's send buffer filled up (`false`) or drained (`true`).

@@ -19,6 +19,8 @@ struct Connection {
     var outboundAliases: TopicAliases?
     /// The client's Maximum Packet Size.
     var packetBytesMax: UInt32?
+    /// Its Request Problem Information.
+    var wantsReasons = true
     /// Packets that cannot be taken while there is no room; the socket is not read meanwhile.
     var held: [Packet] = []
     var isReadingPaused = false

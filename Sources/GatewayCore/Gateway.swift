@@ -81,8 +81,8 @@ package struct Gateway: ~Copyable {
         case .received(let connection, let packet):
             statistics.received(packet)
             receive(packet, from: connection, at: now, into: &effects)
-        case .malformed(let connection, let error):
-            refuse(error, from: connection, at: now, into: &effects)
+        case .malformed(let connection, let error, let version):
+            refuse(error, from: connection, in: version, at: now, into: &effects)
         case .closed(let connection):
             lose(connection, at: now, into: &effects)
         case .writability(let connection, let isWritable):

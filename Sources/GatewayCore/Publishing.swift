@@ -66,9 +66,8 @@ extension Gateway {
         }
         _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         let answer = Acknowledgement(packet, reason)
-        promise(
-            publish.qos == .exactlyOnce ? .pubrec(answer) : .puback(answer), to: .client(id), after: .zero,
-            at: now, into: &effects)
+        let refusal = publish.qos == .exactlyOnce ? Packet.pubrec(answer) : .puback(answer)
+        promise(explained(refusal, to: id), to: .client(id), after: .zero, at: now, into: &effects)
     }
 
     /// Whether a new message can be kept for everyone it is owed to (promise P4).

@@ -123,7 +123,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
             }
         } catch {
             phase = .refused
-            transport.delegate?.malformed(number, error)
+            transport.delegate?.malformed(number, error, in: decoder.version)
         }
     }
 

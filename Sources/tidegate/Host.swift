@@ -114,8 +114,8 @@ final class Host: TransportDelegate {
         take(.received(ConnectionID(connection), packet))
     }
 
-    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket) {
-        take(.malformed(ConnectionID(connection), error))
+    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket, in version: ProtocolVersion?) {
+        take(.malformed(ConnectionID(connection), error, in: version))
     }
 
     func closed(_ connection: ConnectionNumber) { take(.closed(ConnectionID(connection))) }

@@ -147,6 +147,9 @@ extension Gateway {
         if let will = connect.will, TopicLevels.count(in: will.message.topic) > plan.limits.topicLevelsMax {
             return .topicNameInvalid
         }
+        if let will = connect.will, plan.limits.validatesPayloadFormat, !will.message.payloadIsOfItsFormat {
+            return .payloadFormatInvalid
+        }
         if let will = connect.will, SystemTopic.owns(will.message.topic) { return .notAuthorized }
         // Session changes are refused while there is no room to record them (promise P4).
         if isUnderPressure, state.session(of: .client(identifier: connect.clientIdentifier)) == nil,

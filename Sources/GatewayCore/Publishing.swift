@@ -24,6 +24,9 @@ extension Gateway {
         if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
             return refuse(publish, .topicNameInvalid, from: id, at: now, into: &effects)
         }
+        if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
+            return refuse(publish, .payloadFormatInvalid, from: id, at: now, into: &effects)
+        }
         if SystemTopic.owns(publish.message.topic), connection.version == .v5_0, publish.qos > .atMostOnce {
             return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
         }

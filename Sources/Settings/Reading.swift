@@ -197,6 +197,7 @@ extension LimitSettings {
         {
             connectTimeoutMilliseconds = milliseconds
         }
+        if let flag = reader.flag("validate-payload-format", &problems) { validatesPayloadFormat = flag }
         reader.finish(&problems)
     }
 }

@@ -123,6 +123,8 @@ package struct LimitSettings: Hashable, Sendable {
     package var queueMessages = 1_000_000
     /// From accepting a connection to its CONNECT [MQTT5-3.1.0-1].
     package var connectTimeoutMilliseconds: UInt64 = 10_000
+    /// Whether a payload must be UTF-8 where its publisher says so [MQTT5-3.3.2.3.2].
+    package var validatesPayloadFormat = false
 
     package init() {}
 }

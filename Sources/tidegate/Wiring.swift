@@ -14,6 +14,7 @@ extension GatewayPlan {
         limits.packetBytesMax = UInt32(clamping: settings.limits.packetBytes)
         limits.queuedMessagesMax = settings.limits.queueMessages
         limits.connectTimeoutMilliseconds = settings.limits.connectTimeoutMilliseconds
+        limits.validatesPayloadFormat = settings.limits.validatesPayloadFormat
         expirySecondsBefore5 = settings.sessions.expiryFor311Seconds
         expirySecondsMax = settings.sessions.expiryMaxSeconds
         systemTopicsMilliseconds = settings.monitoring.sysIntervalMilliseconds

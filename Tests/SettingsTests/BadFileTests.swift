@@ -80,9 +80,11 @@ struct BadFileTests {
         Case(
             "limits: { conections: 5, pigeons: 2 }",
             "t.yaml:1:11: unknown key \"conections\" in limits; write: connections "
-                + "(known here: connections, packet-size, inflight, queue-messages, connect-timeout)",
+                + "(known here: connections, packet-size, inflight, queue-messages, connect-timeout, "
+                + "validate-payload-format)",
             "t.yaml:1:26: unknown key \"pigeons\" in limits; write: one of "
-                + "connections, packet-size, inflight, queue-messages, connect-timeout"),
+                + "connections, packet-size, inflight, queue-messages, connect-timeout, validate-payload-format"
+        ),
         Case(
             "monitoring: { sys-intervall: 5s }",
             "t.yaml:1:15: unknown key \"sys-intervall\" in monitoring; write: sys-interval (known here: sys-interval)"
@@ -139,6 +141,10 @@ struct BadFileTests {
         Case(
             "limits: { connect-timeout: 10 }",
             "t.yaml:1:28: connect-timeout has no unit; write: connect-timeout: 10s, or another of ms, s, m, h, d"
+        ),
+        Case(
+            "limits: { validate-payload-format: on }",
+            "t.yaml:1:36: validate-payload-format is true or false, not \"on\"; write: validate-payload-format: true"
         ),
         Case(
             "limits: { connect-timeout: never }",

@@ -24,6 +24,7 @@ let wholeFile = """
       inflight: 20
       queue-messages: 1000
       connect-timeout: 2500ms
+      validate-payload-format: true
     monitoring: { sys-interval: 5s }
     uplinks:
       - name: cloud
@@ -93,6 +94,7 @@ struct GoodFileTests {
         expected.limits.inflight = 20
         expected.limits.queueMessages = 1000
         expected.limits.connectTimeoutMilliseconds = 2500
+        expected.limits.validatesPayloadFormat = true
         expected.monitoring.sysIntervalMilliseconds = 5000
         var cloud = UplinkSettings(
             name: "cloud", host: "broker.example.com", port: 1883, clientIdentifier: "seven")

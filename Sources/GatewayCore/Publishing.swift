@@ -171,6 +171,7 @@ extension Gateway {
     private func hasRoom(for session: SessionID, into effects: inout [Effect]) -> Bool {
         guard let receiver = state[session], !receiver.isPersistent,
             receiver.queue.waitingCount >= plan.limits.queuedMessagesOfVolatileMax
+                || receiver.queue.residentBytes >= plan.limits.queuedBytesOfVolatileMax
         else { return true }
         effects.append(.report(.dropped(owner: receiver.owner, .queueFull, count: 1)))
         return false

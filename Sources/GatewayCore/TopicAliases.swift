@@ -3,9 +3,10 @@ import MQTT
 /// The Topic Aliases this gateway has given a client, so that a Topic Name which repeats itself travels once a
 /// connection [MQTT5-3.3.2.3.4]. They begin and end with the connection and are in no stored message.
 ///
-/// A name gets an alias when it is sent a second time while it is among the last `rememberedMax` names: a client
-/// to whom a thousand topics go round and round would only be sent three bytes more with each. When all aliases
-/// are taken, the one that has not been used for longest changes its name.
+/// While aliases are free a name gets one when it is sent first. When all are taken, the one that has not been used
+/// for longest changes its name, but only to one that is sent a second time while it is among the last
+/// `rememberedMax` without: a client to whom a thousand topics go round and round would just be sent three bytes more
+/// with each.
 struct TopicAliases {
     /// Aliases given to one client, however many it would take.
     static let countMax = 16
@@ -51,7 +52,7 @@ struct TopicAliases {
             publish.omitsTopicName = true
             return
         }
-        guard remembered.contains(hash) else { return remember(hash) }
+        guard given.count < countMax || remembered.contains(hash) else { return remember(hash) }
         // The property takes three bytes, and may make each of the two lengths before it one longer.
         if let packetBytesMax, publish.encodedSize(version: .v5_0) + 5 > Int(packetBytesMax) { return }
         publish.topicAlias = UInt16(place(topic, hash) + 1)

@@ -34,7 +34,7 @@ extension Gateway {
                 advance(session)
             case .publish(let packet, let delivery):
                 _ = update(session) { $0.queue.markSent(delivery) }
-                send(packet, to: session, at: now, into: &effects)
+                sendInRound(packet, to: session, at: now, into: &effects)
                 advance(session)
                 if packet.qos == .atMostOnce {
                     // A server that knows no more than QoS 0 will not answer: sent is settled.
@@ -64,11 +64,11 @@ extension Gateway {
     // MARK: One round
 
     /// PUBLISH to a receiver, counted towards what it may be sent before the transport is heard.
-    private mutating func send(
+    private mutating func sendInRound(
         _ publish: Publish, to session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
         _ = update(session) { $0.flow?.noteSent(publish.roughSize, at: now) }
-        emit(.publish(publish), for: session, into: &effects)
+        emit(publish, for: session, into: &effects)
     }
 
     /// Whether this round has room for more; if not, the flow goes on a millisecond later. Without it a
@@ -106,7 +106,7 @@ extension Gateway {
             if let packet = Self.packet(
                 first.message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
             {
-                send(packet, to: session, at: now, into: &effects)
+                sendInRound(packet, to: session, at: now, into: &effects)
             } else if let owner = state[session]?.owner {
                 effects.append(.report(.dropped(owner: owner, .tooLarge, count: 1)))
             }
@@ -219,10 +219,10 @@ extension Gateway {
         return publish
     }
 
-    private func emit(_ packet: Packet, for session: SessionID, into effects: inout [Effect]) {
+    private mutating func emit(_ packet: Publish, for session: SessionID, into effects: inout [Effect]) {
         switch state[session]?.flow?.peer {
-        case .client(let id): effects.append(.send(id, packet))
-        case .uplink(let index, _): effects.append(.uplink(index, .send(packet)))
+        case .client(let id): send(packet, to: id, into: &effects)
+        case .uplink(let index, _): effects.append(.uplink(index, .send(.publish(packet))))
         case nil: break
         }
     }

@@ -14,6 +14,11 @@ package struct Limits: Hashable, Sendable {
     /// (0x97, or not read), a volatile Session's newest message is dropped and counted.
     package var queuedMessagesMax = 10_000_000
     package var queuedMessagesOfVolatileMax = 1000
+    /// Bytes of messages waiting for a volatile Session, all of them in memory: beyond it the newest is dropped and
+    /// counted too. A single message may be larger.
+    package var queuedBytesOfVolatileMax = 4 << 20
+    /// Whether a payload that is not the UTF-8 its Payload Format Indicator promises is refused with 0x99.
+    package var validatesPayloadFormat = false
     /// Bytes of messages of one queue held in memory; the rest is read back from flash as it is sent.
     package var residentBytesMax = 64 << 10
     /// The same for a Session that is away.

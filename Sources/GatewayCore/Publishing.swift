@@ -24,6 +24,12 @@ extension Gateway {
         if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
             return refuse(publish, .topicNameInvalid, from: id, at: now, into: &effects)
         }
+        if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
+            return refuse(publish, .payloadFormatInvalid, from: id, at: now, into: &effects)
+        }
+        if SystemTopic.owns(publish.message.topic), connection.version == .v5_0, publish.qos > .atMostOnce {
+            return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
+        }
         let isTaken = take(
             publish, from: session, peer: .client(id), version: connection.version, at: now, into: &effects)
         if !isTaken {
@@ -63,9 +69,8 @@ extension Gateway {
         }
         _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         let answer = Acknowledgement(packet, reason)
-        promise(
-            publish.qos == .exactlyOnce ? .pubrec(answer) : .puback(answer), to: .client(id), after: .zero,
-            at: now, into: &effects)
+        let refusal = publish.qos == .exactlyOnce ? Packet.pubrec(answer) : .puback(answer)
+        promise(explained(refusal, to: id), to: .client(id), after: .zero, at: now, into: &effects)
     }
 
     /// Whether a new message can be kept for everyone it is owed to (promise P4).
@@ -108,8 +113,9 @@ extension Gateway {
             promise(.pubrec(Acknowledgement(id)), to: peer, after: taken, at: now, into: &effects)
             return true
         }
+        // Nobody but the gateway itself publishes under $SYS; who cannot be told so is answered, and no more.
         let shares =
-            isRouted
+            isRouted && !SystemTopic.owns(publish.message.topic)
             ? state.routing.shares(
                 of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
                 by: session) : []
@@ -139,7 +145,7 @@ extension Gateway {
     }
 
     private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
-        guard publish.retain else { return .none }
+        guard publish.retain, !SystemTopic.owns(publish.message.topic) else { return .none }
         // A retained QoS 0 message may be let go at any time [MQTT5-3.3.1-5]; with no room left it is.
         if publish.qos == .atMostOnce, isUnderPressure || !hasRoomToRetain(publish) { return .none }
         guard publish.message.payload.isEmpty else { return .store }
@@ -172,6 +178,7 @@ extension Gateway {
     private func hasRoom(for session: SessionID, into effects: inout [Effect]) -> Bool {
         guard let receiver = state[session], !receiver.isPersistent,
             receiver.queue.waitingCount >= plan.limits.queuedMessagesOfVolatileMax
+                || receiver.queue.residentBytes >= plan.limits.queuedBytesOfVolatileMax
         else { return true }
         effects.append(.report(.dropped(owner: receiver.owner, .queueFull, count: 1)))
         return false
@@ -208,7 +215,7 @@ extension Gateway {
                     .publish(packet), to: flow.peer, after: mustWait ? position : .zero, at: now,
                     into: &effects)
             } else {
-                effects.append(.send(id, .publish(packet)))
+                send(packet, to: id, into: &effects)
             }
         case .uplink(let index, _):
             if mustWait {

@@ -31,9 +31,8 @@ extension Gateway {
             position = commitSubscription(.subscribed(session, subscriptions), of: session, into: &effects)
         }
         // SUBACK before the retained messages: allowed either way, and clients read more easily so (rule A9).
-        promise(
-            .suback(Suback(id: subscribe.id, reasons: reasons)), to: .client(id), after: position, at: now,
-            into: &effects)
+        let suback = Packet.suback(Suback(id: subscribe.id, reasons: reasons))
+        promise(explained(suback, to: id), to: .client(id), after: position, at: now, into: &effects)
         for grant in granted where grant.request.filter.shareName == nil {
             switch grant.request.retainHandling {
             case .sendOnSubscribe: break
@@ -129,11 +128,12 @@ extension Gateway {
                     into: &effects)
             }
         }
+        sendSystemTopics(request, identifier, to: session, after: suback, at: now, into: &effects)
         pump(session, at: now, into: &effects)
     }
 
     /// Puts a QoS 0 message before everything else its receiver is sent, as soon as it may leave.
-    private mutating func lead(
+    mutating func lead(
         _ message: StoredMessage, to session: SessionID, after position: Position,
         into effects: inout [Effect]
     ) {

@@ -62,6 +62,23 @@ extension ApplicationMessage {
     ///
     /// - Complexity: O(bytes of the properties)
     package var payloadFormatIsUTF8: Bool { forwardedProperties.contains(.payloadFormat(isUTF8: true)) }
+
+    /// Whether the payload is what its Payload Format Indicator says: well-formed UTF-8, in which unlike in a string
+    /// of MQTT also U+0000 may be, or anything [MQTT5-3.3.2.3.2].
+    ///
+    /// - Complexity: O(bytes)
+    package var payloadIsOfItsFormat: Bool {
+        guard payloadFormatIsUTF8 else { return true }
+        var parser = Unicode.UTF8.ForwardParser()
+        var bytes = payload.makeIterator()
+        while true {
+            switch parser.parseScalar(from: &bytes) {
+            case .valid: continue
+            case .emptyInput: return true
+            case .error: return false
+            }
+        }
+    }
 }
 
 /// One property of an Application Message, its text as checked UTF-8 bytes.

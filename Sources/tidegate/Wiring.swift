@@ -14,8 +14,11 @@ extension GatewayPlan {
         limits.packetBytesMax = UInt32(clamping: settings.limits.packetBytes)
         limits.queuedMessagesMax = settings.limits.queueMessages
         limits.connectTimeoutMilliseconds = settings.limits.connectTimeoutMilliseconds
+        limits.validatesPayloadFormat = settings.limits.validatesPayloadFormat
         expirySecondsBefore5 = settings.sessions.expiryFor311Seconds
         expirySecondsMax = settings.sessions.expiryMaxSeconds
+        systemTopicsMilliseconds = settings.monitoring.sysIntervalMilliseconds
+        version = "tidegate version \(Tidegate.version)"
         for (index, listener) in settings.listeners.enumerated() {
             packetBytesMaxByListener[index] = listener.packetBytes.map { UInt32(clamping: $0) }
         }

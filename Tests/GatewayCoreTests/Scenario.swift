@@ -92,8 +92,13 @@ struct Scenario: ~Copyable {
         vanishes(client)
     }
 
-    /// What came since it was last asked.
+    /// What came since it was last asked, without the words that explain a refusal.
     mutating func received(_ client: String) -> [Packet] {
+        receivedInFull(client).map(\.withoutReasonString)
+    }
+
+    /// What came since it was last asked, as it came.
+    mutating func receivedInFull(_ client: String) -> [Packet] {
         defer { inboxes[connection(of: client)] = [] }
         return inboxes[connection(of: client)] ?? []
     }
@@ -102,11 +107,17 @@ struct Scenario: ~Copyable {
     mutating func texts(_ client: String) -> [String] { received(client).publishes.map(\.text) }
 
     /// Answers whatever comes, syncing in between, until nothing more does; returns the PUBLISH packets.
-    mutating func drains(_ client: String) -> [Publish] {
+    ///
+    /// - Parameter inRounds: a millisecond passes whenever nothing comes, for what was too much for one round.
+    mutating func drains(_ client: String, inRounds: Bool = false) -> [Publish] {
         var got: [Publish] = []
         while true {
             syncs()
-            let packets = received(client)
+            var packets = received(client)
+            if packets.isEmpty, inRounds {
+                passes(milliseconds: 1)
+                packets = received(client)
+            }
             if packets.isEmpty { return got }
             got += packets.publishes
             for case .some(let answer) in packets.map(\.subscribersAnswer) { sends(client, answer) }
@@ -277,6 +288,29 @@ extension Publish {
 }
 
 extension Packet {
+    var reasonString: String? {
+        switch self {
+        case .connack(let connack): connack.reasonString
+        case .puback(let answer), .pubrec(let answer): answer.reasonString
+        case .suback(let suback): suback.reasonString
+        case .disconnect(let disconnect): disconnect.reasonString
+        default: nil
+        }
+    }
+
+    fileprivate var withoutReasonString: Packet {
+        switch self {
+        case .connack(var connack):
+            connack.reasonString = nil
+            return .connack(connack)
+        case .puback(let answer): return .puback(Acknowledgement(answer.id, answer.reason))
+        case .pubrec(let answer): return .pubrec(Acknowledgement(answer.id, answer.reason))
+        case .suback(let suback): return .suback(Suback(id: suback.id, reasons: suback.reasons))
+        case .disconnect(let disconnect): return .disconnect(Disconnect(disconnect.reason))
+        default: return self
+        }
+    }
+
     /// What a subscriber that follows the specification answers; nil when nothing is due.
     var subscribersAnswer: Packet? {
         switch self {

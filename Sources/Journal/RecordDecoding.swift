@@ -37,7 +37,7 @@ extension RecordCodec {
         case .acknowledged:
             return .acknowledged(
                 AcknowledgedRecord(
-                    session: try session(&reader), floor: Delivery(try reader.integer()),
+                    session: try session(&reader), floor: try delivery(&reader),
                     settledAbove: try deliveries(&reader)))
         case .sessionOpened: return .sessionOpened(try sessionOpened(&reader))
         case .sessionClosed:
@@ -55,13 +55,13 @@ extension RecordCodec {
             return .unsubscribed(try session(&reader), try list(&reader, topicFilter))
         case .inboundReleased: return .inboundReleased(try session(&reader), try packetIdentifier(&reader))
         case .inboundVoided: return .inboundVoided(try session(&reader))
-        case .outboundReceived: return .outboundReceived(try session(&reader), Delivery(try reader.integer()))
+        case .outboundReceived: return .outboundReceived(try session(&reader), try delivery(&reader))
         case .dropped:
             let id = try session(&reader)
             guard let reason = DropReason(rawValue: try reader.byte()) else { throw .invalidField }
             return .dropped(id, try deliveries(&reader), reason)
         case .uplinkEstablished: return .uplinkEstablished(try session(&reader))
-        case .counters: return .counters(nextSession: try reader.integer())
+        case .counters: return .counters(nextSession: try countable(try reader.integer()))
         case .retained: return .retained(try retained(&reader))
         case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
         case .queue: return .queue(try queue(&reader))
@@ -164,7 +164,7 @@ extension RecordCodec {
 
     private static func queue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {
         let id = try session(&reader)
-        let floor = Delivery(try reader.integer())
+        let floor = try delivery(&reader)
         var previous: UInt64 = 0
         let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
             let flags = try reader.byte()
@@ -172,7 +172,7 @@ extension RecordCodec {
             let qos = try Self.qos(flags)
             var position: Position?
             if flags & 8 != 0 {
-                previous = previous &+ (try reader.integer())
+                previous = try countable(previous &+ (try reader.integer()))
                 position = Position(previous)
             }
             return QueueRecord.Entry(position: position, qos: qos, isReceived: flags & 4 != 0)
@@ -183,7 +183,7 @@ extension RecordCodec {
     private static func deliveries(_ reader: inout ByteReader) throws(DecodingError) -> [Delivery] {
         var previous: UInt64 = 0
         return try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            previous = previous &+ (try reader.integer())
+            previous = try countable(previous &+ (try reader.integer()))
             return Delivery(previous)
         }
     }
@@ -201,7 +201,17 @@ extension RecordCodec {
     }
 
     private static func session(_ reader: inout ByteReader) throws(DecodingError) -> SessionID {
-        SessionID(try reader.integer())
+        SessionID(try countable(try reader.integer()))
+    }
+
+    private static func delivery(_ reader: inout ByteReader) throws(DecodingError) -> Delivery {
+        Delivery(try countable(try reader.integer()))
+    }
+
+    /// A number that is counted on from: so far from the top that this never overflows.
+    private static func countable(_ number: UInt64) throws(DecodingError) -> UInt64 {
+        guard number < countableLimit else { throw .invalidField }
+        return number
     }
 
     private static func packetIdentifier(_ reader: inout ByteReader) throws(DecodingError) -> PacketIdentifier

@@ -24,7 +24,8 @@ struct Ledger: CheckpointSource, Equatable {
         var bytes: [UInt8] = []
         RecordCodec.encode(record, into: &bytes)
         let sum = UInt64(Checksum.of(bytes, 0..<bytes.count, seed: 0))
-        digest = (digest ^ sum ^ position.number << 32) &* 0x100_0000_01B3
+        // It travels in checkpoints as a number of Sessions, which has a limit.
+        digest = (digest ^ sum ^ position.number << 32) &* 0x100_0000_01B3 % countableLimit
         switch record {
         case .message: owed.append(position)
         case .acknowledged(let settled):

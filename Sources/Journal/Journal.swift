@@ -97,6 +97,7 @@ package struct Journal {
         }
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
+        if let measured = recovered.space { space.measured(measured, at: latest) }
         if let pressed = space.change() { events.append(.pressure(pressed)) }
     }
 

@@ -137,6 +137,14 @@ struct DiskStoreTests {
         #expect(try scratch.files("") == ["FORMAT", "LOCK"])
     }
 
+    @Test("P4: the file system's space is known before the first write")
+    func spaceIsKnown() throws {
+        let scratch = Scratch()
+        let store = try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
+        let space = try #require(store.recovered.space)
+        #expect(space.total > 0 && space.free <= space.total)
+    }
+
     @Test("a second opener is refused while the first holds the lock, and is told who holds it")
     func lock() throws {
         let scratch = Scratch()

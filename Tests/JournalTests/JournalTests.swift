@@ -15,6 +15,10 @@ struct JournalTests {
         events.compactMap { if case .durable(let position) = $0 { position.number } else { nil } }
     }
 
+    static func pressures(_ events: [StorageEvent]) -> [Bool] {
+        events.compactMap { if case .pressure(let presses) = $0 { presses } else { nil } }
+    }
+
     @Test("A1-A7: durable is told only after the sync that covers the Record, one batch at a time")
     func durableAfterSync() throws {
         var rig = try Self.rig()
@@ -219,23 +223,33 @@ struct JournalTests {
     @Test("P4: a file system that others fill is pressure too, and is measured until it is over")
     func fileSystemPressure() throws {
         var rig = try Self.rig()
-        func pressures() -> [Bool] {
-            rig.events.compactMap { if case .pressure(let p) = $0 { p } else { nil } }
-        }
         rig.disk.space = FileSystemSpace(free: 40 << 20, total: 1 << 30)
         rig.append(Samples.plain("1"))
         try rig.settle()
-        #expect(pressures() == [true])
+        #expect(Self.pressures(rig.events) == [true])
         rig.disk.space = FileSystemSpace(free: 54 << 20, total: 1 << 30)
         let deadline = try #require(rig.journal.nextDeadline)
         rig.now = deadline
         try rig.settle()
-        #expect(pressures() == [true])
+        #expect(Self.pressures(rig.events) == [true])
         rig.disk.space = FileSystemSpace(free: 100 << 20, total: 1 << 30)
         rig.now = try #require(rig.journal.nextDeadline)
         try rig.settle()
-        #expect(pressures() == [true, false])
+        #expect(Self.pressures(rig.events) == [true, false])
         #expect(rig.journal.nextDeadline == nil)
+    }
+
+    @Test("P4: a file system that is nearly full at the start is pressure before the first write fails")
+    func pressureFromTheStart() throws {
+        var rig = try Self.rig()
+        rig.recovered.space = FileSystemSpace(free: 1 << 20, total: 1 << 30)
+        rig.journal = Journal(plan: rig.plan, recovered: rig.recovered)
+        rig.collect()
+        #expect(Self.pressures(rig.events) == [true])
+        rig.disk.space = FileSystemSpace(free: 100 << 20, total: 1 << 30)
+        rig.now = max(rig.now, try #require(rig.journal.nextDeadline))
+        try rig.settle()
+        #expect(Self.pressures(rig.events) == [true, false])
     }
 
     @Test("a Record larger than a segment gets a segment of its own")

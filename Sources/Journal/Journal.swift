@@ -21,6 +21,9 @@ package struct Journal {
     private var inFlight: [Record] = []
     /// What comes behind them.
     private var buffer: Deque<Record> = []
+    /// What the two hold in memory, about.
+    private var inFlightBytes = 0
+    private var bufferBytes = 0
     /// Somebody waits for Records up to here.
     private var promptThrough = Position.zero
     /// When the oldest Record of `buffer` came.
@@ -50,6 +53,10 @@ package struct Journal {
 
     private var loading = Loading()
     private var space: SpaceWatch
+    /// What is not durable yet holds too much memory: the disk is slower than the publishers.
+    private var isBackedUp = false
+    /// What the core was told last.
+    private var isPressing = false
     private var latest: Instant
 
     private var lastToken: UInt64 = 0
@@ -98,7 +105,7 @@ package struct Journal {
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
         if let measured = recovered.space { space.measured(measured, at: latest) }
-        if let pressed = space.change() { events.append(.pressure(pressed)) }
+        reportPressure()
     }
 
     /// The position of the last Record that was appended.
@@ -111,6 +118,7 @@ package struct Journal {
         precondition(!isClosing, "nothing is appended behind the end")
         note(now)
         buffer.append(record)
+        bufferBytes += record.memoryBytes
         if bufferedSince == nil { bufferedSince = now }
         switch urgency {
         case .prompt: promptThrough = last
@@ -124,6 +132,7 @@ package struct Journal {
         note(now)
         guard !hasFailed else { return }
         startBatchIfDue()
+        reportPressure()
         if space.isMeasurementDue(at: now) { ask(.measureSpace) }
     }
 
@@ -180,6 +189,8 @@ package struct Journal {
         let (header, bytes) = builder.sealed(stamp)
         inFlight = Array(buffer.prefix(count))
         buffer.removeFirst(count)
+        inFlightBytes = inFlight.reduce(0) { $0 + $1.memoryBytes }
+        bufferBytes -= inFlightBytes
         bufferedSince = buffer.isEmpty ? nil : latest
         let token = ask(.write(.segment(active.id), offset: active.end, bytes: bytes))
         phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end))
@@ -333,8 +344,23 @@ package struct Journal {
         case .failed: fail()
         case .done, .read: succeeded(completion.token)
         }
-        if let pressed = space.change() { events.append(.pressure(pressed)) }
+        reportPressure()
         startBatchIfDue()
+    }
+
+    /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.
+    private mutating func reportPressure() {
+        space.update()
+        let bytes = inFlightBytes + bufferBytes
+        if bytes > plan.bufferBytesMax {
+            isBackedUp = true
+        } else if bytes < plan.bufferBytesMax / 2 {
+            isBackedUp = false
+        }
+        let presses = space.isPressing || isBackedUp
+        guard presses != isPressing else { return }
+        isPressing = presses
+        events.append(.pressure(presses))
     }
 
     private mutating func succeeded(_ token: OperationToken) {
@@ -359,6 +385,7 @@ package struct Journal {
         space.usedBytes += batch.header.totalLength
         grownBytes += batch.header.totalLength
         inFlight = []
+        inFlightBytes = 0
         if batch.header.wall.isTrusted {
             anchor = WallAnchor(clock: batch.header.clock, wallMilliseconds: batch.header.wall.milliseconds)
         }
@@ -427,5 +454,25 @@ package struct Journal {
         let token = OperationToken(lastToken)
         operations.append(DiskOperation(token: token, action: action))
         return token
+    }
+}
+
+extension Record {
+    /// About what it holds in memory: its messages, and something for everything else.
+    fileprivate var memoryBytes: Int {
+        switch self {
+        case .message(let record): 64 + 64 * record.targets.count + record.message.bytes.count
+        case .retained(let record): 64 + record.message.bytes.count
+        case .sessionOpened(let opened): 64 + (opened.will?.message.bytes.count ?? 0)
+        case .subscribed(_, let subscriptions): 64 + 64 * subscriptions.count
+        case .unsubscribed(_, let filters): 64 + 64 * filters.count
+        case .acknowledged(let settled): 64 + 8 * settled.settledAbove.count
+        case .dropped(_, let deliveries, _): 64 + 8 * deliveries.count
+        case .inboundHeld(_, let ids): 64 + 2 * ids.count
+        case .queue(let queue): 64 + 24 * queue.entries.count
+        case .sessionClosed, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived,
+            .uplinkEstablished, .counters:
+            64
+        }
     }
 }

@@ -252,6 +252,55 @@ struct JournalTests {
         #expect(Self.pressures(rig.events) == [true, false])
     }
 
+    @Test(
+        "P4: while a sync stalls, what gathers behind it is pressure at a limit and until half of it is written"
+    )
+    func backlog() throws {
+        var rig = try Self.rig { $0.bufferBytesMax = 64 << 10 }
+        func pressures() -> [Bool] { Self.pressures(rig.events) }
+        rig.append(Samples.plain("first"))
+        try rig.settle()
+        for n in 0..<24 {
+            // 20 Records of about 3200 bytes are below the limit, 21 above.
+            #expect(pressures() == (n > 20 ? [true] : []))
+            rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3072)))
+            rig.journal.tick(at: rig.now)
+            rig.collect()
+        }
+        // Each sync takes a batch of three.
+        for _ in 0..<3 { _ = try rig.work() }
+        #expect(pressures() == [true])
+        try rig.settle()
+        #expect(pressures() == [true, false])
+    }
+
+    @Test("P4: pressure of the disk and of memory are told as one, and end with the later")
+    func onePressure() throws {
+        var rig = try Self.rig { $0.bufferBytesMax = 64 << 10 }
+        rig.disk.space = FileSystemSpace(free: 40 << 20, total: 1 << 30)
+        rig.append(Samples.plain("1"))
+        try rig.settle()
+        #expect(Self.pressures(rig.events) == [true])
+        for _ in 0..<30 { rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3072))) }
+        rig.journal.tick(at: rig.now)
+        rig.now = try #require(rig.journal.nextDeadline)
+        rig.journal.tick(at: rig.now)
+        var operations: [DiskOperation] = []
+        rig.journal.takeOperations(into: &operations)
+        // The batch in flight is not answered, the measurement is.
+        rig.disk.space = FileSystemSpace(free: 100 << 20, total: 1 << 30)
+        guard operations.count == 2, case .measureSpace = operations[1].action else {
+            Issue.record("space is measured while it is short")
+            return
+        }
+        rig.journal.completed(try rig.disk.perform(operations[1]), at: rig.now)
+        rig.collect()
+        #expect(Self.pressures(rig.events) == [true])
+        rig.journal.completed(try rig.disk.perform(operations[0]), at: rig.now)
+        try rig.settle()
+        #expect(Self.pressures(rig.events) == [true, false])
+    }
+
     @Test("a Record larger than a segment gets a segment of its own")
     func jumbo() throws {
         var rig = try Self.rig()

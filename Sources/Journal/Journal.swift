@@ -47,6 +47,9 @@ package struct Journal {
     private var checkpoints: [RecoveredLog.CheckpointFile]
     private var checkpointing = Checkpointing.none
     private var checkpointedAt: Instant
+    /// The last checkpoint found segments in which nothing is owed, and left them only because it was the first
+    /// to cover them. Not known before the first checkpoint of this process, which may be asked for in vain.
+    private var leftNeedlessSegments = true
     /// Since the last checkpoint.
     private var grownBytes = 0
     private var grownSegments = 0
@@ -257,14 +260,27 @@ package struct Journal {
     /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
     package var wantsCheckpoint: Bool {
         guard checkpointing == .none, !hasFailed, !isClosing, last > coveredPosition else { return false }
-        if space.isPressing,
-            latest.milliseconds(since: checkpointedAt) >= plan.pressureCheckpointMilliseconds
-        {
-            return true
-        }
+        if isPressureCheckpointDue { return true }
         let due = max(
             plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
         return grownBytes >= due || grownSegments >= plan.checkpointSegments
+    }
+
+    private var isPressureCheckpointDue: Bool {
+        space.isPressing
+            && latest.milliseconds(since: checkpointedAt) >= plan.pressureCheckpointMilliseconds
+    }
+
+    /// Whether one more Record, whatever it says, lets the next checkpoint free what the last one had to leave.
+    ///
+    /// A segment is deleted only when a second checkpoint covers it, and under pressure nothing may come that
+    /// would make a second one different from the first. The journal invents no Records, because the core counts
+    /// them too: when this is true the host has the core append one that changes nothing, and then looks at
+    /// `wantsCheckpoint`, which is true at once. It is so at most once for each checkpoint that left something.
+    package var wantsRecord: Bool {
+        let hasComplete = segments.count > (hasActive ? 1 : 0)
+        return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && last == coveredPosition
+            && checkpointing == .none && !hasFailed && !isClosing
     }
 
     /// Up to where a restart reads a checkpoint instead of the log.
@@ -285,11 +301,19 @@ package struct Journal {
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
         let fallback = coveredPosition
-        let deletable = complete.filter { segment in
-            segment.last <= fallback
-                && (segment.last < segment.first || !state.owes(from: segment.first, through: segment.last))
+        leftNeedlessSegments = false
+        var deletable: [UInt64] = []
+        for segment in complete {
+            let isOwed =
+                segment.first <= segment.last && state.owes(from: segment.first, through: segment.last)
+            if isOwed { continue }
+            if segment.last <= fallback {
+                deletable.append(segment.id)
+            } else {
+                leftNeedlessSegments = true
+            }
         }
-        checkpointing = .waiting(last, builder.sealed(), deletable: deletable.map(\.id))
+        checkpointing = .waiting(last, builder.sealed(), deletable: deletable)
         checkpointedAt = latest
         advanceCheckpoint()
         startBatchIfDue()

@@ -220,6 +220,58 @@ struct JournalTests {
         }
     }
 
+    /// A journal under pressure, and how many messages it holds.
+    static func fullRig() throws -> (rig: Rig, count: UInt64) {
+        var rig = try Self.rig { $0.sizeLimitBytes = 256 << 10 }
+        while Self.pressures(rig.events) != [true] {
+            rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3000)))
+            try rig.settle()
+            try #require(rig.history.count < 200)
+        }
+        return (rig, UInt64(rig.history.count - 1))
+    }
+
+    @Test("P4: pressure ends once nothing is owed, although every publisher is refused and nothing comes")
+    func pressureEndsInSilence() throws {
+        var (rig, count) = try Self.fullRig()
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(count), settledAbove: []))
+        )
+        let taken = try rig.passQuietly(halfMinutes: 10)
+        #expect(taken.records == 1 && taken.checkpoints == 2)
+        #expect(Self.pressures(rig.events) == [true, false])
+        // Should the newest checkpoint be lost, the one before still leads to the same state.
+        let newest = try #require(rig.disk.fileNames().last { $0.hasPrefix("ckpt-") })
+        rig.disk.remove(newest)
+        try rig.restart()
+    }
+
+    @Test("P4: also when a restart has forgotten what the checkpoint before it left")
+    func pressureEndsAfterRestart() throws {
+        var (rig, count) = try Self.fullRig()
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(count), settledAbove: []))
+        )
+        try rig.checkpoint()
+        rig.journal.close(at: rig.now)
+        try rig.settle()
+        try rig.restart()
+        rig.collect()
+        #expect(Self.pressures(rig.events) == [true] && !rig.journal.wantsRecord)
+        let taken = try rig.passQuietly(halfMinutes: 10)
+        #expect(taken.records == 1 && taken.checkpoints == 1)
+        #expect(Self.pressures(rig.events) == [true, false])
+    }
+
+    @Test("P4: while everything is owed, pressure costs one checkpoint and then no more writes")
+    func pressureThatLasts() throws {
+        var (rig, _) = try Self.fullRig()
+        let taken = try rig.passQuietly(halfMinutes: 10)
+        #expect(taken.records == 0 && taken.checkpoints == 1)
+        #expect(Self.pressures(rig.events) == [true])
+        try rig.loadAllOwed()
+    }
+
     @Test("P4: a file system that others fill is pressure too, and is measured until it is over")
     func fileSystemPressure() throws {
         var rig = try Self.rig()

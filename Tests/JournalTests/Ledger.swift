@@ -118,6 +118,26 @@ struct Rig {
         events += fresh
     }
 
+    /// What the host does under pressure, as long as nobody sends anything; returns how many Records and
+    /// checkpoints it took.
+    mutating func passQuietly(halfMinutes: Int) throws -> (records: Int, checkpoints: Int) {
+        var taken = (records: 0, checkpoints: 0)
+        for _ in 0..<halfMinutes {
+            now = now.advanced(byMilliseconds: 30_000)
+            try settle()
+            if journal.wantsRecord {
+                append(.counters(nextSession: 1), .lazy)
+                taken.records += 1
+                #expect(journal.wantsCheckpoint && !journal.wantsRecord)
+            }
+            if journal.wantsCheckpoint {
+                try checkpoint()
+                taken.checkpoints += 1
+            }
+        }
+        return taken
+    }
+
     mutating func checkpoint() throws {
         journal.beginCheckpoint(of: ledger, at: now)
         try settle()

@@ -300,7 +300,8 @@ package struct Journal {
             ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) })
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
-        let fallback = coveredPosition
+        // One at this very position is about to be replaced, and is no fallback for what replaces it.
+        let fallback = checkpoints.last { $0.position < last }?.position ?? .zero
         leftNeedlessSegments = false
         var deletable: [UInt64] = []
         for segment in complete {

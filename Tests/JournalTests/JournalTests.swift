@@ -159,6 +159,29 @@ struct JournalTests {
         try rig.loadAllOwed()
     }
 
+    @Test("a checkpoint that replaces one at the same position is not its own fallback")
+    func checkpointTwiceInOnePlace() throws {
+        var rig = try Self.rig()
+        for n in 0..<60 {
+            rig.append(Samples.plain("m\(n)", payload: Array(repeating: 1, count: 2000)))
+            try rig.settle()
+        }
+        try rig.checkpoint()
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(60), settledAbove: [])))
+        for n in 0..<60 {
+            rig.append(Samples.plain("n\(n)", to: 2, payload: Array(repeating: 1, count: 2000)))
+        }
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(120), settledAbove: [])))
+        // The second at one place is that of a clean stop right after the first.
+        try rig.checkpoint()
+        try rig.checkpoint()
+        let newest = try #require(rig.disk.fileNames().last { $0.hasPrefix("ckpt-") })
+        rig.disk.remove(newest)
+        try rig.restart()
+    }
+
     @Test("a checkpoint waits until the log is durable up to it, and deletes only once it is durable itself")
     func checkpointOrder() throws {
         var rig = try Self.rig()

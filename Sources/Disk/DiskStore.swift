@@ -39,9 +39,10 @@ package struct DiskStore: Sendable {
             throw .cannot("begin a store in", path: path, error)
         }
         var reader = DiskReader(directory: directory)
-        let log: RecoveredLog
+        var log: RecoveredLog
         do { log = try Recovery.recover(&reader, body) } catch { throw explained(error, path) }
         do { try tidy(directory, log) } catch { throw .cannot("tidy up", path: path, error) }
+        log.space = directory.space()
         return DiskStore(recovered: log, warnings: warnings, directory: directory, lock: lock)
     }
 

@@ -4,8 +4,9 @@ import Journal
 /// Carries out the journal's operations, in order, on a thread of its own, so that no sync ever holds up the
 /// gateway.
 ///
-/// What was asked for while it was busy is taken at one go, and what came of it is handed back together: after
-/// each operation that something may wait for, and at the end.
+/// What was asked for while it was busy is taken at one go, and what came of it is handed back after each
+/// operation that something may wait for, and at the end. A read is handed back at once too, so that the bytes of
+/// a whole round are never held here.
 // Unchecked: `queue`, `isStopping` and `isRunning` are touched only with `mutex` held, everything else only by the thread.
 package final class DiskThread: @unchecked Sendable {
     private let directory: Directory
@@ -79,10 +80,10 @@ package final class DiskThread: @unchecked Sendable {
             for operation in operations {
                 done.append(perform(operation))
                 switch operation.action {
-                case .createSegment, .write, .writeCheckpoint:
+                case .createSegment, .write, .writeCheckpoint, .read:
                     deliver(done)
                     done = []
-                case .read, .delete, .measureSpace:
+                case .delete, .measureSpace:
                     break
                 }
             }

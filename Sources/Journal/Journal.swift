@@ -21,6 +21,9 @@ package struct Journal {
     private var inFlight: [Record] = []
     /// What comes behind them.
     private var buffer: Deque<Record> = []
+    /// What the two hold in memory, about.
+    private var inFlightBytes = 0
+    private var bufferBytes = 0
     /// Somebody waits for Records up to here.
     private var promptThrough = Position.zero
     /// When the oldest Record of `buffer` came.
@@ -44,12 +47,19 @@ package struct Journal {
     private var checkpoints: [RecoveredLog.CheckpointFile]
     private var checkpointing = Checkpointing.none
     private var checkpointedAt: Instant
+    /// The last checkpoint found segments in which nothing is owed, and left them only because it was the first
+    /// to cover them. Not known before the first checkpoint of this process, which may be asked for in vain.
+    private var leftNeedlessSegments = true
     /// Since the last checkpoint.
     private var grownBytes = 0
     private var grownSegments = 0
 
     private var loading = Loading()
     private var space: SpaceWatch
+    /// What is not durable yet holds too much memory: the disk is slower than the publishers.
+    private var isBackedUp = false
+    /// What the core was told last.
+    private var isPressing = false
     private var latest: Instant
 
     private var lastToken: UInt64 = 0
@@ -97,7 +107,8 @@ package struct Journal {
         }
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
-        if let pressed = space.change() { events.append(.pressure(pressed)) }
+        if let measured = recovered.space { space.measured(measured, at: latest) }
+        reportPressure()
     }
 
     /// The position of the last Record that was appended.
@@ -110,6 +121,7 @@ package struct Journal {
         precondition(!isClosing, "nothing is appended behind the end")
         note(now)
         buffer.append(record)
+        bufferBytes += record.memoryBytes
         if bufferedSince == nil { bufferedSince = now }
         switch urgency {
         case .prompt: promptThrough = last
@@ -123,6 +135,7 @@ package struct Journal {
         note(now)
         guard !hasFailed else { return }
         startBatchIfDue()
+        reportPressure()
         if space.isMeasurementDue(at: now) { ask(.measureSpace) }
     }
 
@@ -179,6 +192,8 @@ package struct Journal {
         let (header, bytes) = builder.sealed(stamp)
         inFlight = Array(buffer.prefix(count))
         buffer.removeFirst(count)
+        inFlightBytes = inFlight.reduce(0) { $0 + $1.memoryBytes }
+        bufferBytes -= inFlightBytes
         bufferedSince = buffer.isEmpty ? nil : latest
         let token = ask(.write(.segment(active.id), offset: active.end, bytes: bytes))
         phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end))
@@ -247,14 +262,27 @@ package struct Journal {
     /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
     package var wantsCheckpoint: Bool {
         guard checkpointing == .none, !hasFailed, !isClosing, last > coveredPosition else { return false }
-        if space.isPressing,
-            latest.milliseconds(since: checkpointedAt) >= plan.pressureCheckpointMilliseconds
-        {
-            return true
-        }
+        if isPressureCheckpointDue { return true }
         let due = max(
             plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
         return grownBytes >= due || grownSegments >= plan.checkpointSegments
+    }
+
+    private var isPressureCheckpointDue: Bool {
+        space.isPressing
+            && latest.milliseconds(since: checkpointedAt) >= plan.pressureCheckpointMilliseconds
+    }
+
+    /// Whether one more Record, whatever it says, lets the next checkpoint free what the last one had to leave.
+    ///
+    /// A segment is deleted only when a second checkpoint covers it, and under pressure nothing may come that
+    /// would make a second one different from the first. The journal invents no Records, because the core counts
+    /// them too: when this is true the host has the core append one that changes nothing, and then looks at
+    /// `wantsCheckpoint`, which is true at once. It is so at most once for each checkpoint that left something.
+    package var wantsRecord: Bool {
+        let hasComplete = segments.count > (hasActive ? 1 : 0)
+        return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && last == coveredPosition
+            && checkpointing == .none && !hasFailed && !isClosing
     }
 
     /// Up to where a restart reads a checkpoint instead of the log.
@@ -274,12 +302,21 @@ package struct Journal {
             ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) })
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
-        let fallback = coveredPosition
-        let deletable = complete.filter { segment in
-            segment.last <= fallback
-                && (segment.last < segment.first || !state.owes(from: segment.first, through: segment.last))
+        // One at this very position is about to be replaced, and is no fallback for what replaces it.
+        let fallback = checkpoints.last { $0.position < last }?.position ?? .zero
+        leftNeedlessSegments = false
+        var deletable: [UInt64] = []
+        for segment in complete {
+            let isOwed =
+                segment.first <= segment.last && state.owes(from: segment.first, through: segment.last)
+            if isOwed { continue }
+            if segment.last <= fallback {
+                deletable.append(segment.id)
+            } else {
+                leftNeedlessSegments = true
+            }
         }
-        checkpointing = .waiting(last, builder.sealed(), deletable: deletable.map(\.id))
+        checkpointing = .waiting(last, builder.sealed(), deletable: deletable)
         checkpointedAt = latest
         advanceCheckpoint()
         startBatchIfDue()
@@ -334,8 +371,23 @@ package struct Journal {
         case .failed: fail()
         case .done, .read: succeeded(completion.token)
         }
-        if let pressed = space.change() { events.append(.pressure(pressed)) }
+        reportPressure()
         startBatchIfDue()
+    }
+
+    /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.
+    private mutating func reportPressure() {
+        space.update()
+        let bytes = inFlightBytes + bufferBytes
+        if bytes > plan.bufferBytesMax {
+            isBackedUp = true
+        } else if bytes < plan.bufferBytesMax / 2 {
+            isBackedUp = false
+        }
+        let presses = space.isPressing || isBackedUp
+        guard presses != isPressing else { return }
+        isPressing = presses
+        events.append(.pressure(presses))
     }
 
     private mutating func succeeded(_ token: OperationToken) {
@@ -360,6 +412,7 @@ package struct Journal {
         space.usedBytes += batch.header.totalLength
         grownBytes += batch.header.totalLength
         inFlight = []
+        inFlightBytes = 0
         if batch.header.wall.isTrusted {
             anchor = WallAnchor(clock: batch.header.clock, wallMilliseconds: batch.header.wall.milliseconds)
         }
@@ -428,5 +481,25 @@ package struct Journal {
         let token = OperationToken(lastToken)
         operations.append(DiskOperation(token: token, action: action))
         return token
+    }
+}
+
+extension Record {
+    /// About what it holds in memory: its messages, and something for everything else.
+    fileprivate var memoryBytes: Int {
+        switch self {
+        case .message(let record): 64 + 64 * record.targets.count + record.message.bytes.count
+        case .retained(let record): 64 + record.message.bytes.count
+        case .sessionOpened(let opened): 64 + (opened.will?.message.bytes.count ?? 0)
+        case .subscribed(_, let subscriptions): 64 + 64 * subscriptions.count
+        case .unsubscribed(_, let filters): 64 + 64 * filters.count
+        case .acknowledged(let settled): 64 + 8 * settled.settledAbove.count
+        case .dropped(_, let deliveries, _): 64 + 8 * deliveries.count
+        case .inboundHeld(_, let ids): 64 + 2 * ids.count
+        case .queue(let queue): 64 + 24 * queue.entries.count
+        case .sessionClosed, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived,
+            .uplinkEstablished, .counters:
+            64
+        }
     }
 }

@@ -6,6 +6,9 @@ package struct JournalPlan: Hashable, Sendable {
     package var sizeLimitBytes = 4 << 30
     /// A batch takes Records up to this many bytes, or one larger Record.
     package var batchBytesMax = 1 << 20
+    /// Records that are not durable yet may hold about this much memory. Above it pressure is reported until they
+    /// hold half: flash may stall a sync for seconds.
+    package var bufferBytesMax = 8 << 20
     /// How long a Record for which nobody waits may wait for company.
     package var lazyDelayMilliseconds: UInt64 = 5_000
     /// A checkpoint is due when the log has grown by this much, or by `checkpointGrowthFactor` times the last

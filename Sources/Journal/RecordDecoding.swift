@@ -37,7 +37,7 @@ extension RecordCodec {
         case .acknowledged:
             return .acknowledged(
                 AcknowledgedRecord(
-                    session: try session(&reader), floor: Delivery(try reader.integer()),
+                    session: try session(&reader), floor: try delivery(&reader),
                     settledAbove: try deliveries(&reader)))
         case .sessionOpened: return .sessionOpened(try sessionOpened(&reader))
         case .sessionClosed:
@@ -55,7 +55,7 @@ extension RecordCodec {
             return .unsubscribed(try session(&reader), try list(&reader, topicFilter))
         case .inboundReleased: return .inboundReleased(try session(&reader), try packetIdentifier(&reader))
         case .inboundVoided: return .inboundVoided(try session(&reader))
-        case .outboundReceived: return .outboundReceived(try session(&reader), Delivery(try reader.integer()))
+        case .outboundReceived: return .outboundReceived(try session(&reader), try delivery(&reader))
         case .dropped:
             let id = try session(&reader)
             guard let reason = DropReason(rawValue: try reader.byte()) else { throw .invalidField }
@@ -64,10 +64,10 @@ extension RecordCodec {
         case .assigned:
             return .assigned(
                 AssignedRecord(
-                    group: try session(&reader), delivery: Delivery(try reader.integer()),
+                    group: try session(&reader), delivery: Delivery(try countable(try reader.integer())),
                     member: try session(&reader), qos: try wholeQoS(&reader)))
         case .returned: return .returned(try session(&reader), try deliveries(&reader))
-        case .counters: return .counters(nextSession: try reader.integer())
+        case .counters: return .counters(nextSession: try countable(try reader.integer()))
         case .retained: return .retained(try retained(&reader))
         case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
         case .queue: return .queue(try queue(&reader))
@@ -180,7 +180,7 @@ extension RecordCodec {
 
     private static func queue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {
         let id = try session(&reader)
-        let floor = Delivery(try reader.integer())
+        let floor = try delivery(&reader)
         var previous: UInt64 = 0
         let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
             let flags = try reader.byte()
@@ -192,7 +192,7 @@ extension RecordCodec {
             }
             var position: Position?
             if flags & 8 != 0 {
-                previous = previous &+ (try reader.integer())
+                previous = try countable(previous &+ (try reader.integer()))
                 position = Position(previous)
             }
             return QueueRecord.Entry(position: position, qos: qos, isReceived: flags & 4 != 0, origin: origin)
@@ -203,7 +203,7 @@ extension RecordCodec {
     private static func deliveries(_ reader: inout ByteReader) throws(DecodingError) -> [Delivery] {
         var previous: UInt64 = 0
         return try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            previous = previous &+ (try reader.integer())
+            previous = try countable(previous &+ (try reader.integer()))
             return Delivery(previous)
         }
     }
@@ -221,7 +221,17 @@ extension RecordCodec {
     }
 
     private static func session(_ reader: inout ByteReader) throws(DecodingError) -> SessionID {
-        SessionID(try reader.integer())
+        SessionID(try countable(try reader.integer()))
+    }
+
+    private static func delivery(_ reader: inout ByteReader) throws(DecodingError) -> Delivery {
+        Delivery(try countable(try reader.integer()))
+    }
+
+    /// A number that is counted on from: so far from the top that this never overflows.
+    private static func countable(_ number: UInt64) throws(DecodingError) -> UInt64 {
+        guard number < countableLimit else { throw .invalidField }
+        return number
     }
 
     private static func packetIdentifier(_ reader: inout ByteReader) throws(DecodingError) -> PacketIdentifier

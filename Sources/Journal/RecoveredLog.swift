@@ -53,6 +53,9 @@ package struct RecoveredLog: Sendable, Equatable {
     /// Nothing was in flight when the last boot ended.
     package var wasCleanShutdown: Bool
     package var report: RecoveryReport
+    /// Of the file system, where it was measured: so that the journal knows before its first write whether there
+    /// is room for it.
+    package var space: FileSystemSpace?
 
     package struct CheckpointFile: Hashable, Sendable {
         package var position: Position

@@ -150,7 +150,14 @@ package struct Recovery<Reader: StoreReader> {
                     while !fields.isAtEnd {
                         let record = try RecordCodec.nextRecord(in: payload, &fields)
                         count += 1
-                        if let record { body(record, .zero) }
+                        guard let record else { continue }
+                        // What has not happened yet is owed to nobody.
+                        if case .queue(let queue) = record,
+                            queue.entries.contains(where: { $0.position.map { $0 > position } ?? false })
+                        {
+                            return nil
+                        }
+                        body(record, .zero)
                     }
                 case .end:
                     var fields = ByteReader(payload)
@@ -253,8 +260,10 @@ package struct Recovery<Reader: StoreReader> {
         let proven = end.map(\.last) ?? proof(by: later)
         try readBatches(&scan, &segment, limit: limit, isLimitKnown: end != nil, proven: proven, body)
         log.report.damaged += scan.unreadable.map { .init(file: found.name, bytes: $0) }
+        // A file may be shorter than its successor says, and bytes that are not there take no space.
+        segment.end = min(segment.end, max(found.size, pageBytes))
         if let end {
-            segment.end = limit
+            segment.end = min(limit, max(found.size, pageBytes))
             noteLoss(before: end.last.next)
             log.last = max(log.last, end.last)
         }

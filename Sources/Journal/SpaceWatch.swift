@@ -20,17 +20,14 @@ struct SpaceWatch {
         measuredAt = now
     }
 
-    /// The new state when it changed. Pressure begins at a limit and ends a tenth on the good side of it, so
-    /// that it does not flutter.
-    mutating func change() -> Bool? {
-        let was = isPressing
+    /// Pressure begins at a limit and ends a tenth on the good side of it, so that it does not flutter.
+    mutating func update() {
         let limit = plan.sizeLimitBytes
         if usedBytes >= limit || isShort(ofTenths: 10) {
             isPressing = true
         } else if usedBytes < limit / 10 * 9 && !isShort(ofTenths: 11) {
             isPressing = false
         }
-        return isPressing == was ? nil : isPressing
     }
 
     private func isShort(ofTenths tenths: UInt64) -> Bool {

@@ -137,6 +137,14 @@ struct DiskStoreTests {
         #expect(try scratch.files("") == ["FORMAT", "LOCK"])
     }
 
+    @Test("P4: the file system's space is known before the first write")
+    func spaceIsKnown() throws {
+        let scratch = Scratch()
+        let store = try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
+        let space = try #require(store.recovered.space)
+        #expect(space.total > 0 && space.free <= space.total)
+    }
+
     @Test("a second opener is refused while the first holds the lock, and is told who holds it")
     func lock() throws {
         let scratch = Scratch()
@@ -287,6 +295,29 @@ struct DiskStoreTests {
         }
         #expect(error?.description.contains("/nonexistent/tidegate") == true)
         #expect(error?.description.contains("No such file or directory") == true)
+    }
+
+    @Test("each read is handed over before the next is made: no round of them gathers in memory")
+    func readsOneByOne() throws {
+        final class Deliveries: @unchecked Sendable {  // read only after the thread was joined
+            var counts: [Int] = []
+        }
+        let scratch = Scratch()
+        do {
+            let host = try Host(scratch.path)
+            host.append("kept")
+            try host.close()
+        }
+        let store = try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
+        let deliveries = Deliveries()
+        let thread = try store.start { deliveries.counts.append($0.count) }
+        thread.submit(
+            (1...4 as ClosedRange<UInt64>).map { number in
+                let action = DiskOperation.Action.read(.segment(1), offset: 0, count: pageBytes)
+                return DiskOperation(token: OperationToken(number), action: action)
+            })
+        thread.stop()
+        #expect(deliveries.counts == [1, 1, 1, 1])
     }
 
     @Test("an operation that fails says so with its errno, and the journal gives up for good")

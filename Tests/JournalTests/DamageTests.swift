@@ -222,6 +222,57 @@ struct DamageTests {
         }
     }
 
+    @Test("a checkpoint that names Records behind its own position is put aside, whole as it looks")
+    func checkpointFromTheFuture() throws {
+        let store = try #require(testStore)
+        for (named, isSetAside) in [(UInt64(5), false), (6, true), (countableLimit - 1, true)] {
+            var disk = FaultDisk(formatted: store)
+            var builder = CheckpointBuilder(
+                CheckpointHeader(
+                    position: Position(5), clock: Instant(milliseconds: 0), boot: 1, nextSegment: 1,
+                    anchor: nil, ends: []),
+                store: store)
+            builder.add(
+                .queue(
+                    QueueRecord(
+                        session: SessionID(1), floor: Delivery(0),
+                        entries: [.init(position: Position(named), qos: .atLeastOnce, isReceived: false)])))
+            let name = StoreFile.checkpoint(5).name
+            disk.put(name, builder.sealed())
+            var count = 0
+            let log = try Recovery.recover(&disk) { _, _ in count += 1 }
+            #expect(log.report.setAside == (isSetAside ? [name] : []))
+            #expect(count == (isSetAside ? 0 : 1))
+        }
+    }
+
+    @Test(
+        "a segment's end far behind its file, as a checkpoint may name it, takes no space and traps nothing")
+    func endBehindTheFile() throws {
+        let store = try #require(testStore)
+        var disk = FaultDisk(formatted: store)
+        let ends = (1...2 as ClosedRange<UInt64>).map {
+            SegmentEnd(segment: $0, offset: UInt64(Int.max), last: .zero)
+        }
+        for end in ends {
+            let header = SegmentHeader(
+                store: store, segment: end.segment,
+                predecessor: SegmentEnd(segment: 0, offset: 0, last: .zero),
+                clock: Instant(milliseconds: 0), boot: 1)
+            disk.put(StoreFile.segment(end.segment).name, header.encoded)
+        }
+        var builder = CheckpointBuilder(
+            CheckpointHeader(
+                position: .zero, clock: Instant(milliseconds: 0), boot: 1, nextSegment: 3, anchor: nil,
+                ends: ends),
+            store: store)
+        builder.add(.counters(nextSession: 1))
+        disk.put(StoreFile.checkpoint(0).name, builder.sealed())
+        let log = try Recovery.recover(&disk) { _, _ in }
+        #expect(log.segments.map(\.end) == [pageBytes, pageBytes])
+        _ = Journal(plan: JournalPlan(), recovered: log)
+    }
+
     @Test("files of random bytes under the journal's names never trap")
     func noise() throws {
         let rig = try Self.sample()

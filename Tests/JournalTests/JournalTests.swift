@@ -15,6 +15,10 @@ struct JournalTests {
         events.compactMap { if case .durable(let position) = $0 { position.number } else { nil } }
     }
 
+    static func pressures(_ events: [StorageEvent]) -> [Bool] {
+        events.compactMap { if case .pressure(let presses) = $0 { presses } else { nil } }
+    }
+
     @Test("A1-A7: durable is told only after the sync that covers the Record, one batch at a time")
     func durableAfterSync() throws {
         var rig = try Self.rig()
@@ -155,6 +159,29 @@ struct JournalTests {
         try rig.loadAllOwed()
     }
 
+    @Test("a checkpoint that replaces one at the same position is not its own fallback")
+    func checkpointTwiceInOnePlace() throws {
+        var rig = try Self.rig()
+        for n in 0..<60 {
+            rig.append(Samples.plain("m\(n)", payload: Array(repeating: 1, count: 2000)))
+            try rig.settle()
+        }
+        try rig.checkpoint()
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(60), settledAbove: [])))
+        for n in 0..<60 {
+            rig.append(Samples.plain("n\(n)", to: 2, payload: Array(repeating: 1, count: 2000)))
+        }
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(120), settledAbove: [])))
+        // The second at one place is that of a clean stop right after the first.
+        try rig.checkpoint()
+        try rig.checkpoint()
+        let newest = try #require(rig.disk.fileNames().last { $0.hasPrefix("ckpt-") })
+        rig.disk.remove(newest)
+        try rig.restart()
+    }
+
     @Test("a checkpoint waits until the log is durable up to it, and deletes only once it is durable itself")
     func checkpointOrder() throws {
         var rig = try Self.rig()
@@ -216,26 +243,137 @@ struct JournalTests {
         }
     }
 
+    /// A journal under pressure, and how many messages it holds.
+    static func fullRig() throws -> (rig: Rig, count: UInt64) {
+        var rig = try Self.rig { $0.sizeLimitBytes = 256 << 10 }
+        while Self.pressures(rig.events) != [true] {
+            rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3000)))
+            try rig.settle()
+            try #require(rig.history.count < 200)
+        }
+        return (rig, UInt64(rig.history.count - 1))
+    }
+
+    @Test("P4: pressure ends once nothing is owed, although every publisher is refused and nothing comes")
+    func pressureEndsInSilence() throws {
+        var (rig, count) = try Self.fullRig()
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(count), settledAbove: []))
+        )
+        let taken = try rig.passQuietly(halfMinutes: 10)
+        #expect(taken.records == 1 && taken.checkpoints == 2)
+        #expect(Self.pressures(rig.events) == [true, false])
+        // Should the newest checkpoint be lost, the one before still leads to the same state.
+        let newest = try #require(rig.disk.fileNames().last { $0.hasPrefix("ckpt-") })
+        rig.disk.remove(newest)
+        try rig.restart()
+    }
+
+    @Test("P4: also when a restart has forgotten what the checkpoint before it left")
+    func pressureEndsAfterRestart() throws {
+        var (rig, count) = try Self.fullRig()
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(count), settledAbove: []))
+        )
+        try rig.checkpoint()
+        rig.journal.close(at: rig.now)
+        try rig.settle()
+        try rig.restart()
+        rig.collect()
+        #expect(Self.pressures(rig.events) == [true] && !rig.journal.wantsRecord)
+        let taken = try rig.passQuietly(halfMinutes: 10)
+        #expect(taken.records == 1 && taken.checkpoints == 1)
+        #expect(Self.pressures(rig.events) == [true, false])
+    }
+
+    @Test("P4: while everything is owed, pressure costs one checkpoint and then no more writes")
+    func pressureThatLasts() throws {
+        var (rig, _) = try Self.fullRig()
+        let taken = try rig.passQuietly(halfMinutes: 10)
+        #expect(taken.records == 0 && taken.checkpoints == 1)
+        #expect(Self.pressures(rig.events) == [true])
+        try rig.loadAllOwed()
+    }
+
     @Test("P4: a file system that others fill is pressure too, and is measured until it is over")
     func fileSystemPressure() throws {
         var rig = try Self.rig()
-        func pressures() -> [Bool] {
-            rig.events.compactMap { if case .pressure(let p) = $0 { p } else { nil } }
-        }
         rig.disk.space = FileSystemSpace(free: 40 << 20, total: 1 << 30)
         rig.append(Samples.plain("1"))
         try rig.settle()
-        #expect(pressures() == [true])
+        #expect(Self.pressures(rig.events) == [true])
         rig.disk.space = FileSystemSpace(free: 54 << 20, total: 1 << 30)
         let deadline = try #require(rig.journal.nextDeadline)
         rig.now = deadline
         try rig.settle()
-        #expect(pressures() == [true])
+        #expect(Self.pressures(rig.events) == [true])
         rig.disk.space = FileSystemSpace(free: 100 << 20, total: 1 << 30)
         rig.now = try #require(rig.journal.nextDeadline)
         try rig.settle()
-        #expect(pressures() == [true, false])
+        #expect(Self.pressures(rig.events) == [true, false])
         #expect(rig.journal.nextDeadline == nil)
+    }
+
+    @Test("P4: a file system that is nearly full at the start is pressure before the first write fails")
+    func pressureFromTheStart() throws {
+        var rig = try Self.rig()
+        rig.recovered.space = FileSystemSpace(free: 1 << 20, total: 1 << 30)
+        rig.journal = Journal(plan: rig.plan, recovered: rig.recovered)
+        rig.collect()
+        #expect(Self.pressures(rig.events) == [true])
+        rig.disk.space = FileSystemSpace(free: 100 << 20, total: 1 << 30)
+        rig.now = max(rig.now, try #require(rig.journal.nextDeadline))
+        try rig.settle()
+        #expect(Self.pressures(rig.events) == [true, false])
+    }
+
+    @Test(
+        "P4: while a sync stalls, what gathers behind it is pressure at a limit and until half of it is written"
+    )
+    func backlog() throws {
+        var rig = try Self.rig { $0.bufferBytesMax = 64 << 10 }
+        func pressures() -> [Bool] { Self.pressures(rig.events) }
+        rig.append(Samples.plain("first"))
+        try rig.settle()
+        for n in 0..<24 {
+            // 20 Records of about 3200 bytes are below the limit, 21 above.
+            #expect(pressures() == (n > 20 ? [true] : []))
+            rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3072)))
+            rig.journal.tick(at: rig.now)
+            rig.collect()
+        }
+        // Each sync takes a batch of three.
+        for _ in 0..<3 { _ = try rig.work() }
+        #expect(pressures() == [true])
+        try rig.settle()
+        #expect(pressures() == [true, false])
+    }
+
+    @Test("P4: pressure of the disk and of memory are told as one, and end with the later")
+    func onePressure() throws {
+        var rig = try Self.rig { $0.bufferBytesMax = 64 << 10 }
+        rig.disk.space = FileSystemSpace(free: 40 << 20, total: 1 << 30)
+        rig.append(Samples.plain("1"))
+        try rig.settle()
+        #expect(Self.pressures(rig.events) == [true])
+        for _ in 0..<30 { rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3072))) }
+        rig.journal.tick(at: rig.now)
+        rig.now = try #require(rig.journal.nextDeadline)
+        rig.journal.tick(at: rig.now)
+        var operations: [DiskOperation] = []
+        rig.journal.takeOperations(into: &operations)
+        // The batch in flight is not answered, the measurement is.
+        rig.disk.space = FileSystemSpace(free: 100 << 20, total: 1 << 30)
+        guard operations.count == 2, case .measureSpace = operations[1].action else {
+            Issue.record("space is measured while it is short")
+            return
+        }
+        rig.journal.completed(try rig.disk.perform(operations[1]), at: rig.now)
+        rig.collect()
+        #expect(Self.pressures(rig.events) == [true])
+        rig.journal.completed(try rig.disk.perform(operations[0]), at: rig.now)
+        try rig.settle()
+        #expect(Self.pressures(rig.events) == [true, false])
     }
 
     @Test("a Record larger than a segment gets a segment of its own")

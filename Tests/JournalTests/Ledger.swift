@@ -24,7 +24,8 @@ struct Ledger: CheckpointSource, Equatable {
         var bytes: [UInt8] = []
         RecordCodec.encode(record, into: &bytes)
         let sum = UInt64(Checksum.of(bytes, 0..<bytes.count, seed: 0))
-        digest = (digest ^ sum ^ position.number << 32) &* 0x100_0000_01B3
+        // It travels in checkpoints as a number of Sessions, which has a limit.
+        digest = (digest ^ sum ^ position.number << 32) &* 0x100_0000_01B3 % countableLimit
         switch record {
         case .message: owed.append(position)
         case .acknowledged(let settled):
@@ -115,6 +116,26 @@ struct Rig {
             }
         }
         events += fresh
+    }
+
+    /// What the host does under pressure, as long as nobody sends anything; returns how many Records and
+    /// checkpoints it took.
+    mutating func passQuietly(halfMinutes: Int) throws -> (records: Int, checkpoints: Int) {
+        var taken = (records: 0, checkpoints: 0)
+        for _ in 0..<halfMinutes {
+            now = now.advanced(byMilliseconds: 30_000)
+            try settle()
+            if journal.wantsRecord {
+                append(.counters(nextSession: 1), .lazy)
+                taken.records += 1
+                #expect(journal.wantsCheckpoint && !journal.wantsRecord)
+            }
+            if journal.wantsCheckpoint {
+                try checkpoint()
+                taken.checkpoints += 1
+            }
+        }
+        return taken
     }
 
     mutating func checkpoint() throws {

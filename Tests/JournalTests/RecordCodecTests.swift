@@ -117,4 +117,48 @@ struct RecordCodecTests {
         #expect(throws: DecodingError.invalidField) { try RecordCodec.decode([1, 0x30, 0, 0, 0]) }
         #expect(throws: DecodingError.trailingBytes) { try RecordCodec.decode([9, 1, 1]) }
     }
+
+    /// One number at or above 2^62 each, where counting on from it would trap or never end.
+    static let uncountable: [Record] = [
+        .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(.max), settledAbove: [])),
+        .acknowledged(
+            AcknowledgedRecord(
+                session: SessionID(1), floor: Delivery(1),
+                settledAbove: [Delivery(3), Delivery(countableLimit)])),
+        .dropped(SessionID(1), [Delivery(.max)], .tooLarge),
+        .outboundReceived(SessionID(1), Delivery(.max)),
+        .queue(QueueRecord(session: SessionID(1), floor: Delivery(.max), entries: [])),
+        .queue(
+            QueueRecord(
+                session: SessionID(1), floor: Delivery(1),
+                entries: [
+                    .init(position: Position(9), qos: .atLeastOnce, isReceived: false),
+                    .init(position: Position(countableLimit), qos: .atLeastOnce, isReceived: false),
+                ])),
+        .counters(nextSession: .max),
+        .inboundVoided(SessionID(countableLimit)),
+    ]
+
+    @Test("a number too large to count on from is refused, however it verifies", arguments: uncountable)
+    func numbersAreBounded(record: Record) {
+        var bytes: [UInt8] = []
+        RecordCodec.encode(record, into: &bytes)
+        #expect(throws: DecodingError.invalidField) { try RecordCodec.decode(bytes) }
+    }
+
+    @Test("a queue's positions may fall back to zero, where only PUBREL is owed")
+    func positionsMayFall() throws {
+        let record = Record.queue(
+            QueueRecord(
+                session: SessionID(1), floor: Delivery(countableLimit - 1),
+                entries: [
+                    .init(position: Position(countableLimit - 1), qos: .exactlyOnce, isReceived: false),
+                    .init(position: .zero, qos: .exactlyOnce, isReceived: true),
+                    .init(position: nil, qos: .exactlyOnce, isReceived: false),
+                    .init(position: Position(7), qos: .exactlyOnce, isReceived: false),
+                ]))
+        var bytes: [UInt8] = []
+        RecordCodec.encode(record, into: &bytes)
+        #expect(try RecordCodec.decode(bytes) == record)
+    }
 }

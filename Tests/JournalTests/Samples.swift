@@ -19,8 +19,8 @@ struct Dice: RandomNumberGenerator {
     mutating func bytes(upTo limit: Int) -> [UInt8] {
         (0..<below(limit + 1)).map { _ in UInt8(truncatingIfNeeded: next()) }
     }
-    /// Small as often as large.
-    mutating func number() -> UInt64 { next() >> UInt64(below(64)) }
+    /// Small as often as large, up to what a disk may hold.
+    mutating func number() -> UInt64 { next() >> UInt64(2 + below(62)) }
     mutating func maybe<T>(_ value: (inout Dice) -> T) -> T? { coin() ? value(&self) : nil }
 }
 

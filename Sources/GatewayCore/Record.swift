@@ -48,6 +48,20 @@ package struct Delivery: Hashable, Comparable, Sendable {
 package enum SessionOwner: Hashable, Sendable {
     case client(identifier: String)
     case uplink(name: String)
+
+    /// The owner to look up by. Strings that are equal by Unicode's rules may differ in their bytes, and then
+    /// name different clients: "é" is one code point or two [MQTT5-3.1.3-2].
+    struct Key: Hashable {
+        let isUplink: Bool
+        let name: [UInt8]
+    }
+
+    var key: Key {
+        switch self {
+        case .client(let identifier): Key(isUplink: false, name: Array(identifier.utf8))
+        case .uplink(let name): Key(isUplink: true, name: Array(name.utf8))
+        }
+    }
 }
 
 package struct SessionOpened: Hashable, Sendable {

@@ -94,6 +94,9 @@ let package = Package(
             name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
             path: "Tests/ProcessTests",
             exclude: ["Paho"], swiftSettings: swift6),
+        .testTarget(
+            name: "ConversationTests", dependencies: ["MQTT", "Workbench", "tidegate"],
+            swiftSettings: swift6),
         .testTarget(name: "TraceabilityTests", swiftSettings: swift6),
     ]
 )

@@ -5,14 +5,18 @@ package enum Input: Sendable {
     /// A client's connection was accepted.
     case opened(ConnectionID, listener: Int)
     case received(ConnectionID, Packet)
-    /// The peer broke a rule of the encoding; nothing more is read from it.
-    case malformed(ConnectionID, MalformedPacket)
+    /// The peer broke a rule of the encoding; nothing more is read from it. The version is that of its CONNECT, also
+    /// of one that could not be read to its end; nil when it did not get that far.
+    case malformed(ConnectionID, MalformedPacket, in: ProtocolVersion? = nil)
     /// The connection is gone, whoever closed it.
     case closed(ConnectionID)
     /// The connection's send buffer filled up (`false`) or drained (`true`).
     case writability(ConnectionID, Bool)
     case storage(StorageEvent)
     case uplink(UplinkIndex, UplinkEvent)
+    /// How many bytes clients have sent and were sent since the start, as the transport counted them: for the
+    /// `$SYS` tree, once a second or so.
+    case traffic(bytesReceived: UInt64, bytesSent: UInt64)
     /// `nextDeadline` has come.
     case deadline
     /// Close every connection in good order; nothing is accepted any more.

@@ -76,6 +76,9 @@ extension Gateway {
             connection.version = connect.version
             connection.clientIdentifier = connect.clientIdentifier
             connection.keepAliveSeconds = connect.keepAliveSeconds
+            connection.outboundAliases = TopicAliases(clientMaximum: connect.topicAliasMaximum)
+            connection.packetBytesMax = connect.maximumPacketSize
+            connection.wantsReasons = connect.requestProblemInformation
         }
         if let refusal = refusal(of: connect) {
             return refuse(connect, on: id, refusal, into: &effects)
@@ -133,11 +136,18 @@ extension Gateway {
         {
             return .clientIdentifierNotValid
         }
+        // MQTT 3.1 allows 1 to 23 characters (its section 3.1) and asks for Return Code 2 beyond. Mosquitto takes
+        // longer ones, but what its tools and paho make up themselves has 22 or 23, so that only who chose a longer
+        // one notices. Mosquitto's bridges, marked by a bit of their own, name themselves after host and connection.
+        if connect.version == .v3_1, !connect.isBridge, connect.clientIdentifier.unicodeScalars.count > 23 {
+            return .clientIdentifierNotValid
+        }
         // [MQTT5-4.12.0-1]
         if connect.authenticationMethod != nil { return .badAuthenticationMethod }
         if let will = connect.will, TopicLevels.count(in: will.message.topic) > plan.limits.topicLevelsMax {
             return .topicNameInvalid
         }
+        if let will = connect.will, SystemTopic.owns(will.message.topic) { return .notAuthorized }
         // Session changes are refused while there is no room to record them (promise P4).
         if isUnderPressure, state.session(of: .client(identifier: connect.clientIdentifier)) == nil,
             expirySeconds(for: connect) > 0
@@ -151,7 +161,8 @@ extension Gateway {
         _ connect: Connect, on id: ConnectionID, _ reason: ReasonCode, into effects: inout [Effect]
     ) {
         // [MQTT5-3.2.2-6]
-        effects.append(.send(id, .connack(Connack(sessionPresent: false, reason: reason))))
+        let connack = Packet.connack(Connack(sessionPresent: false, reason: reason))
+        effects.append(.send(id, explained(connack, to: id)))
         effects.append(.close(id))
         effects.append(.report(.refused(clientIdentifier: connect.clientIdentifier, reason)))
         _ = connections.update(id) { $0.phase = .closing }
@@ -258,10 +269,25 @@ extension Gateway {
             into: &effects)
     }
 
-    /// A rule of the encoding was broken.
+    /// A rule of the encoding was broken. In CONNECT it is answered with CONNACK where the version has an answer:
+    /// MQTT 5 with the Reason Code [MQTT5-4.13.2-1], the older ones only when the version or the Client Identifier was
+    /// at fault [MQTT311-3.1.2-2, MQTT311-3.1.3-9], else they are closed without a word [MQTT311-3.1.4-1].
     mutating func refuse(
-        _ error: MalformedPacket, from id: ConnectionID, at now: Instant, into effects: inout [Effect]
+        _ error: MalformedPacket, from id: ConnectionID, in version: ProtocolVersion?, at now: Instant,
+        into effects: inout [Effect]
     ) {
+        if connections[id]?.phase == .awaitingConnect {
+            let isAnswered =
+                switch error {
+                case .unsupportedProtocolVersion, .invalidClientIdentifier: true
+                default: version == .v5_0
+                }
+            if isAnswered {
+                // No Reason String: how large a packet may be is not known of a CONNECT that was not read.
+                let connack = Connack(sessionPresent: false, reason: error.reasonCode)
+                effects.append(.send(id, .connack(connack)))
+            }
+        }
         end(id, .malformed(error), at: now, into: &effects)
     }
 
@@ -282,17 +308,12 @@ extension Gateway {
     ) {
         guard let connection = connections[id], connection.phase != .closing else { return }
         switch connection.phase {
-        case .awaitingConnect:
-            // Each version is told in its own words that it is not spoken here [MQTT5-3.1.2-2].
-            if case .malformed(.unsupportedProtocolVersion) = cause {
-                let connack = Connack(sessionPresent: false, reason: .unsupportedProtocolVersion)
-                effects.append(.send(id, .connack(connack)))
-            }
         case .connected:
             if connection.version == .v5_0, let reason = cause.reasonCode {
-                effects.append(.send(id, .disconnect(Disconnect(reason))))
+                let packet = Packet.disconnect(Disconnect(reason))
+                effects.append(.send(id, explained(packet, to: id, because: cause.words)))
             }
-        case .connecting, .closing:
+        case .awaitingConnect, .connecting, .closing:
             break
         }
         effects.append(.close(id))
@@ -381,6 +402,16 @@ extension Gateway {
 }
 
 extension DisconnectCause {
+    /// What is said beside the Reason Code; nil where the code decides.
+    fileprivate var words: String? {
+        switch self {
+        case .malformed(let error): error.description
+        case .byClient, .connectionLost, .keepAliveTimeout, .takenOver, .protocolError, .connectTimeout,
+            .stopping:
+            nil
+        }
+    }
+
     /// What MQTT 5's DISCONNECT says; nil when there is nobody to tell.
     fileprivate var reasonCode: ReasonCode? {
         switch self {

@@ -15,6 +15,12 @@ struct Connection {
     var inboundUnsettledCount = 0
     /// Topic Names by their alias less one [MQTT5-3.3.2-8].
     var topicAliases: [[UInt8]?] = []
+    /// nil when the client takes none.
+    var outboundAliases: TopicAliases?
+    /// The client's Maximum Packet Size.
+    var packetBytesMax: UInt32?
+    /// Its Request Problem Information.
+    var wantsReasons = true
     /// Packets that cannot be taken while there is no room; the socket is not read meanwhile.
     var held: [Packet] = []
     var isReadingPaused = false
@@ -54,6 +60,8 @@ struct Deadline: Comparable {
         case retainedExpiry(topic: [UInt8])
         /// Packets held for want of room are tried again.
         case heldPackets
+        /// The `$SYS` tree is told anew.
+        case systemTopics
         /// Every Session that was connected before the start and has not come back.
         case returnGrace
     }

@@ -22,7 +22,7 @@ extension Gateway {
                 advance(session)
             case .publish(let packet, let delivery):
                 _ = update(session) { $0.queue.markSent(delivery) }
-                emit(.publish(packet), for: session, into: &effects)
+                emit(packet, for: session, into: &effects)
                 advance(session)
                 if packet.qos == .atMostOnce {
                     // A server that knows no more than QoS 0 will not answer: sent is settled.
@@ -147,10 +147,10 @@ extension Gateway {
         return publish
     }
 
-    private func emit(_ packet: Packet, for session: SessionID, into effects: inout [Effect]) {
+    private mutating func emit(_ packet: Publish, for session: SessionID, into effects: inout [Effect]) {
         switch state[session]?.flow?.peer {
-        case .client(let id): effects.append(.send(id, packet))
-        case .uplink(let index, _): effects.append(.uplink(index, .send(packet)))
+        case .client(let id): send(packet, to: id, into: &effects)
+        case .uplink(let index, _): effects.append(.uplink(index, .send(.publish(packet))))
         case nil: break
         }
     }

@@ -39,6 +39,20 @@ package struct DurableState {
         live.isOwed(from: first, through: last)
     }
 
+    /// - Complexity: O(subscriptions)
+    var census: Census {
+        var census = Census()
+        for i in sessions.values.indices {
+            guard case .client = sessions.values[i].owner else { continue }
+            if sessions.values[i].isPersistent, sessions.values[i].flow == nil { census.absentClients += 1 }
+            census.subscriptions += sessions.values[i].subscriptions.count
+            census.sharedSubscriptions += sessions.values[i].subscriptions.keys.count { $0.shareName != nil }
+            census.storedMessages += sessions.values[i].queue.waitingCount
+        }
+        census.storedMessages += retained.count
+        return census
+    }
+
     /// Changes what no Record covers: the connection's side of a Session, and settled deliveries before their
     /// Record.
     mutating func update<Result>(_ id: SessionID, _ body: (inout Session) -> Result) -> Result? {

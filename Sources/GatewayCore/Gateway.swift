@@ -26,6 +26,10 @@ package struct Gateway: ~Copyable {
     private var waitingForDurable: [SessionID] = []
     /// Sessions with settled deliveries that no Record covers yet (rule A8).
     var unrecorded: [SessionID] = []
+    var statistics: Statistics
+    /// What the `$SYS` tree last told; empty when nobody has asked for a while.
+    var systemTopics: [SystemTopic] = []
+    let startedAt: Instant
     /// The earliest deadline set for each retained message that expires.
     var retainedChecks: [[UInt8]: Instant] = [:]
     /// No new message is acknowledged: there is no room for it (promise P4).
@@ -50,8 +54,13 @@ package struct Gateway: ~Copyable {
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
+        statistics = Statistics(startedAt: now)
+        startedAt = now
         recoverSessions(at: now, into: &effects)
         openUplinks(at: now, into: &effects)
+        if let interval = plan.systemTopicsMilliseconds {
+            schedule(.systemTopics, at: now.advanced(byMilliseconds: interval))
+        }
     }
 
     /// The earliest moment at which `.deadline` must be handed in; nil when nothing is pending.
@@ -61,15 +70,19 @@ package struct Gateway: ~Copyable {
 
     /// Takes one input and appends what follows from it to `effects`.
     ///
-    /// - Complexity: O(what the input touches); no input walks all Sessions but `.stop`.
+    /// - Complexity: O(what the input touches); no input walks all Sessions but `.stop`, and the
+    ///   deadline of the `$SYS` tree while somebody subscribes to it.
     package mutating func handle(_ input: consuming Input, at now: Instant, into effects: inout [Effect]) {
+        let first = effects.count
         switch consume input {
         case .opened(let connection, let listener):
+            statistics.opened()
             accept(connection, listener: listener, at: now, into: &effects)
         case .received(let connection, let packet):
+            statistics.received(packet)
             receive(packet, from: connection, at: now, into: &effects)
-        case .malformed(let connection, let error):
-            refuse(error, from: connection, at: now, into: &effects)
+        case .malformed(let connection, let error, let version):
+            refuse(error, from: connection, in: version, at: now, into: &effects)
         case .closed(let connection):
             lose(connection, at: now, into: &effects)
         case .writability(let connection, let isWritable):
@@ -78,12 +91,15 @@ package struct Gateway: ~Copyable {
             stored(event, at: now, into: &effects)
         case .uplink(let index, let event):
             uplink(index, event, at: now, into: &effects)
+        case .traffic(let received, let sent):
+            statistics.carried(bytesReceived: received, bytesSent: sent)
         case .deadline:
             break
         case .stop:
             stop(at: now, into: &effects)
         }
         meetDeadlines(at: now, into: &effects)
+        if plan.systemTopicsMilliseconds != nil { statistics.carriedOut(effects[first...]) }
     }
 
     // MARK: Changing durable state
@@ -173,7 +189,11 @@ package struct Gateway: ~Copyable {
         switch peer {
         case .client(let id):
             guard let connection = connections[id], connection.phase != .closing else { return }
-            effects.append(.send(id, packet))
+            if case .publish(let publish) = packet {
+                send(publish, to: id, into: &effects)
+            } else {
+                effects.append(.send(id, packet))
+            }
             if case .connack = packet {
                 established(id, at: now, into: &effects)
             } else if packet.settlesInbound {
@@ -261,6 +281,7 @@ package struct Gateway: ~Copyable {
             case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
             case .returnGrace: endReturnGrace(at: now, into: &effects)
             case .heldPackets: takeHeldPackets(at: now, into: &effects)
+            case .systemTopics: publishSystemTopics(at: now, into: &effects)
             }
         }
     }

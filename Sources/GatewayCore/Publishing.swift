@@ -24,6 +24,9 @@ extension Gateway {
         if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
             return refuse(publish, .topicNameInvalid, from: id, at: now, into: &effects)
         }
+        if SystemTopic.owns(publish.message.topic), connection.version == .v5_0, publish.qos > .atMostOnce {
+            return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
+        }
         let isTaken = take(
             publish, from: session, peer: .client(id), version: connection.version, at: now, into: &effects)
         if !isTaken {
@@ -63,9 +66,8 @@ extension Gateway {
         }
         _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         let answer = Acknowledgement(packet, reason)
-        promise(
-            publish.qos == .exactlyOnce ? .pubrec(answer) : .puback(answer), to: .client(id), after: .zero,
-            at: now, into: &effects)
+        let refusal = publish.qos == .exactlyOnce ? Packet.pubrec(answer) : .puback(answer)
+        promise(explained(refusal, to: id), to: .client(id), after: .zero, at: now, into: &effects)
     }
 
     /// Whether a new message can be kept for everyone it is owed to (promise P4).
@@ -100,9 +102,13 @@ extension Gateway {
             promise(.pubrec(Acknowledgement(id)), to: peer, after: taken, at: now, into: &effects)
             return true
         }
-        let shares = state.routing.shares(
-            of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
-            by: session)
+        // Nobody but the gateway itself publishes under $SYS; who cannot be told so is answered, and no more.
+        let shares =
+            SystemTopic.owns(publish.message.topic)
+            ? []
+            : state.routing.shares(
+                of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
+                by: session)
         guard hasRoom(for: publish, shares) else { return false }
         if publish.qos > .atMostOnce, case .client(let id) = peer {
             _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
@@ -129,7 +135,7 @@ extension Gateway {
     }
 
     private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
-        guard publish.retain else { return .none }
+        guard publish.retain, !SystemTopic.owns(publish.message.topic) else { return .none }
         // A retained QoS 0 message may be let go at any time [MQTT5-3.3.1-5]; with no room left it is.
         if isUnderPressure, publish.qos == .atMostOnce { return .none }
         guard publish.message.payload.isEmpty else { return .store }
@@ -169,7 +175,7 @@ extension Gateway {
 
     /// A QoS 0 delivery goes to whoever is here. One that was published at QoS 2 first waits for its Record
     /// like every other forwarding of it (rule A3).
-    private mutating func sendAtMostOnce(
+    mutating func sendAtMostOnce(
         _ message: StoredMessage, to session: SessionID, after position: Position, at now: Instant,
         into effects: inout [Effect]
     ) {
@@ -190,7 +196,7 @@ extension Gateway {
                     .publish(packet), to: flow.peer, after: mustWait ? position : .zero, at: now,
                     into: &effects)
             } else {
-                effects.append(.send(id, .publish(packet)))
+                send(packet, to: id, into: &effects)
             }
         case .uplink(let index, _):
             if mustWait {

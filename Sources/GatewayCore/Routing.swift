@@ -80,6 +80,13 @@ struct Routing {
         return shares
     }
 
+    /// Whether there is any filter whose first level this is.
+    ///
+    /// - Complexity: O(1)
+    func hasFilters(below level: ArraySlice<UInt8>) -> Bool {
+        tree.child(of: TopicTree<[Subscriber]>.root, level) != nil
+    }
+
     private func collect(
         _ levels: TopicLevels, from node: Int, first: Bool, dollar: Bool, _ found: inout [Subscriber]
     ) {

@@ -28,9 +28,8 @@ extension Gateway {
             position = commitSubscription(.subscribed(session, subscriptions), of: session, into: &effects)
         }
         // SUBACK before the retained messages: allowed either way, and clients read more easily so (rule A9).
-        promise(
-            .suback(Suback(id: subscribe.id, reasons: reasons)), to: .client(id), after: position, at: now,
-            into: &effects)
+        let suback = Packet.suback(Suback(id: subscribe.id, reasons: reasons))
+        promise(explained(suback, to: id), to: .client(id), after: position, at: now, into: &effects)
         for grant in granted {
             switch grant.request.retainHandling {
             case .sendOnSubscribe: break
@@ -120,6 +119,7 @@ extension Gateway {
                 promise(.publish(packet), to: .client(id), after: position, at: now, into: &effects)
             }
         }
+        sendSystemTopics(request, identifier, to: session, on: id, at: now, into: &effects)
         pump(session, at: now, into: &effects)
     }
 }

@@ -39,14 +39,14 @@ extension Publish {
     fileprivate func encode(_ version: ProtocolVersion, into bytes: inout [UInt8]) {
         precondition((id != nil) == (qos != .atMostOnce), "a Packet Identifier goes with QoS 1 and 2")
         precondition(
-            !message.topic.isEmpty || version == .v5_0 && topicAlias != nil, "a PUBLISH names its topic")
+            !message.topic.isEmpty && !omitsTopicName || version == .v5_0 && topicAlias != nil,
+            "a PUBLISH names its topic")
         let propertiesLength = propertiesLength(version)
         // DUP is 0 at QoS 0 [MQTT5-3.3.1-2].
         let dup: UInt8 = duplicate && qos != .atMostOnce ? 0b1000 : 0
         bytes.append(PacketType.publish.firstByte(flags: dup | qos.rawValue << 1 | (retain ? 1 : 0)))
         bytes.append(variableByteInteger: remainingLength(version, propertiesLength))
-        bytes.append(uint16: UInt16(message.topic.count))
-        bytes.append(contentsOf: message.topic)
+        bytes.append(binary: omitsTopicName ? [] : message.topic)
         if let id { bytes.append(uint16: id.rawValue) }
         if version == .v5_0 {
             bytes.append(variableByteInteger: propertiesLength)
@@ -72,7 +72,8 @@ extension Publish {
     private func remainingLength(_ version: ProtocolVersion, _ propertiesLength: Int) -> Int {
         let propertiesSize =
             version == .v5_0 ? VariableByteInteger.length(of: propertiesLength) + propertiesLength : 0
-        return 2 + message.topic.count + (id == nil ? 0 : 2) + propertiesSize + message.payload.count
+        return 2 + (omitsTopicName ? 0 : message.topic.count) + (id == nil ? 0 : 2) + propertiesSize
+            + message.payload.count
     }
 }
 

@@ -160,6 +160,9 @@ package struct Publish: Hashable, Sendable {
     package var message: ApplicationMessage
     package var messageExpirySeconds: UInt32?
     package var topicAlias: UInt16?
+    /// Written without its Topic Name: the alias stands for it [MQTT5-3.3.2.3.4]. It saves a copy of the message
+    /// without the name; a packet that was decoded has an empty name instead.
+    package var omitsTopicName = false
     /// Only from server to client [MQTT5-3.3.4-6].
     package var subscriptionIdentifiers: [UInt32]
 

@@ -48,6 +48,7 @@ extension Settings {
         if let node = reader.take("journal", &problems) { journal.read(node, &problems) }
         if let node = reader.take("limits", &problems) { limits.read(node, &problems) }
         for bound in bounds { bound.check(against: limits, &problems) }
+        if let node = reader.take("monitoring", &problems) { monitoring.read(node, &problems) }
         if let items = reader.list("uplinks", example: "- name: cloud", &problems) {
             readUplinks(items, &problems)
         }
@@ -195,6 +196,21 @@ extension LimitSettings {
             "connect-timeout", 1000...600_000, example: "10s", &problems)
         {
             connectTimeoutMilliseconds = milliseconds
+        }
+        reader.finish(&problems)
+    }
+}
+
+extension MonitoringSettings {
+    fileprivate mutating func read(_ node: YamlNode, _ problems: inout Problems) {
+        guard
+            var reader = MappingReader(
+                node, subject: "monitoring", example: "monitoring: { sys-interval: 10s }", &problems)
+        else { return }
+        switch reader.duration("sys-interval", 1000...3_600_000, never: true, example: "10s", &problems) {
+        case (.milliseconds(let milliseconds), _)?: sysIntervalMilliseconds = milliseconds
+        case (.never, _)?: sysIntervalMilliseconds = nil
+        case nil: break
         }
         reader.finish(&problems)
     }

@@ -14,6 +14,7 @@ package struct Settings: Hashable, Sendable {
     package var sessions = SessionSettings()
     package var journal = JournalSettings()
     package var limits = LimitSettings()
+    package var monitoring = MonitoringSettings()
     package var uplinks: [UplinkSettings] = []
 
     package static let defaultPath = "/etc/tidegate/tidegate.yaml"
@@ -122,6 +123,14 @@ package struct LimitSettings: Hashable, Sendable {
     package var queueMessages = 1_000_000
     /// From accepting a connection to its CONNECT [MQTT5-3.1.0-1].
     package var connectTimeoutMilliseconds: UInt64 = 10_000
+
+    package init() {}
+}
+
+/// What the gateway tells about itself.
+package struct MonitoringSettings: Hashable, Sendable {
+    /// How often the `$SYS/broker/…` tree is brought up to date; nil when there is none.
+    package var sysIntervalMilliseconds: UInt64? = 10_000
 
     package init() {}
 }

@@ -99,7 +99,9 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard phase == .open else { return }
-        unwrapInboundIn(data).withUnsafeReadableBytes { decoder.append($0) }
+        let data = unwrapInboundIn(data)
+        transport.bytesReceived &+= UInt64(data.readableBytes)
+        data.withUnsafeReadableBytes { decoder.append($0) }
         deliver()
     }
 
@@ -121,7 +123,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
             }
         } catch {
             phase = .refused
-            transport.delegate?.malformed(number, error)
+            transport.delegate?.malformed(number, error, in: decoder.version)
         }
     }
 
@@ -175,6 +177,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
         unflushed = nil
         let count = buffer.readableBytes
         flushedBytes &+= UInt64(count + framing.overhead(of: count))
+        transport.bytesSent &+= UInt64(count)
         context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
     }
 

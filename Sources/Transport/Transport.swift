@@ -43,6 +43,10 @@ package final class Transport<Delegate: TransportDelegate> {
         self.socketCounts = Array(repeating: 0, count: plan.listeners.count)
     }
 
+    /// Bytes clients have sent, and bytes handed to their sockets, since the start.
+    package internal(set) var bytesReceived: UInt64 = 0
+    package internal(set) var bytesSent: UInt64 = 0
+
     /// Clients whose sockets are open.
     package var socketCount: Int { socketCounts.reduce(0, +) }
 

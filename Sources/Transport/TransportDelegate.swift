@@ -22,7 +22,9 @@ package protocol TransportDelegate: AnyObject {
     func received(_ connection: ConnectionNumber, _ packet: Packet)
     /// The client broke a rule of the encoding; nothing more is read from it. What is sent now still reaches it,
     /// in the version it asked for; then it is to be closed.
-    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket)
+    ///
+    /// - Parameter version: that of its CONNECT, as far as it was read; nil when it was not.
+    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket, in version: ProtocolVersion?)
     /// The connection is gone, whoever closed it; the last thing heard of it.
     func closed(_ connection: ConnectionNumber)
     /// The bytes waiting to be written rose above the high mark (`false`) or fell below the low one (`true`).

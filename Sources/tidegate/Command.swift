@@ -5,10 +5,12 @@ import Settings
 /// What is typed.
 @main
 struct Tidegate: ParsableCommand {
+    static let version = "0.1.0"
+
     static let configuration = CommandConfiguration(
         commandName: "tidegate",
         abstract: "An MQTT gateway that loses nothing while the cloud or the power is away.",
-        version: "0.1.0", subcommands: [Run.self, Check.self])
+        version: version, subcommands: [Run.self, Check.self])
 }
 
 struct Run: ParsableCommand {

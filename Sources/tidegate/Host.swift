@@ -114,8 +114,8 @@ final class Host: TransportDelegate {
         take(.received(ConnectionID(connection), packet))
     }
 
-    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket) {
-        take(.malformed(ConnectionID(connection), error))
+    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket, in version: ProtocolVersion?) {
+        take(.malformed(ConnectionID(connection), error, in: version))
     }
 
     func closed(_ connection: ConnectionNumber) { take(.closed(ConnectionID(connection))) }
@@ -239,8 +239,11 @@ final class Host: TransportDelegate {
     /// Milliseconds. The loop's own clock stands still while the machine is suspended, the gateway's does not.
     private static let longestSleep: UInt64 = 60_000
 
-    /// What need not be exact: evidence of the wall clock for the journal, and what the log held back.
+    /// What need not be exact: evidence of the wall clock for the journal, what the log held back, and how many
+    /// bytes clients sent and were sent.
     private func everySecond() {
+        take(.traffic(bytesReceived: transport.bytesReceived, bytesSent: transport.bytesSent))
+        settleSoon()
         journal.wall = BootClock.wall()
         log.flush(isEnd: false)
         loop.assumeIsolated().scheduleTask(in: .seconds(1)) { self.everySecond() }

@@ -16,6 +16,8 @@ extension GatewayPlan {
         limits.connectTimeoutMilliseconds = settings.limits.connectTimeoutMilliseconds
         expirySecondsBefore5 = settings.sessions.expiryFor311Seconds
         expirySecondsMax = settings.sessions.expiryMaxSeconds
+        systemTopicsMilliseconds = settings.monitoring.sysIntervalMilliseconds
+        version = "tidegate version \(Tidegate.version)"
         for (index, listener) in settings.listeners.enumerated() {
             packetBytesMaxByListener[index] = listener.packetBytes.map { UInt32(clamping: $0) }
         }

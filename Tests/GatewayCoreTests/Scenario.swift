@@ -92,8 +92,13 @@ struct Scenario: ~Copyable {
         vanishes(client)
     }
 
-    /// What came since it was last asked.
+    /// What came since it was last asked, without the words that explain a refusal.
     mutating func received(_ client: String) -> [Packet] {
+        receivedInFull(client).map(\.withoutReasonString)
+    }
+
+    /// What came since it was last asked, as it came.
+    mutating func receivedInFull(_ client: String) -> [Packet] {
         defer { inboxes[connection(of: client)] = [] }
         return inboxes[connection(of: client)] ?? []
     }
@@ -277,6 +282,29 @@ extension Publish {
 }
 
 extension Packet {
+    var reasonString: String? {
+        switch self {
+        case .connack(let connack): connack.reasonString
+        case .puback(let answer), .pubrec(let answer): answer.reasonString
+        case .suback(let suback): suback.reasonString
+        case .disconnect(let disconnect): disconnect.reasonString
+        default: nil
+        }
+    }
+
+    fileprivate var withoutReasonString: Packet {
+        switch self {
+        case .connack(var connack):
+            connack.reasonString = nil
+            return .connack(connack)
+        case .puback(let answer): return .puback(Acknowledgement(answer.id, answer.reason))
+        case .pubrec(let answer): return .pubrec(Acknowledgement(answer.id, answer.reason))
+        case .suback(let suback): return .suback(Suback(id: suback.id, reasons: suback.reasons))
+        case .disconnect(let disconnect): return .disconnect(Disconnect(disconnect.reason))
+        default: return self
+        }
+    }
+
     /// What a subscriber that follows the specification answers; nil when nothing is due.
     var subscribersAnswer: Packet? {
         switch self {

@@ -10,7 +10,7 @@ struct SubscribingTests {
         arguments: [
             ("a/b", "a/b", true), ("a/+", "a/b", true), ("a/#", "a", true), ("a/#", "a/b/c", true),
             ("+", "a/b", false), ("#", "a/b", true), ("+/+", "/b", true), ("a/+", "a/", true),
-            ("#", "$SYS/x", false), ("+/x", "$SYS/x", false), ("$SYS/#", "$SYS/x", true),
+            ("#", "$data/x", false), ("+/x", "$data/x", false), ("$data/#", "$data/x", true),
             ("a/b", "a/B", false),
         ])
     func wildcards(filter: String, topic: String, matches: Bool) {
@@ -224,10 +224,10 @@ struct RetainedTests {
     @Test("[MQTT5-4.7.2-1] A leading wildcard finds no retained message under $")
     func dollar() {
         var s = Scenario.connected("press")
-        s.sends("press", .publish(.text("$SYS/a", retain: true)))
+        s.sends("press", .publish(.text("$data/a", retain: true)))
         #expect(Self.retained(&s, "#") == [])
         #expect(Self.retained(&s, "+/a") == [])
-        #expect(Self.retained(&s, "$SYS/+").count == 1)
+        #expect(Self.retained(&s, "$data/+").count == 1)
     }
 
     @Test(

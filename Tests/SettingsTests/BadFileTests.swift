@@ -76,13 +76,27 @@ struct BadFileTests {
         Case(
             "gatway: a",
             "t.yaml:1:1: unknown key \"gatway\" in the file; write: gateway "
-                + "(known here: gateway, state, listeners, sessions, journal, limits, uplinks)"),
+                + "(known here: gateway, state, listeners, sessions, journal, limits, monitoring, uplinks)"),
         Case(
             "limits: { conections: 5, pigeons: 2 }",
             "t.yaml:1:11: unknown key \"conections\" in limits; write: connections "
                 + "(known here: connections, packet-size, inflight, queue-messages, connect-timeout)",
             "t.yaml:1:26: unknown key \"pigeons\" in limits; write: one of "
                 + "connections, packet-size, inflight, queue-messages, connect-timeout"),
+        Case(
+            "monitoring: { sys-intervall: 5s }",
+            "t.yaml:1:15: unknown key \"sys-intervall\" in monitoring; write: sys-interval (known here: sys-interval)"
+        ),
+        Case(
+            "monitoring: { sys-interval: 100ms }",
+            "t.yaml:1:29: sys-interval of 100ms is out of bounds; write: a time from 1s to 1h, or never"),
+        Case(
+            "monitoring: { sys-interval: 30 }",
+            "t.yaml:1:29: sys-interval has no unit; write: sys-interval: 30s, or another of ms, s, m, h, d"),
+        Case(
+            "monitoring: 10s",
+            "t.yaml:1:13: monitoring is a mapping of keys to values, and this is a single value; "
+                + "write: monitoring: { sys-interval: 10s }"),
         Case(
             "gateway: plant 7",
             "t.yaml:1:10: gateway is 1 to 64 letters, digits, - and _, not \"plant 7\"; write: gateway: plant-7"

@@ -24,6 +24,7 @@ let wholeFile = """
       inflight: 20
       queue-messages: 1000
       connect-timeout: 2500ms
+    monitoring: { sys-interval: 5s }
     uplinks:
       - name: cloud
         address: mqtt://broker.example.com
@@ -92,6 +93,7 @@ struct GoodFileTests {
         expected.limits.inflight = 20
         expected.limits.queueMessages = 1000
         expected.limits.connectTimeoutMilliseconds = 2500
+        expected.monitoring.sysIntervalMilliseconds = 5000
         var cloud = UplinkSettings(
             name: "cloud", host: "broker.example.com", port: 1883, clientIdentifier: "seven")
         cloud.credentials = CredentialSettings(userName: "plant-7", password: .written("p: #1"))
@@ -132,6 +134,12 @@ struct GoodFileTests {
         arguments: ["", "\n", "# only this\n", "---\n", "null\n"])
     func nothing(text: String) throws {
         #expect(try parse(text) == Settings(gateway: "box"))
+    }
+
+    @Test("sys-interval: never means that there is no $SYS tree")
+    func noSystemTopics() throws {
+        #expect(try parse("monitoring: { sys-interval: never }").monitoring.sysIntervalMilliseconds == nil)
+        #expect(try parse("").monitoring.sysIntervalMilliseconds == 10_000)
     }
 
     @Test("The shipped example gives the defaults")

@@ -21,6 +21,8 @@ final class Recorder: TransportDelegate {
     var told: [ConnectionNumber: [Told]] = [:]
     var numbers: [ConnectionNumber] = []
     var troubles: [TransportTrouble] = []
+    /// What was told beside each malformed packet.
+    var versions: [ProtocolVersion?] = []
     var cycles = 0
     var answer: @Sendable (Bench.Loop, ConnectionNumber, Told) -> Void = { _, _, _ in }
     var transport: Transport<Recorder>
@@ -33,7 +35,8 @@ final class Recorder: TransportDelegate {
         tell(connection, .opened(listener: listener))
     }
     func received(_ connection: ConnectionNumber, _ packet: Packet) { tell(connection, .received(packet)) }
-    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket) {
+    func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket, in version: ProtocolVersion?) {
+        versions.append(version)
         tell(connection, .malformed(error))
     }
     func closed(_ connection: ConnectionNumber) { tell(connection, .closed) }

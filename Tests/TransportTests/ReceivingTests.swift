@@ -136,6 +136,27 @@ struct ReceivingTests {
         #expect(try bench.told()[1] == .malformed(.unsupportedProtocolVersion(level)))
     }
 
+    @Test(
+        "[MQTT5-4.13.2-1] the version of a CONNECT is told also when the rest of it cannot be read",
+        arguments: zip([4, 5] as [UInt8], [ProtocolVersion.v3_1_1, .v5_0]))
+    func versionOfMalformedConnect(level: UInt8, version: ProtocolVersion) throws {
+        let bench = try Bench()
+        let client = try RawClient(port: bench.port)
+        // The reserved flag is set.
+        try client.sends([0x10, 0x0D, 0, 4] + Array("MQTT".utf8) + [level, 3, 0, 60, 0, 1, 0x61])
+        try bench.waits { try bench.told().last == .malformed(.reservedConnectFlag) }
+        #expect(try bench.onLoop { $0.recorder.versions } == [version])
+    }
+
+    @Test("what never was a CONNECT has no version")
+    func versionOfNothing() throws {
+        let bench = try Bench()
+        let client = try RawClient(port: bench.port)
+        try client.sends([0xC0, 0])
+        try bench.waits { try bench.told().last == .malformed(.firstPacketNotConnect) }
+        #expect(try bench.onLoop { $0.recorder.versions } == [nil])
+    }
+
     @Test("a packet above the listener's size is refused from its header")
     func tooLarge() throws {
         let bench = try Bench(maximumPacketSize: 1000)

@@ -1,0 +1,64 @@
+import MQTT
+
+// Reason Strings: what a refusal means in words, for the person who reads a client's log [MQTT5-3.1.2.11.7].
+extension Gateway {
+    /// The packet with a Reason String, where that is allowed and useful: to MQTT 5 clients that did not ask for
+    /// silence [MQTT5-3.1.2-29], and within their Maximum Packet Size [MQTT5-3.2.2-19, MQTT5-3.4.2-2,
+    /// MQTT5-3.5.2-2, MQTT5-3.9.2-1, MQTT5-3.14.2-3].
+    ///
+    /// - Complexity: O(bytes of the packet), and only for refusals
+    func explained(_ packet: Packet, to id: ConnectionID, because text: String? = nil) -> Packet {
+        guard let connection = connections[id], connection.version == .v5_0 else { return packet }
+        let explained: Packet
+        switch packet {
+        case .connack(var connack):
+            guard let text = text ?? connack.reason.explanation else { return packet }
+            connack.reasonString = text
+            explained = .connack(connack)
+        case .disconnect(var disconnect):
+            guard let text = text ?? disconnect.reason.explanation else { return packet }
+            disconnect.reasonString = text
+            explained = .disconnect(disconnect)
+        case .puback(var answer):
+            guard connection.wantsReasons, let text = answer.reason.explanation else { return packet }
+            answer.reasonString = text
+            explained = .puback(answer)
+        case .pubrec(var answer):
+            guard connection.wantsReasons, let text = answer.reason.explanation else { return packet }
+            answer.reasonString = text
+            explained = .pubrec(answer)
+        case .suback(var suback):
+            guard connection.wantsReasons, let refused = suback.reasons.first(where: \.isError),
+                let text = refused.explanation
+            else { return packet }
+            suback.reasonString = text
+            explained = .suback(suback)
+        case .connect, .publish, .pubrel, .pubcomp, .subscribe, .unsubscribe, .unsuback, .pingreq, .pingresp,
+            .auth:
+            return packet
+        }
+        guard let max = connection.packetBytesMax else { return explained }
+        var bytes: [UInt8] = []
+        explained.encode(version: .v5_0, into: &bytes)
+        return bytes.count <= Int(max) ? explained : packet
+    }
+}
+
+extension ReasonCode {
+    /// What this gateway means by it; nil where the name of the code says it all.
+    fileprivate var explanation: String? {
+        switch self {
+        case .quotaExceeded: "there is no room for more; try again later"
+        case .notAuthorized: "only the gateway itself publishes under $SYS"
+        case .topicNameInvalid: "the Topic Name has more levels than are allowed here"
+        case .topicFilterInvalid: "the Topic Filter has more levels than are allowed here"
+        case .payloadFormatInvalid: "the payload is not the UTF-8 text that it is said to be"
+        case .badAuthenticationMethod: "no Authentication Method is offered here"
+        case .receiveMaximumExceeded: "more messages were unacknowledged than CONNACK's Receive Maximum"
+        case .topicAliasInvalid: "the Topic Alias is above CONNACK's Topic Alias Maximum"
+        case .keepAliveTimeout: "nothing was heard for one and a half times the Keep Alive"
+        case .sessionTakenOver: "another connection has the same Client Identifier"
+        default: nil
+        }
+    }
+}

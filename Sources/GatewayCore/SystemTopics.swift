@@ -1,0 +1,152 @@
+import MQTT
+
+// The `$SYS/broker/…` tree under the names that Mosquitto's users and their dashboards read
+// [MQTT5-4.7.2]. It looks like retained messages, but it is computed: nothing of it is in a Record, everybody
+// gets it at QoS 0, and whoever is away misses it.
+
+/// One topic of the tree with its value.
+struct SystemTopic: Equatable {
+    let name: [UInt8]
+    let value: [UInt8]
+
+    fileprivate init(_ name: String, _ value: String) {
+        self.name = Array("$SYS/broker/\(name)".utf8)
+        self.value = Array(value.utf8)
+    }
+
+    var message: ApplicationMessage { ApplicationMessage(topic: name, payload: value) }
+
+    /// Whether a Topic Name belongs to the gateway alone: `$SYS`, and everything below it.
+    ///
+    /// - Complexity: O(1)
+    static func owns(_ topic: ArraySlice<UInt8>) -> Bool {
+        let root = "$SYS".utf8
+        guard topic.starts(with: root) else { return false }
+        let rest = topic.dropFirst(root.count)
+        return rest.isEmpty || rest.first == UInt8(ascii: "/")
+    }
+}
+
+extension Gateway {
+    // MARK: Publishing
+
+    /// Tells whoever subscribes what has changed since it was told last, and comes again an interval later.
+    ///
+    /// - Complexity: O(Sessions) while anybody subscribes to anything under `$SYS`, else O(1)
+    mutating func publishSystemTopics(at now: Instant, into effects: inout [Effect]) {
+        guard let interval = plan.systemTopicsMilliseconds, !isStopping else { return }
+        schedule(.systemTopics, at: now.advanced(byMilliseconds: interval))
+        statistics.tick(at: now)
+        guard state.routing.hasSystemSubscribers else {
+            systemTopics = []
+            return
+        }
+        let told = systemTopics
+        systemTopics = currentSystemTopics(at: now)
+        for (i, topic) in systemTopics.enumerated() where i >= told.count || told[i] != topic {
+            let shares = state.routing.shares(
+                of: topic.name[...], published: .atMostOnce, retain: true, by: nil)
+            let record = MessageRecord(qos: .atMostOnce, message: topic.message, expiresAt: nil)
+            for share in shares {
+                sendAtMostOnce(
+                    StoredMessage(record, to: share), to: share.session, after: .zero, at: now,
+                    into: &effects)
+            }
+        }
+    }
+
+    /// What was told last, with RETAIN 1, for a new subscription.
+    ///
+    /// - Complexity: O(topics of the tree); O(Sessions) for the first subscriber in a while
+    mutating func sendSystemTopics(
+        _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, on id: ConnectionID,
+        at now: Instant, into effects: inout [Effect]
+    ) {
+        guard plan.systemTopicsMilliseconds != nil, request.filter.shareName == nil,
+            request.filter.pattern.starts(with: "$SYS".utf8)
+        else { return }
+        if systemTopics.isEmpty { systemTopics = currentSystemTopics(at: now) }
+        let target = MessageRecord.Target(
+            session: session, qos: .atMostOnce, retain: true,
+            subscriptionIdentifiers: identifier.map { [$0] } ?? [])
+        for topic in systemTopics where request.filter.matches(topic.name) {
+            let record = MessageRecord(qos: .atMostOnce, message: topic.message, expiresAt: nil)
+            guard let flow = state[session]?.flow,
+                let packet = Self.packet(
+                    StoredMessage(record, to: target), qos: .atMostOnce, id: nil, duplicate: false, on: flow,
+                    at: now)
+            else { continue }
+            promise(.publish(packet), to: .client(id), after: .zero, at: now, into: &effects)
+        }
+    }
+
+    // MARK: Values
+
+    private func currentSystemTopics(at now: Instant) -> [SystemTopic] {
+        let census = state.census
+        let s = statistics
+        var topics = [
+            SystemTopic("version", plan.version),
+            SystemTopic("uptime", "\(now.milliseconds(since: startedAt) / 1000) seconds"),
+        ]
+        func add(_ name: String, _ value: some BinaryInteger) { topics.append(SystemTopic(name, "\(value)")) }
+        add("clients/total", s.connectedCount + census.absentClients)
+        add("clients/connected", s.connectedCount)
+        add("clients/active", s.connectedCount)
+        add("clients/disconnected", census.absentClients)
+        add("clients/inactive", census.absentClients)
+        add("clients/maximum", s.connectedMax)
+        add("clients/expired", s.sessionsExpired)
+        add("messages/received", s.messagesReceived.total)
+        add("messages/sent", s.messagesSent.total)
+        add("messages/stored", census.storedMessages)
+        add("store/messages/count", census.storedMessages)
+        add("publish/messages/received", s.publishesReceived.total)
+        add("publish/messages/sent", s.publishesSent.total)
+        add("publish/messages/dropped", s.publishesDropped.total)
+        add("publish/bytes/received", s.payloadBytesReceived)
+        add("publish/bytes/sent", s.payloadBytesSent)
+        add("bytes/received", s.bytesReceived.total)
+        add("bytes/sent", s.bytesSent.total)
+        add("subscriptions/count", census.subscriptions)
+        add("shared_subscriptions/count", census.sharedSubscriptions)
+        add("retained messages/count", state.retained.count)
+        func add(_ name: String, _ load: LoadAverage) {
+            topics.append(SystemTopic("load/\(name)/1min", Self.twoDecimals(load.oneMinute)))
+            topics.append(SystemTopic("load/\(name)/5min", Self.twoDecimals(load.fiveMinutes)))
+            topics.append(SystemTopic("load/\(name)/15min", Self.twoDecimals(load.fifteenMinutes)))
+        }
+        add("messages/received", s.messagesReceived.load)
+        add("messages/sent", s.messagesSent.load)
+        add("publish/received", s.publishesReceived.load)
+        add("publish/sent", s.publishesSent.load)
+        add("publish/dropped", s.publishesDropped.load)
+        add("bytes/received", s.bytesReceived.load)
+        add("bytes/sent", s.bytesSent.load)
+        add("sockets", s.sockets.load)
+        add("connections", s.connects.load)
+        return topics
+    }
+
+    private static func twoDecimals(_ value: Double) -> String {
+        let hundredths = UInt64((value * 100).rounded())
+        let fraction = hundredths % 100
+        return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
+    }
+}
+
+/// What can only be counted by looking at every Session.
+struct Census {
+    /// Clients with a persistent Session that are not here.
+    var absentClients = 0
+    /// Subscriptions of clients, shared ones included.
+    var subscriptions = 0
+    var sharedSubscriptions = 0
+    /// Retained messages, and deliveries to clients that wait: a message that two wait for counts twice.
+    var storedMessages = 0
+}
+
+extension Routing {
+    /// Whether any filter begins with `$SYS`: wildcards in its place do not match it [MQTT5-4.7.2-1].
+    var hasSystemSubscribers: Bool { hasFilters(below: Array("$SYS".utf8)[...]) }
+}

@@ -69,6 +69,37 @@ extension Packet {
         return bytes
     }
 
+    var reasonString: String? {
+        switch self {
+        case .connack(let connack): connack.reasonString
+        case .puback(let answer), .pubrec(let answer), .pubrel(let answer), .pubcomp(let answer):
+            answer.reasonString
+        case .suback(let suback): suback.reasonString
+        case .unsuback(let unsuback): unsuback.reasonString
+        case .disconnect(let disconnect): disconnect.reasonString
+        case .connect, .publish, .subscribe, .unsubscribe, .pingreq, .pingresp, .auth: nil
+        }
+    }
+
+    /// The packet without its Reason String.
+    var withoutExplanation: Packet {
+        guard reasonString != nil else { return self }
+        switch self {
+        case .connack(var connack):
+            connack.reasonString = nil
+            return .connack(connack)
+        case .puback(let answer): return .puback(answer.id, answer.reason)
+        case .pubrec(let answer): return .pubrec(answer.id, answer.reason)
+        case .pubrel(let answer): return .pubrel(answer.id, answer.reason)
+        case .pubcomp(let answer): return .pubcomp(answer.id, answer.reason)
+        case .suback(let suback): return .suback(Suback(id: suback.id, reasons: suback.reasons))
+        case .unsuback(let unsuback):
+            return .unsuback(Unsuback(id: unsuback.id, reasons: unsuback.reasons))
+        case .disconnect(let disconnect): return .disconnect(Disconnect(disconnect.reason))
+        case .connect, .publish, .subscribe, .unsubscribe, .pingreq, .pingresp, .auth: return self
+        }
+    }
+
     static func subscribe(
         _ id: PacketIdentifier, _ filters: [(String, QoS)], identifier: UInt32? = nil
     ) -> Packet {

@@ -9,6 +9,8 @@ final class Caller {
     let version: ProtocolVersion
     /// Of this caller alone; tests also begin their topics with it.
     let name: String
+    /// Whether Reason Strings are shown. They are for people: what they say is no matter of the protocol.
+    var showsExplanations = false
     private let socket: Int32
     private var decoder: PacketDecoder
 
@@ -82,7 +84,9 @@ final class Caller {
     /// The next packet; nil when the gateway has closed the connection.
     func next() throws -> Packet? {
         while true {
-            if let packet = try decoder.next() { return packet }
+            if let packet = try decoder.next() {
+                return showsExplanations ? packet : packet.withoutExplanation
+            }
             var buffer = [UInt8](repeating: 0, count: 65_536)
             let count = recv(socket, &buffer, buffer.count, 0)
             if count == 0 { return nil }

@@ -353,34 +353,67 @@ struct PublishingTests {
         }
     }
 
-    @Test(
-        "[MQTT5-3.1.2-24, MQTT5-3.1.2-29] [MQTT5-3.4.2-2, MQTT5-3.5.2-2, MQTT5-3.6.2-2, MQTT5-3.7.2-2, MQTT5-3.9.2-1, MQTT5-3.11.2-1, MQTT5-3.14.2-3, MQTT5-3.2.2-19] No answer is larger than the client takes, and none explains itself to a client that does not want it",
-        arguments: [true, false])
-    func shortAnswers(wantsReasons: Bool) throws {
-        let maximum: UInt32 = wantsReasons ? 30 : 1000
-        let (caller, connack) = try Caller.greeted {
-            $0.requestProblemInformation = wantsReasons
-            $0.maximumPacketSize = maximum
-        }
-        #expect(Packet.connack(connack).bytes(.v5_0).count <= Int(maximum))
+    /// All that the gateway answers with an error, and last what it closes for.
+    private func refusals(_ change: (inout Connect) -> Void) throws -> [Packet] {
+        let caller = try Caller.connected(.v5_0, change)
+        caller.showsExplanations = true
         caller.send(
             .publish(tooDeep, "x", .atLeastOnce, id: 1), .publish(tooDeep, "x", .exactlyOnce, id: 2),
             .pubrec(3), .pubrel(4), .subscribe(5, [(tooDeep, .atMostOnce)]), .unsubscribe(6, "none"),
             .publish(tooDeep, "x"))
         let packets = try caller.untilClosed()
         #expect(packets.count == 7)
-        for packet in packets {
-            #expect(packet.bytes(.v5_0).count <= Int(maximum))
-            guard !wantsReasons else { continue }
-            switch packet {
-            case .puback(let answer), .pubrec(let answer), .pubrel(let answer), .pubcomp(let answer):
-                #expect(answer.reasonString == nil && answer.userProperties.isEmpty)
-            case .suback(let suback): #expect(suback.reasonString == nil && suback.userProperties.isEmpty)
-            case .unsuback(let unsuback):
-                #expect(unsuback.reasonString == nil && unsuback.userProperties.isEmpty)
-            // CONNACK and DISCONNECT may explain themselves to everyone.
-            default: break
+        return packets
+    }
+
+    @Test(
+        "[MQTT5-3.1.2-24] [MQTT5-3.4.2-2, MQTT5-3.5.2-2, MQTT5-3.9.2-1, MQTT5-3.14.2-3] An answer leaves out the Reason String that would make it too large"
+    )
+    func shortAnswers() throws {
+        let explained = try refusals { _ in }
+        let sizes = explained.map { $0.bytes(.v5_0).count }
+        for (i, packet) in explained.enumerated() where packet.reasonString != nil {
+            let bare = packet.withoutExplanation.bytes(.v5_0).count
+            // It just fits, it just does not.
+            for (maximum, isExplained) in [(sizes[i], true), (sizes[i] - 1, false)] {
+                let packets = try refusals { $0.maximumPacketSize = UInt32(maximum) }
+                #expect(packets[i].reasonString == (isExplained ? packet.reasonString : nil))
+                #expect(packets[i].bytes(.v5_0).count == (isExplained ? maximum : bare))
+                #expect(packets.allSatisfy { $0.bytes(.v5_0).count <= maximum })
             }
         }
+        let kinds = explained.map { $0.reasonString != nil }
+        #expect(kinds[0] && kinds[1] && kinds[6], "PUBACK, PUBREC and DISCONNECT are explained")
+    }
+
+    @Test(
+        "[MQTT5-3.1.2-29] With Request Problem Information 0 no answer but CONNACK and DISCONNECT is explained"
+    )
+    func unexplained() throws {
+        for packet in try refusals({ $0.requestProblemInformation = false }) {
+            switch packet {
+            case .disconnect: break
+            default: #expect(packet.reasonString == nil, "\(packet)")
+            }
+        }
+    }
+
+    @Test("[MQTT5-3.2.2-19] A refusing CONNACK leaves out the Reason String that would make it too large")
+    func shortConnack() throws {
+        func refused(_ maximum: UInt32?) throws -> Packet? {
+            let caller = try Caller(.v5_0)
+            caller.showsExplanations = true
+            caller.send(
+                .connect(
+                    Connect(
+                        clientIdentifier: caller.name, maximumPacketSize: maximum,
+                        authenticationMethod: "METHOD")))
+            return try caller.untilClosed().first
+        }
+        let explained = try #require(try refused(nil))
+        #expect(explained.reasonString != nil)
+        let size = UInt32(explained.bytes(.v5_0).count)
+        #expect(try refused(size) == explained)
+        #expect(try refused(size - 1) == explained.withoutExplanation)
     }
 }

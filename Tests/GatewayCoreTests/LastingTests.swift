@@ -114,20 +114,4 @@ struct LastingTests {
         #expect(s.received("0").publishes == [])
         #expect(s.received("1").publishes.count == 1)
     }
-
-    @Test(
-        "[MQTT5-3.1.4-1] [MQTT311-3.1.4-1] A malformed CONNECT is told its reason in MQTT 5, and closed in silence before"
-    )
-    func malformedConnect() {
-        for (version, isTold) in [(nil, false), (.v3_1_1, false), (.v5_0, true)] as [(ProtocolVersion?, Bool)]
-        {
-            var s = Scenario()
-            let id = ConnectionID(77)
-            s.handle(.opened(id, listener: 0))
-            s.handle(.malformed(id, .reservedConnectFlag, version))
-            let answer = Packet.connack(Connack(sessionPresent: false, reason: .malformedPacket))
-            #expect(s.received(on: id) == (isTold ? [answer] : []))
-            #expect(s.closed.contains(id))
-        }
-    }
 }

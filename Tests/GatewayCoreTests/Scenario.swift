@@ -103,12 +103,6 @@ struct Scenario: ~Copyable {
         return inboxes[connection(of: client)] ?? []
     }
 
-    /// The same for a connection that never said whose it is.
-    mutating func received(on connection: ConnectionID) -> [Packet] {
-        defer { inboxes[connection] = [] }
-        return inboxes[connection] ?? []
-    }
-
     /// The payloads of the PUBLISH packets that came since it was last asked.
     mutating func texts(_ client: String) -> [String] { received(client).publishes.map(\.text) }
 

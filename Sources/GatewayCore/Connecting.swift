@@ -87,6 +87,8 @@ extension Gateway {
         if identifier.isEmpty {
             // [MQTT5-3.1.3-6] The connection's number is unique in this process, the end of the log across them.
             identifier = "tidegate-\(lastPosition.number)-\(id.number)"
+            // A client that chose the same for itself keeps it [MQTT5-3.2.2-16].
+            while state.session(of: .client(identifier: identifier)) != nil { identifier += "a" }
             _ = connections.update(id) { $0.clientIdentifier = identifier }
         }
         let owner = SessionOwner.client(identifier: identifier)

@@ -398,6 +398,27 @@ struct PublishingTests {
         }
     }
 
+    @Test(
+        "[MQTT5-3.1.2-24] A client that cannot take its CONNACK is refused with 0x95, or closed when even that is too large"
+    )
+    func smallestPackets() throws {
+        let whole = Packet.connack(try Caller.greeted { $0.maximumPacketSize = 1000 }.connack).bytes(.v5_0)
+            .count
+        let refusal = Packet.connack(Connack(sessionPresent: false, reason: .packetTooLarge))
+        for maximum in 1...whole {
+            let caller = try Caller(.v5_0)
+            caller.send(
+                .connect(Connect(clientIdentifier: caller.name, maximumPacketSize: UInt32(maximum))))
+            if maximum == whole {
+                #expect(try caller.next().map { $0.bytes(.v5_0).count } == whole)
+                #expect(try caller.heard() == [])
+            } else {
+                let isTold = maximum >= refusal.bytes(.v5_0).count
+                #expect(try caller.untilClosed() == (isTold ? [refusal] : []), "\(maximum)")
+            }
+        }
+    }
+
     @Test("[MQTT5-3.2.2-19] A refusing CONNACK leaves out the Reason String that would make it too large")
     func shortConnack() throws {
         func refused(_ maximum: UInt32?) throws -> Packet? {

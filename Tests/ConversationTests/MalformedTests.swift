@@ -80,7 +80,9 @@ struct MalformedTests {
         ])
     func lengths(broken: Broken) throws { try refuses(broken) }
 
-    @Test("A packet larger than announced is refused as soon as its length is known", arguments: allVersions)
+    @Test(
+        "[MQTT5-3.2.2-15] A packet larger than announced is refused as soon as its length is known",
+        arguments: allVersions)
     func tooLarge(version: ProtocolVersion) throws {
         let (caller, connack) = try Caller.greeted(version)
         if version == .v5_0 { #expect(connack.maximumPacketSize == UInt32(Server.packetBytesMax)) }

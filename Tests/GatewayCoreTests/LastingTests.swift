@@ -88,6 +88,30 @@ struct LastingTests {
     }
 
     @Test(
+        "[MQTT5-3.2.2-16] [MQTT5-3.1.3-6] [MQTT311-3.1.3-6] An assigned Client Identifier is nobody's, also if somebody guessed it"
+    )
+    func guessedIdentifier() {
+        var s = Scenario.connected("first")
+        s.opens("nameless", Connect(clientIdentifier: ""))
+        s.syncs()
+        let assigned = s.received("nameless").connack?.assignedClientIdentifier ?? ""
+        let parts = assigned.split(separator: "-")
+        guard parts.count == 3, let position = UInt64(parts[1]), let number = UInt64(parts[2]) else {
+            Issue.record("\(assigned) is not made of a position and a connection")
+            return
+        }
+        // Among these is what the next nameless client would be called after them.
+        let guesses = (UInt64(20)...60).map { "tidegate-\(position + $0)-\(number + 42)" }
+        for guess in guesses { s.connects(guess) }
+        s.opens("nameless", Connect(clientIdentifier: ""))
+        s.syncs()
+        let given = s.received("nameless").connack?.assignedClientIdentifier ?? ""
+        #expect(given != "" && !guesses.contains(given))
+        #expect(guesses.contains { given.hasPrefix($0) }, "none of them was guessed right")
+        #expect(s.closedClients == [])
+    }
+
+    @Test(
         "[MQTT5-3.1.3-2] [MQTT311-3.1.3-2] Client Identifiers are compared byte by byte, also after a power cut"
     )
     func clientIdentifiers() {

@@ -93,7 +93,10 @@ let package = Package(
         .testTarget(
             name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
             path: "Tests/ProcessTests",
-            exclude: ["Paho"], swiftSettings: swift6),
+            exclude: ["Paho", "PahoC"], swiftSettings: swift6),
+        .testTarget(
+            name: "ConversationTests", dependencies: ["MQTT", "Workbench", "tidegate"],
+            swiftSettings: swift6),
         .testTarget(name: "TraceabilityTests", swiftSettings: swift6),
     ]
 )

@@ -87,7 +87,15 @@ extension Gateway {
         if identifier.isEmpty {
             // [MQTT5-3.1.3-6] The connection's number is unique in this process, the end of the log across them.
             identifier = "tidegate-\(lastPosition.number)-\(id.number)"
+            // A client that chose the same for itself keeps it [MQTT5-3.2.2-16].
+            while state.session(of: .client(identifier: identifier)) != nil { identifier += "a" }
             _ = connections.update(id) { $0.clientIdentifier = identifier }
+        }
+        let expiry = expirySeconds(for: connect)
+        // A client that cannot take its CONNACK cannot be served [MQTT5-3.1.2-24].
+        var connack = connack(to: connect, on: id, identifier: identifier, expiry: expiry)
+        guard isTakable(.connack(connack), by: connect) else {
+            return refuse(connect, on: id, .packetTooLarge, into: &effects)
         }
         let owner = SessionOwner.client(identifier: identifier)
         var barrier = takeOver(owner, at: now, into: &effects)
@@ -98,7 +106,6 @@ extension Gateway {
             barrier = max(barrier, endSession(old, .cleanStart, at: now, into: &effects))
             present = nil
         }
-        let expiry = expirySeconds(for: connect)
         let session =
             present ?? newSessionID(inJournal: expiry > 0 || connect.will != nil)
         let opened = SessionOpened(
@@ -116,8 +123,7 @@ extension Gateway {
             .report(
                 .connected(
                     clientIdentifier: identifier, version: connect.version, sessionPresent: present != nil)))
-        let connack = connack(
-            to: connect, on: id, sessionPresent: present != nil, identifier: identifier, expiry: expiry)
+        connack.sessionPresent = present != nil
         promise(.connack(connack), to: .client(id), after: barrier, at: now, into: &effects)
         if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now, at: now) }
     }
@@ -170,10 +176,18 @@ extension Gateway {
     ) {
         // [MQTT5-3.2.2-6]
         let connack = Packet.connack(Connack(sessionPresent: false, reason: reason))
-        effects.append(.send(id, explained(connack, to: id)))
+        if isTakable(connack, by: connect) { effects.append(.send(id, explained(connack, to: id))) }
         effects.append(.close(id))
         effects.append(.report(.refused(clientIdentifier: connect.clientIdentifier, reason)))
         _ = connections.update(id) { $0.phase = .closing }
+    }
+
+    /// Whether a packet is within the client's Maximum Packet Size.
+    private func isTakable(_ packet: Packet, by connect: Connect) -> Bool {
+        guard let max = connect.maximumPacketSize else { return true }
+        var bytes: [UInt8] = []
+        packet.encode(version: connect.version, into: &bytes)
+        return bytes.count <= Int(max)
     }
 
     /// Session Expiry in seconds: absent is 0 in MQTT 5 [MQTT5-3.1.2.11.2]; before, Clean Session decides.
@@ -199,14 +213,13 @@ extension Gateway {
         return plan.packetBytesMaxByListener[listener] ?? plan.limits.packetBytesMax
     }
 
+    /// CONNACK with success, which does not know yet whether there is a Session.
     private func connack(
-        to connect: Connect, on id: ConnectionID, sessionPresent: Bool, identifier: String, expiry: UInt32
+        to connect: Connect, on id: ConnectionID, identifier: String, expiry: UInt32
     ) -> Connack {
-        guard connect.version == .v5_0 else {
-            return Connack(sessionPresent: sessionPresent, reason: .success)
-        }
+        guard connect.version == .v5_0 else { return Connack(sessionPresent: false, reason: .success) }
         return Connack(
-            sessionPresent: sessionPresent, reason: .success,
+            sessionPresent: false, reason: .success,
             sessionExpirySeconds: expiry == connect.sessionExpirySeconds ?? 0 ? nil : expiry,
             receiveMaximum: plan.limits.inFlightMax, maximumPacketSize: packetBytesMax(on: id),
             assignedClientIdentifier: connect.clientIdentifier.isEmpty ? identifier : nil,

@@ -7,7 +7,7 @@ import MQTT
 /// them, and they are in no snapshot.
 package struct DurableState {
     private var sessions = Roster<SessionID, Session>()
-    private var sessionOfOwner: [SessionOwner: SessionID] = [:]
+    private var sessionOfOwner: [SessionOwner.Key: SessionID] = [:]
     var routing = Routing()
     package private(set) var retained = RetainedStore()
     private var live = LiveCounts()
@@ -23,7 +23,7 @@ package struct DurableState {
 
     package subscript(id: SessionID) -> Session? { sessions[id] }
     func isPersistent(_ id: SessionID) -> Bool { sessions.read(id) { $0.isPersistent } ?? false }
-    package func session(of owner: SessionOwner) -> SessionID? { sessionOfOwner[owner] }
+    package func session(of owner: SessionOwner) -> SessionID? { sessionOfOwner[owner.key] }
 
     /// Every Session's identifier, in rising order.
     ///
@@ -122,9 +122,9 @@ package struct DurableState {
             } != nil
         guard !exists else { return }
         // Two Sessions of one owner are never open; should a damaged journal say so, the later one counts.
-        if let older = sessionOfOwner[opened.owner] { end(older) }
+        if let older = sessionOfOwner[opened.owner.key] { end(older) }
         sessions[opened.session] = Session(opened)
-        sessionOfOwner[opened.owner] = opened.session
+        sessionOfOwner[opened.owner.key] = opened.session
         if case .group(let filter) = opened.owner { route(opened.session, filter) }
     }
 
@@ -141,7 +141,8 @@ package struct DurableState {
             }
         }
         if session.isPersistent { release(session.queue.neededPositions) }
-        if sessionOfOwner[session.owner] == id { sessionOfOwner[session.owner] = nil }
+        let key = session.owner.key
+        if sessionOfOwner[key] == id { sessionOfOwner[key] = nil }
         sessions[id] = nil
     }
 

@@ -123,6 +123,11 @@ package struct Gateway: ~Copyable {
         return lastPosition
     }
 
+    /// Appends a Record that changes nothing, for a journal that cannot free space before something comes.
+    package mutating func markTime(into effects: inout [Effect]) {
+        _ = commit(.counters(nextSession: state.nextSession), .lazy, into: &effects)
+    }
+
     /// Applies a Record that names only what leaves no trace.
     mutating func applyVolatile(_ record: Record) { state.apply(record, at: .zero) }
 

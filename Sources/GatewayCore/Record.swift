@@ -54,6 +54,22 @@ package enum SessionOwner: Hashable, Sendable {
     case uplink(name: String)
     /// All who share the subscription `$share/name/filter` [MQTT5-4.8.2].
     case group(TopicFilter)
+
+    /// The owner to look up by. Strings that are equal by Unicode's rules may differ in their bytes, and then
+    /// name different clients: "é" is one code point or two [MQTT5-3.1.3-2].
+    enum Key: Hashable {
+        case client([UInt8])
+        case uplink([UInt8])
+        case group(TopicFilter)
+    }
+
+    var key: Key {
+        switch self {
+        case .client(let identifier): .client(Array(identifier.utf8))
+        case .uplink(let name): .uplink(Array(name.utf8))
+        case .group(let filter): .group(filter)
+        }
+    }
 }
 
 package struct SessionOpened: Hashable, Sendable {

@@ -117,7 +117,11 @@ extension ByteReader {
         switch id {
         case .payloadFormatIndicator: _ = try yesOrNo(id)
         case .contentType: _ = try stringBytes()
-        case .responseTopic: guard TopicName.check(try binary()) == nil else { throw .invalidResponseTopic }
+        case .responseTopic:
+            guard let broken = TopicName.check(try binary()) else { break }
+            // [MQTT5-3.3.2-13, MQTT5-3.3.2-14]
+            if case .invalidString = broken { throw .invalidString }
+            throw .invalidResponseTopic
         case .correlationData: _ = try binary()
         case .userProperty:
             _ = try stringBytes()

@@ -191,6 +191,10 @@ final class Host: TransportDelegate {
             journal.tick(at: now)
             journal.takeEvents(into: &events)
         }
+        if phase == .serving, journal.wantsRecord {
+            gateway.markTime(into: &effects)
+            carryOut()
+        }
         if phase == .serving, journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
         submitOperations()
         transport.flush()

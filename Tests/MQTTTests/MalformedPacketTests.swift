@@ -337,7 +337,7 @@ struct MalformedPacketTests {
         // [MQTT5-3.3.2-8]
         BrokenPacket(.v5_0, "30 [ s'a' [ 23 00 00 ] ]", .zeroTopicAlias, .topicAliasInvalid),
         // [MQTT5-3.3.2-13, MQTT5-3.3.2-14]
-        BrokenPacket(.v5_0, "30 [ s'a' [ 08 00 01 FF ] ]", .invalidResponseTopic, .protocolError),
+        BrokenPacket(.v5_0, "30 [ s'a' [ 08 00 01 FF ] ]", .invalidString, .malformedPacket),
         BrokenPacket(.v5_0, "30 [ s'a' [ 08 s'r/+' ] ]", .invalidResponseTopic, .protocolError),
         BrokenPacket(.v5_0, "30 [ s'a' [ 08 00 00 ] ]", .invalidResponseTopic, .protocolError),
         // [MQTT5-3.3.4-6]

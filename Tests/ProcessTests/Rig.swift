@@ -10,13 +10,7 @@ final class Rig {
 
     deinit { place.remove() }
 
-    /// The binary beside the test bundle; another one when the environment names it in TIDEGATE.
-    static let executable: String = {
-        if let named = ProcessInfo.processInfo.environment["TIDEGATE"] { return named }
-        let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? CommandLine.arguments[0]
-        let directory = URL(fileURLWithPath: bundle).resolvingSymlinksInPath().deletingLastPathComponent()
-        return directory.appendingPathComponent("tidegate").path
-    }()
+    static let executable = Gateway.executableOfThisBuild
 
     /// Whether the binary would refuse to keep its state here without `allow-volatile`.
     static let isVolatile: Bool = {

@@ -86,7 +86,7 @@ struct WebSocketOpeningTests {
     ]
 
     @Test(
-        "[MQTT5-6.0.0-4] the subprotocol granted is the first one asked for that is known here",
+        "[MQTT5-6.0.0-4, MQTT311-6.0.0-4] the subprotocol granted is the first one asked for that is known here",
         arguments: [("mqtt", "mqtt"), ("mqttv3.1", "mqttv3.1"), ("chat, mqttv3.1,mqtt", "mqttv3.1")])
     func subprotocols(asked: String, granted: String) throws {
         let bench = try Bench(framing: webSocket)
@@ -149,7 +149,7 @@ struct WebSocketOpeningTests {
 
 @Suite("Transport: MQTT in WebSocket frames", .serialized)
 struct WebSocketFramingTests {
-    @Test("[MQTT5-6.0.0-2] packets span frames, fragments and segments, and share them")
+    @Test("[MQTT5-6.0.0-2, MQTT311-6.0.0-2] packets span frames, fragments and segments, and share them")
     func cuts() throws {
         let bench = try Bench(framing: webSocket)
         let client = try WebSocketClient(RawClient(port: bench.port))
@@ -174,7 +174,9 @@ struct WebSocketFramingTests {
         #expect(try client.receives() == .pong([1, 2, 3]))
     }
 
-    @Test("[MQTT5-6.0.0-1] what is sent leaves in binary frames, one for what is written together")
+    @Test(
+        "[MQTT5-6.0.0-1, MQTT311-6.0.0-1] what is sent leaves in binary frames, one for what is written together"
+    )
     func frames() throws {
         let bench = try Bench(framing: webSocket)
         let client = try WebSocketClient(RawClient(port: bench.port))

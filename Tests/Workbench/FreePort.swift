@@ -25,12 +25,12 @@ package enum FreePort {
 }
 
 /// The few socket calls the harness makes by itself, all on 127.0.0.1.
-enum Loopback {
+package enum Loopback {
     static func bind(_ descriptor: Int32, port: UInt16) -> Int32 {
         withAddress(port) { Glibc.bind(descriptor, $0, $1) }
     }
 
-    static func connect(_ descriptor: Int32, port: UInt16) -> Int32 {
+    package static func connect(_ descriptor: Int32, port: UInt16) -> Int32 {
         withAddress(port) { Glibc.connect(descriptor, $0, $1) }
     }
 

@@ -16,6 +16,14 @@ package final class Gateway {
         }
     }
 
+    /// The binary beside the running test bundle; another one when the environment names it in TIDEGATE.
+    package static let executableOfThisBuild: String = {
+        if let named = ProcessInfo.processInfo.environment["TIDEGATE"] { return named }
+        let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? CommandLine.arguments[0]
+        let directory = URL(fileURLWithPath: bundle).resolvingSymlinksInPath().deletingLastPathComponent()
+        return directory.appendingPathComponent("tidegate").path
+    }()
+
     package let port: UInt16
     package let executable: String
     package let statePath: String

@@ -138,6 +138,11 @@ extension Gateway {
         if let will = connect.will, TopicLevels.count(in: will.message.topic) > plan.limits.topicLevelsMax {
             return .topicNameInvalid
         }
+        if expirySeconds(for: connect) > 0, state.sessionCount >= plan.limits.sessionsMax,
+            state.session(of: .client(identifier: connect.clientIdentifier)) == nil
+        {
+            return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
+        }
         // Session changes are refused while there is no room to record them (promise P4).
         if isUnderPressure, state.session(of: .client(identifier: connect.clientIdentifier)) == nil,
             expirySeconds(for: connect) > 0

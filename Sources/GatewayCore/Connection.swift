@@ -52,6 +52,8 @@ struct Deadline: Comparable {
         case sessionEnd(SessionID)
         case unrecordedAcknowledgements
         case retainedExpiry(topic: [UInt8])
+        /// A flow that had sent enough for one round goes on.
+        case round(SessionID)
         /// Packets held for want of room are tried again.
         case heldPackets
         /// Every Session that was connected before the start and has not come back.

@@ -19,7 +19,9 @@ extension Gateway {
     ///
     /// - Complexity: O(deliveries sent)
     mutating func flow(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
-        guard isFlowOpen(session) else { return }
+        guard isFlowOpen(session), mayGoOn(session, at: now),
+            sendLeading(session, at: now, into: &effects)
+        else { return }
         while let step = nextStep(session, at: now) {
             switch step {
             case .skip:
@@ -32,13 +34,14 @@ extension Gateway {
                 advance(session)
             case .publish(let packet, let delivery):
                 _ = update(session) { $0.queue.markSent(delivery) }
-                emit(.publish(packet), for: session, into: &effects)
+                send(packet, to: session, at: now, into: &effects)
                 advance(session)
                 if packet.qos == .atMostOnce {
                     // A server that knows no more than QoS 0 will not answer: sent is settled.
                     _ = settleQuietly(delivery, of: session)
                     listUnrecorded(session, at: now, into: &effects)
                 }
+                guard mayGoOn(session, at: now) else { return }
             case .drop(let delivery, let reason):
                 drop([delivery], of: session, reason, at: now, into: &effects)
             case .waitForDurable:
@@ -56,6 +59,60 @@ extension Gateway {
             }
         }
         readAhead(session, into: &effects)
+    }
+
+    // MARK: One round
+
+    /// PUBLISH to a receiver, counted towards what it may be sent before the transport is heard.
+    private mutating func send(
+        _ publish: Publish, to session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        _ = update(session) { $0.flow?.noteSent(publish.roughSize, at: now) }
+        emit(.publish(publish), for: session, into: &effects)
+    }
+
+    /// Whether this round has room for more; if not, the flow goes on a millisecond later. Without it a
+    /// window full of large messages would be in the transport's buffer before it can say that it is full.
+    private mutating func mayGoOn(_ session: SessionID, at now: Instant) -> Bool {
+        guard let sent = update(session, { $0.flow?.bytesSent(at: now) }) ?? nil else { return false }
+        guard sent >= plan.limits.bytesPerRoundMax else { return true }
+        let isNew = update(session) { session in
+            defer { session.flow?.isRationed = true }
+            return session.flow?.isRationed == false
+        }
+        if isNew == true { schedule(.round(session), at: now.advanced(byMilliseconds: 1)) }
+        return false
+    }
+
+    mutating func beginRound(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
+        _ = update(session) { $0.flow?.isRationed = false }
+        pump(session, at: now, into: &effects)
+    }
+
+    /// Sends the retained messages a new subscription brought at QoS 0, after its SUBACK.
+    ///
+    /// - Returns: false when the round is over.
+    private mutating func sendLeading(
+        _ session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) -> Bool {
+        let durable = gate.durable
+        while let first = update(session, { $0.flow?.leading.first }) ?? nil {
+            guard first.after <= durable else {
+                waitForDurable(session)
+                return true
+            }
+            _ = update(session) { $0.flow?.leading.removeFirst() }
+            guard let flow = state[session]?.flow else { return false }
+            if let packet = Self.packet(
+                first.message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
+            {
+                send(packet, to: session, at: now, into: &effects)
+            } else if let owner = state[session]?.owner {
+                effects.append(.report(.dropped(owner: owner, .tooLarge, count: 1)))
+            }
+            guard mayGoOn(session, at: now) else { return false }
+        }
+        return true
     }
 
     private enum Step {
@@ -191,9 +248,11 @@ extension Gateway {
     // MARK: Reading back from flash
 
     mutating func load(_ session: SessionID, into effects: inout [Effect]) {
-        let count = plan.limits.loadedAtOnceMax
-        guard let (positions, group) = update(session, { $0.queue.positionsToLoad(atMost: count) }),
-            !positions.isEmpty
+        let (count, bytes) = (plan.limits.loadedAtOnceMax, plan.limits.residentBytesMax)
+        let found = update(session) { session in
+            session.queue.positionsToLoad(atMost: min(count, session.queue.countToLoad(forBytes: bytes)))
+        }
+        guard let (positions, group) = found, !positions.isEmpty
         else { return }
         effects.append(.load(session, positions, target: group ?? session))
     }
@@ -364,4 +423,9 @@ extension Gateway {
         guard let record = record ?? nil else { return }
         _ = commitOutbound(.acknowledged(record), of: id, urgency, into: &effects)
     }
+}
+
+extension Publish {
+    /// Of the packet, in bytes, within a few dozen.
+    var roughSize: Int { message.bytes.count + 16 }
 }

@@ -43,6 +43,15 @@ package struct Gateway: ~Copyable {
         plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, now: Instant,
         into effects: inout [Effect]
     ) {
+        self.init(plan: plan, state: state, lastPosition: lastPosition)
+        // First the routes: a Will that is due at once goes up too.
+        openUplinks(at: now, into: &effects)
+        recoverSessions(at: now, into: &effects)
+    }
+
+    // Stands alone because Swift 6.2 lets no initializer both set a `let` of a ~Copyable type and call a
+    // mutating method of it; 6.3 does.
+    private init(plan: GatewayPlan, state: consuming DurableState, lastPosition: Position) {
         self.plan = plan
         self.state = state
         self.state.residentBytesMax = plan.limits.residentBytesMax
@@ -50,8 +59,6 @@ package struct Gateway: ~Copyable {
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
-        recoverSessions(at: now, into: &effects)
-        openUplinks(at: now, into: &effects)
     }
 
     /// The earliest moment at which `.deadline` must be handed in; nil when nothing is pending.
@@ -259,6 +266,7 @@ package struct Gateway: ~Copyable {
             case .unrecordedAcknowledgements: recordAcknowledgements(into: &effects)
             case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
             case .returnGrace: endReturnGrace(at: now, into: &effects)
+            case .round(let id): beginRound(id, at: now, into: &effects)
             case .heldPackets: takeHeldPackets(at: now, into: &effects)
             }
         }

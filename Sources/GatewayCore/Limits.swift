@@ -36,5 +36,16 @@ package struct Limits: Hashable, Sendable {
     /// is published or its Session ends.
     package var returnGraceMilliseconds: UInt64 = 30_000
 
+    /// Bytes sent to one receiver before the transport can say whether it takes more; what is owed beyond
+    /// goes out a millisecond later, if it does. QoS 0 messages are dropped and counted from eight times on.
+    package var bytesPerRoundMax = 128 << 10
+    /// Sessions that outlive their connection; beyond it new ones are refused with 0x97, or 0x03 before MQTT 5.
+    package var sessionsMax = 50_000
+    /// Bytes of all retained messages. Beyond it those for new topics are refused (0x97, or not read) at QoS 1
+    /// and 2, and not kept at QoS 0 [MQTT5-3.3.1-5].
+    package var retainedBytesMax = 32 << 20
+    /// Retained QoS 0 messages on their way to one new subscriber; beyond it they are dropped and counted.
+    package var leadingMax = 100_000
+
     package init() {}
 }

@@ -14,6 +14,8 @@ package struct MessageQueue {
     private var entries: Deque<Entry> = []
     private var resident: Deque<StoredMessage?> = []
     private(set) var residentBytes = 0
+    /// The size of recent messages, the larger ones for longer: what the next load will bring, about.
+    private var recentBytes = 4096
     /// Entries that are not settled.
     package private(set) var waitingCount = 0
     /// Entries settled since the last `acknowledgedRecord`: what a power cut would make us deliver again.
@@ -70,6 +72,7 @@ package struct MessageQueue {
             resident.append(message)
             residentBytes += message.message.bytes.count
         }
+        if let message { noteSize(message) }
         entries.append(Entry(position: position, qos: qos, phase: .waiting))
         waitingCount += 1
     }
@@ -129,6 +132,13 @@ package struct MessageQueue {
 
     // MARK: Loading
 
+    /// How many messages a load may ask for so that it brings about `bytes`: one at least.
+    func countToLoad(forBytes bytes: Int) -> Int { max(1, bytes / max(1, recentBytes)) }
+
+    private mutating func noteSize(_ message: StoredMessage) {
+        recentBytes = max(message.message.bytes.count, recentBytes - recentBytes / 8)
+    }
+
     /// The positions to read back next, at most `count`, in rising order, and the group whose share of them it
     /// is, if any; empty while a load is on its way or none is needed.
     mutating func positionsToLoad(atMost count: Int) -> (positions: [Position], group: SessionID?) {
@@ -172,6 +182,7 @@ package struct MessageQueue {
                 while next < messages.endIndex, messages[next].0 < position { next += 1 }
                 guard next < messages.endIndex, messages[next].0 == position else { return damaged }
                 if let message = messages[next].1 {
+                    noteSize(message)
                     residentBytes += message.message.bytes.count
                 } else {
                     damaged.append(Delivery(floor.number + UInt64(i)))

@@ -71,7 +71,7 @@ extension Gateway {
     /// Whether a new message can be kept for everyone it is owed to (promise P4).
     private func hasRoom(for publish: Publish, _ shares: [MessageRecord.Target]) -> Bool {
         guard publish.qos > .atMostOnce else { return true }
-        if isUnderPressure { return false }
+        if isUnderPressure || !hasRoomToRetain(publish) { return false }
         return !shares.contains { share in
             guard share.qos > .atMostOnce, let receiver = state[share.session], receiver.isPersistent else {
                 return false
@@ -80,18 +80,26 @@ extension Gateway {
         }
     }
 
+    /// Whether the retained messages leave room for this one; replacing or removing one always has.
+    private func hasRoomToRetain(_ publish: Publish) -> Bool {
+        guard publish.retain, !publish.message.payload.isEmpty else { return true }
+        return state.retained.bytes + publish.message.bytes.count <= plan.limits.retainedBytesMax
+            || state.retained[publish.message.topic] != nil
+    }
+
     // MARK: Taking over responsibility
 
     /// Makes a message ours and answers for it: PUBACK or PUBREC waits in the gate until the Record survives a
     /// power cut.
     ///
     /// - Parameters:
+    ///   - isRouted: false for a message that nobody here asked for: it is answered and goes no further.
     ///   - maximumQoS: at which it is passed on; the handshake with its publisher is at its own QoS.
     ///   - version: of the connection it came on.
     /// - Returns: false when there is no room for it: nothing has happened then.
     mutating func take(
         _ publish: Publish, from session: SessionID, peer: Peer, version: ProtocolVersion,
-        maximumQoS: QoS = .exactlyOnce, at now: Instant, into effects: inout [Effect]
+        isRouted: Bool = true, maximumQoS: QoS = .exactlyOnce, at now: Instant, into effects: inout [Effect]
     ) -> Bool {
         if publish.qos == .exactlyOnce, let id = publish.id,
             let taken = state[session]?.inbound.position(of: id)
@@ -100,9 +108,11 @@ extension Gateway {
             promise(.pubrec(Acknowledgement(id)), to: peer, after: taken, at: now, into: &effects)
             return true
         }
-        let shares = state.routing.shares(
-            of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
-            by: session)
+        let shares =
+            isRouted
+            ? state.routing.shares(
+                of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
+                by: session) : []
         guard hasRoom(for: publish, shares) else { return false }
         if publish.qos > .atMostOnce, case .client(let id) = peer {
             _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
@@ -131,7 +141,7 @@ extension Gateway {
     private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
         guard publish.retain else { return .none }
         // A retained QoS 0 message may be let go at any time [MQTT5-3.3.1-5]; with no room left it is.
-        if isUnderPressure, publish.qos == .atMostOnce { return .none }
+        if publish.qos == .atMostOnce, isUnderPressure || !hasRoomToRetain(publish) { return .none }
         guard publish.message.payload.isEmpty else { return .store }
         // An empty payload removes what is there and is not kept itself [MQTT5-3.3.1-6, MQTT5-3.3.1-7].
         return state.retained[publish.message.topic] == nil ? .none : .clear
@@ -173,21 +183,26 @@ extension Gateway {
         _ message: StoredMessage, to session: SessionID, after position: Position, at now: Instant,
         into effects: inout [Effect]
     ) {
-        guard let flow = state[session]?.flow else {
+        guard
+            let (flow, owner) = update(session, { session in session.flow.map { ($0, session.owner) } })
+                ?? nil
+        else {
             return shareAtMostOnce(message, with: session, after: position, at: now, into: &effects)
         }
         guard
             let packet = Self.packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
-        else { return }
+        else {
+            effects.append(.report(.dropped(owner: owner, .tooLarge, count: 1)))
+            return
+        }
         let mustWait = message.publishedQoS == .exactlyOnce && position > gate.durable
         switch flow.peer {
         case .client(let id):
-            guard flow.isWritable else {
-                if let owner = state[session]?.owner {
-                    effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
-                }
+            guard flow.isWritable, flow.bytesSent(at: now) < 8 * plan.limits.bytesPerRoundMax else {
+                effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
                 return
             }
+            _ = update(session) { $0.flow?.noteSent(packet.roughSize, at: now) }
             if mustWait || connections[id]?.phase == .connecting(session) {
                 promise(
                     .publish(packet), to: flow.peer, after: mustWait ? position : .zero, at: now,

@@ -239,6 +239,8 @@ package enum DropReason: UInt8, Sendable, CaseIterable {
     case queueFull = 5
     /// The Session ended with messages waiting.
     case sessionEnded = 6
+    /// From the cloud, which still has a subscription that no route asks for any more.
+    case noRoute = 7
 }
 
 /// A retained message [MQTT5-3.3.1.3].

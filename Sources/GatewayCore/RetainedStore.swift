@@ -4,28 +4,33 @@ import MQTT
 package struct RetainedStore {
     private var tree = TopicTree<RetainedRecord>()
     package private(set) var count = 0
+    /// Of all messages: topics, properties and payloads.
+    package private(set) var bytes = 0
 
     /// - Complexity: O(levels)
     subscript(topic: ArraySlice<UInt8>) -> RetainedRecord? { tree[topic] }
 
     /// - Complexity: O(levels)
     mutating func store(_ record: RetainedRecord) {
-        var isNew = false
+        var replaced: RetainedRecord?
         tree.update(record.message.topic) { value in
-            isNew = value == nil
+            replaced = value
             value = record
         }
-        if isNew { count += 1 }
+        if replaced == nil { count += 1 }
+        bytes += record.message.bytes.count - (replaced?.message.bytes.count ?? 0)
     }
 
     /// - Complexity: O(levels)
     mutating func clear(_ topic: ArraySlice<UInt8>) {
-        var existed = false
+        var removed: RetainedRecord?
         tree.update(topic) { value in
-            existed = value != nil
+            removed = value
             value = nil
         }
-        if existed { count -= 1 }
+        guard let removed else { return }
+        count -= 1
+        bytes -= removed.message.bytes.count
     }
 
     /// All that match, in the order of their topics' levels.

@@ -1,3 +1,4 @@
+import DequeModule
 import MQTT
 
 /// Session State [MQTT5-4.1], of a client or of an uplink: what survives its Network Connections. A shared
@@ -115,6 +116,21 @@ struct OutboundFlow {
     var inFlightCount = 0
     /// The transport's buffer has room.
     var isWritable = true
+
+    /// Retained messages for new subscriptions at QoS 0, each with the Record that must be durable first.
+    var leading: Deque<(message: StoredMessage, after: Position)> = []
+    /// What was sent at `roundAt`: only later can the transport say whether the receiver takes it.
+    private(set) var roundBytes = 0
+    private(set) var roundAt = Instant(milliseconds: 0)
+    /// A deadline will let it go on.
+    var isRationed = false
+
+    func bytesSent(at now: Instant) -> Int { roundAt == now ? roundBytes : 0 }
+
+    mutating func noteSent(_ bytes: Int, at now: Instant) {
+        roundBytes = bytesSent(at: now) + bytes
+        roundAt = now
+    }
 
     /// The next delivery is settled already, and all before the queue's floor are.
     mutating func passOver(upTo floor: Delivery) { next = max(Delivery(next.number + 1), floor) }

@@ -41,7 +41,8 @@ extension Gateway {
             case .doNotSend: continue  // [MQTT5-3.3.1-11]
             }
             sendRetained(
-                grant.request, subscribe.subscriptionIdentifier, to: session, on: id, at: now, into: &effects)
+                grant.request, subscribe.subscriptionIdentifier, to: session, after: position, at: now,
+                into: &effects)
         }
         // No retained messages for a shared subscription; but others may have left messages waiting.
         if granted.contains(where: { $0.request.filter.shareName != nil }) {
@@ -101,8 +102,10 @@ extension Gateway {
 
     /// Retained messages for a new subscription, with RETAIN 1 [MQTT311-3.3.1-8]. At QoS 1 and 2 to a
     /// persistent Session each is a delivery like any other: recorded, or a power cut would lose it.
+    ///
+    /// - Parameter suback: the Record SUBACK waits for.
     private mutating func sendRetained(
-        _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, on id: ConnectionID,
+        _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, after suback: Position,
         at now: Instant, into effects: inout [Effect]
     ) {
         for retained in state.retained.matching(request.filter) {
@@ -120,14 +123,28 @@ extension Gateway {
                 _ = commitMessage(record, into: &effects)
             } else if qos > .atMostOnce {
                 state.apply(.message(record), at: position)
-            } else if let flow = state[session]?.flow,
-                let packet = Self.packet(
-                    StoredMessage(record, to: target), qos: .atMostOnce, id: nil, duplicate: false, on: flow,
-                    at: now)
-            {
-                promise(.publish(packet), to: .client(id), after: position, at: now, into: &effects)
+            } else {
+                lead(
+                    StoredMessage(record, to: target), to: session, after: max(position, suback),
+                    into: &effects)
             }
         }
         pump(session, at: now, into: &effects)
+    }
+
+    /// Puts a QoS 0 message before everything else its receiver is sent, as soon as it may leave.
+    private mutating func lead(
+        _ message: StoredMessage, to session: SessionID, after position: Position,
+        into effects: inout [Effect]
+    ) {
+        let max = plan.limits.leadingMax
+        let isTaken = update(session) { session in
+            guard let count = session.flow?.leading.count, count < max else { return false }
+            session.flow?.leading.append((message, position))
+            return true
+        }
+        if isTaken == false, let owner = state[session]?.owner {
+            effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
+        }
     }
 }

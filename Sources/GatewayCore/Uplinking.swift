@@ -12,7 +12,8 @@ struct Upstream {
     /// The routes' subscriptions go out once this position is durable, and so does the queue: a clean start
     /// after a power cut would make the cloud forget which identifiers it has completed. nil when they have.
     var subscribesAfter: Position?
-    /// Packets from the cloud that there is no room for: unacknowledged, so no more than our Receive Maximum.
+    /// Packets from the cloud that there is no room for: unacknowledged, so no more than there are identifiers,
+    /// and with a cloud that minds our Receive Maximum no more than that.
     var held: [Packet] = []
 }
 
@@ -70,12 +71,14 @@ extension Gateway {
         uplinks[index.number].version = terms.version
         let id = uplinks[index.number].session
         let peer = Peer.uplink(index, epoch: epoch)
-        if !terms.sessionPresent { forgetCloudSession(of: id, into: &effects) }
+        // A new message under an identifier that was void only in memory would be taken for a known one after a
+        // power cut: the cloud publishes nothing before SUBSCRIBE.
+        let voided = terms.sessionPresent ? .zero : forgetCloudSession(of: id, into: &effects)
         // From SUBSCRIBE on the cloud owes us messages, which another clean start would make it forget.
         let established =
             uplinks[index.number].establishedAt ?? commit(.uplinkEstablished(id), into: &effects)
         uplinks[index.number].establishedAt = established
-        uplinks[index.number].subscribesAfter = established
+        uplinks[index.number].subscribesAfter = max(established, voided)
         let limit = Int(min(terms.receiveMaximum, plan.limits.inFlightMax))
         _ = update(id) { session in
             session.flow = OutboundFlow(
@@ -106,8 +109,13 @@ extension Gateway {
 
     /// The cloud has no session for us: identifiers of what it had published are void, what it had PUBREC'd
     /// is its own, and everything else is sent as new.
-    private mutating func forgetCloudSession(of id: SessionID, into effects: inout [Effect]) {
-        if update(id, { $0.inbound.count > 0 }) == true { _ = commit(.inboundVoided(id), into: &effects) }
+    ///
+    /// - Returns: the Record that says so; `.zero` when nothing was held.
+    private mutating func forgetCloudSession(of id: SessionID, into effects: inout [Effect]) -> Position {
+        var voided = Position.zero
+        if update(id, { $0.inbound.count > 0 }) == true {
+            voided = commit(.inboundVoided(id), into: &effects)
+        }
         let span = plan.limits.identifierSpan
         let record = update(id) { session in
             let received = session.queue.received
@@ -116,6 +124,7 @@ extension Gateway {
             return received.isEmpty ? nil : session.queue.acknowledgedRecord(for: id, lookingAhead: span)
         }
         if let record = record ?? nil { _ = commit(.acknowledged(record), .lazy, into: &effects) }
+        return voided
     }
 
     private mutating func uplinkDisconnected(_ index: UplinkIndex, into effects: inout [Effect]) {
@@ -165,10 +174,16 @@ extension Gateway {
         if let topic = route?.rename?.applied(to: publish.message.topic), TopicName.isValid(topic) {
             local.message = publish.message.renamed(to: topic)
         }
+        // Our own limit is nothing the cloud could be told: such a message is passed on and not retained.
+        if TopicLevels.count(in: local.message.topic) > plan.limits.topicLevelsMax { local.retain = false }
+        if route == nil {
+            effects.append(
+                .report(.dropped(owner: .uplink(name: plan.uplinks[index.number].name), .noRoute, count: 1)))
+        }
         let isTaken =
             (upstream.held.isEmpty || publish.qos == .atMostOnce)
             && take(
-                local, from: upstream.session, peer: peer, version: upstream.version,
+                local, from: upstream.session, peer: peer, version: upstream.version, isRouted: route != nil,
                 maximumQoS: route?.maximumQoS ?? .exactlyOnce, at: now, into: &effects)
         if !isTaken {
             // Not taken, so not acknowledged: the cloud still owns it.

@@ -88,6 +88,7 @@ extension DropReason {
         case .tooLarge: "larger than the receiver accepts"
         case .damaged: "damaged on disk"
         case .queueFull: "the queue was full"
+        case .noRoute: "no route asks for them any more"
         case .sessionEnded: "the session ended"
         }
     }

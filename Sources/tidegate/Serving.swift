@@ -73,7 +73,10 @@ private struct Start {
         var plans: [UplinkPlan] = []
         for uplink in settings.uplinks {
             do throws(SettingsErrors) {
-                plans.append(try UplinkPlan(uplink, runtimeDirectory: runtimeDirectory))
+                plans.append(
+                    try UplinkPlan(
+                        uplink, packetBytesMax: UInt32(clamping: settings.limits.packetBytes),
+                        runtimeDirectory: runtimeDirectory))
             } catch {
                 throw StartFailure(line: "\(error)", status: .configuration)
             }

@@ -77,15 +77,20 @@ extension JournalPlan {
 }
 
 extension UplinkPlan {
-    /// - Parameter runtimeDirectory: a private one that need not survive a restart.
+    /// - Parameters:
+    ///   - packetBytesMax: what the local side takes is taken from the cloud too.
+    ///   - runtimeDirectory: a private one that need not survive a restart.
     /// - Throws: the password file cannot be read.
-    init(_ settings: UplinkSettings, runtimeDirectory: String) throws(SettingsErrors) {
+    init(
+        _ settings: UplinkSettings, packetBytesMax: UInt32, runtimeDirectory: String
+    ) throws(SettingsErrors) {
         self.init(
             name: settings.name, host: settings.host, port: Int(settings.port),
             clientIdentifier: settings.clientIdentifier, userName: settings.credentials?.userName,
             password: try settings.credentials?.password?.bytes(), version: settings.version,
             keepAliveSeconds: settings.keepAliveSeconds, sessionExpirySeconds: settings.sessionExpirySeconds,
             receiveMaximum: settings.receiveMaximum,
+            maximumPacketSize: settings.version == .v5_0 ? packetBytesMax : nil,
             subscriptions: settings.routes.compactMap { route in
                 route.direction == .in ? Subscription(route.filter, route.qos) : nil
             },

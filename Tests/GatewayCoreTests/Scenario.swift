@@ -171,6 +171,9 @@ struct Scenario: ~Copyable {
         handle(.storage(.durable(upTo: Position(UInt64(synced)))))
     }
 
+    /// Time passes in which nobody is here to meet a deadline.
+    mutating func skipsTime(milliseconds: UInt64) { now = now.advanced(byMilliseconds: milliseconds) }
+
     /// Time passes; deadlines are met on the way.
     mutating func passes(milliseconds: UInt64) {
         let target = now.advanced(byMilliseconds: milliseconds)

@@ -105,7 +105,7 @@ struct RecordCodecTests {
 
     @Test("unknown types: with bit 7 they are passed over, without it they are refused")
     func unknownTypes() throws {
-        #expect(try RecordCodec.decode([0x80 | 99, 1, 2, 3]) == nil)
+        #expect(try RecordCodec.decode([UInt8(0x80 | 99), 1, 2, 3]) == nil)
         #expect(throws: DecodingError.unknownRecordType(99)) { try RecordCodec.decode([99, 1, 2, 3]) }
         #expect(throws: DecodingError.unknownRecordType(0)) { try RecordCodec.decode([0, 0, 0]) }
     }

@@ -45,7 +45,7 @@ package final class CloudBroker {
     /// Starts it and returns once it accepts connections.
     package func start() throws {
         let paths = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"]
-        let path = paths.first { access($0, X_OK) == 0 } ?? paths[0]
+        let path: String = paths.first { access($0, X_OK) == 0 } ?? paths[0]
         let child = try ChildProcess(path, ["-c", configuration], log: log)
         process = child
         let port = self.port

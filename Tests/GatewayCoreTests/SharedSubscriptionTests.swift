@@ -395,6 +395,25 @@ struct SharedSubscriptionTests {
         #expect(isOwed(s) == [false, false])
     }
 
+    @Test("A group runs no further ahead of its oldest unsettled message than its Records reach")
+    func bounded() {
+        var plan = GatewayPlan()
+        plan.limits.identifierSpan = 8
+        var s = Scenario.connected("press", "keeper", plan: plan)
+        s.subscribes("keeper", "$share/g/t/#")
+        s.vanishes("keeper")
+        s.connects("slow", cleanStart: true, expiry: 0, receiveMaximum: 1)
+        s.connects("quick", cleanStart: true, expiry: 0)
+        for member in ["slow", "quick"] { s.subscribes(member, "$share/g/t/#") }
+        for n in 1...20 { s.publishes("\(n)", qos: .atLeastOnce) }
+        #expect(s.drains("quick").map(\.text) == (2...8).map { "\($0)" })
+        // Once the slow one answers, all goes on by itself as Records become durable.
+        #expect(s.drains("slow").map(\.text).first == "1")
+        var rest = 0
+        for _ in 0..<20 { rest += s.drains("quick").count + s.drains("slow").count }
+        #expect(s.owedToGroup == 0 && rest > 0)
+    }
+
     // MARK: Leaving
 
     @Test("UNSUBSCRIBE leaves a member what it was assigned, and others what comes")

@@ -1,42 +1,28 @@
-import DequeModule
-
 /// How many deliveries still need the message Records of each stretch of the journal, so that the journal
 /// knows what it may delete without walking any queue.
 struct LiveCounts {
     /// Records a stretch; a stretch that straddles two segments holds both until it is settled.
     private static let stretch: UInt64 = 1024
 
-    private var counts: Deque<Int32> = []
-    /// The stretch of `counts[0]`.
-    private var first: UInt64 = 0
+    /// By the number of the stretch; only stretches that are needed, so that a damaged journal's wildest
+    /// position costs no more than any other.
+    private var counts: [UInt64: Int32] = [:]
 
-    mutating func retain(_ position: Position) {
-        let stretch = position.number / Self.stretch
-        if counts.isEmpty { first = stretch }
-        while stretch < first {
-            counts.prepend(0)
-            first -= 1
-        }
-        while stretch >= first + UInt64(counts.count) { counts.append(0) }
-        counts[Int(stretch - first)] += 1
-    }
+    mutating func retain(_ position: Position) { counts[position.number / Self.stretch, default: 0] += 1 }
 
     mutating func release(_ position: Position) {
         let stretch = position.number / Self.stretch
-        guard stretch >= first, stretch < first + UInt64(counts.count) else { return }
-        counts[Int(stretch - first)] -= 1
-        while counts.first == 0 {
-            counts.removeFirst()
-            first += 1
-        }
+        guard let count = counts[stretch] else { return }
+        counts[stretch] = count == 1 ? nil : count - 1
     }
 
-    /// - Complexity: O(stretches in between)
+    /// - Complexity: O(stretches from `low` through `high`, or stretches needed where they are fewer)
     func isOwed(from low: Position, through high: Position) -> Bool {
-        let end = first + UInt64(counts.count)
-        let from = max(low.number / Self.stretch, first)
-        let through = high.number / Self.stretch
-        guard from <= through, from < end else { return false }
-        return counts[Int(from - first)...Int(min(through, end - 1) - first)].contains { $0 > 0 }
+        guard low <= high else { return false }
+        let stretches = low.number / Self.stretch...high.number / Self.stretch
+        if stretches.upperBound - stretches.lowerBound >= UInt64(counts.count) {
+            return counts.keys.contains { stretches.contains($0) }
+        }
+        return stretches.contains { counts[$0] != nil }
     }
 }

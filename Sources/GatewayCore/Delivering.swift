@@ -306,7 +306,7 @@ extension Gateway {
         }
         var position = lastPromptPosition
         if entry.phase == .sent {
-            position = commitOutbound(.outboundReceived(session, delivery), of: session, into: &effects)
+            position = commit(.outboundReceived(session, delivery), ifKept: session, into: &effects)
         }
         if !isPersistent(session) { position = .zero }
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)
@@ -362,19 +362,8 @@ extension Gateway {
         guard let owner = state[session]?.owner else { return }
         effects.append(.report(.dropped(owner: owner, reason, count: deliveries.count)))
         for delivery in deliveries { settleSource(of: delivery, session, at: now, into: &effects) }
-        _ = commitOutbound(.dropped(session, deliveries, reason), of: session, .lazy, into: &effects)
+        _ = commit(.dropped(session, deliveries, reason), ifKept: session, .lazy, into: &effects)
         listUnrecorded(session, at: now, into: &effects)
-    }
-
-    /// A Record about a queue is written only if the queue is kept through a power cut.
-    private mutating func commitOutbound(
-        _ record: Record, of session: SessionID, _ urgency: Urgency = .prompt, into effects: inout [Effect]
-    ) -> Position {
-        guard isPersistent(session) else {
-            applyVolatile(record)
-            return .zero
-        }
-        return commit(record, urgency, into: &effects)
     }
 
     // MARK: Recording what is settled
@@ -421,7 +410,7 @@ extension Gateway {
                 ? session.queue.acknowledgedRecord(for: id, lookingAhead: span) : nil
         }
         guard let record = record ?? nil else { return }
-        _ = commitOutbound(.acknowledged(record), of: id, urgency, into: &effects)
+        _ = commit(.acknowledged(record), ifKept: id, urgency, into: &effects)
     }
 }
 

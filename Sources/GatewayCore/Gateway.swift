@@ -144,6 +144,21 @@ package struct Gateway: ~Copyable {
         return commit(record, urgency, into: &effects)
     }
 
+    /// Applies a Record about the queue or the subscriptions of a Session: in the journal if those are kept
+    /// through a power cut, else in memory only. What is there only for its Will keeps neither.
+    ///
+    /// - Returns: the position to wait for; `.zero` when there is nothing to wait for.
+    mutating func commit(
+        _ record: Record, ifKept session: SessionID, _ urgency: Urgency = .prompt,
+        into effects: inout [Effect]
+    ) -> Position {
+        guard isPersistent(session) else {
+            applyVolatile(record)
+            return .zero
+        }
+        return commit(record, urgency, into: &effects)
+    }
+
     /// Applies a message Record to everyone, and writes it if it promises anything that must survive: a
     /// persistent receiver, a retained message, a Will or a held Packet Identifier.
     mutating func commitMessage(

@@ -28,7 +28,7 @@ extension Gateway {
             for grant in granted where grant.request.filter.shareName != nil {
                 prepareGroup(of: grant.request.filter, for: session, into: &effects)
             }
-            position = commitSubscription(.subscribed(session, subscriptions), of: session, into: &effects)
+            position = commit(.subscribed(session, subscriptions), ifKept: session, into: &effects)
         }
         // SUBACK before the retained messages: allowed either way, and clients read more easily so (rule A9).
         let suback = Packet.suback(Suback(id: subscribe.id, reasons: reasons))
@@ -65,7 +65,7 @@ extension Gateway {
         var position = isPersistent(session) ? lastPromptPosition : .zero
         let groups = existing.compactMap { $0.shareName == nil ? nil : state.session(of: .group($0)) }
         if !existing.isEmpty {
-            position = commitSubscription(.unsubscribed(session, existing), of: session, into: &effects)
+            position = commit(.unsubscribed(session, existing), ifKept: session, into: &effects)
         }
         promise(
             .unsuback(Unsuback(id: unsubscribe.id, reasons: reasons)), to: .client(id), after: position,
@@ -86,17 +86,6 @@ extension Gateway {
         }
         if isUnderPressure, session.isPersistent { return .quotaExceeded }
         return nil
-    }
-
-    /// Subscriptions of a Session that does not outlive its connection are in no Record.
-    private mutating func commitSubscription(
-        _ record: Record, of session: SessionID, into effects: inout [Effect]
-    ) -> Position {
-        guard isPersistent(session) else {
-            applyVolatile(record)
-            return .zero
-        }
-        return commit(record, into: &effects)
     }
 
     /// Retained messages for a new subscription, with RETAIN 1 [MQTT311-3.3.1-8]. At QoS 1 and 2 to a

@@ -67,7 +67,8 @@ let package = Package(
             name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix, nioHTTP],
             swiftSettings: swift6),
         .testTarget(
-            name: "UplinkTests", dependencies: ["Uplink", "MQTT", "GatewayCore", nioCore, nioPosix],
+            name: "UplinkTests",
+            dependencies: ["Uplink", "MQTT", "GatewayCore", "Workbench", nioCore, nioPosix],
             swiftSettings: swift6),
         .testTarget(
             name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],

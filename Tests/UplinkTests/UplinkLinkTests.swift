@@ -5,6 +5,8 @@ import NIOCore
 import NIOPosix
 import Testing
 
+import Workbench
+
 @testable import Uplink
 
 /// The link on a real network: the Debian package's mosquitto on loopback, stopped and started.
@@ -402,7 +404,7 @@ private final class Mosquitto {
     private var process: pid_t?
 
     init(anonymous: Bool = true) throws {
-        port = try Self.freePort()
+        port = Int(FreePort.next())
         directory = FileManager.default.temporaryDirectory.appending(
             path: "uplink-tests-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
@@ -419,7 +421,8 @@ private final class Mosquitto {
     func start() throws {
         process = try Self.spawn(
             "/usr/sbin/mosquitto", ["-c", directory.appending(path: "mosquitto.conf").path])
-        for _ in 0..<200 where !Self.isListening(port) { usleep(20_000) }
+        for _ in 0..<500 where !Self.isListening(port) { usleep(20_000) }
+        try #require(Self.isListening(port), "mosquitto does not listen on \(port)")
     }
 
     func stop() {
@@ -461,13 +464,6 @@ private final class Mosquitto {
         var process: pid_t = 0
         try #require(posix_spawn(&process, path, &actions, nil, &words, environ) == 0)
         return process
-    }
-
-    private static func freePort() throws -> Int {
-        let channel = try ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .bind(host: "127.0.0.1", port: 0).wait()
-        defer { channel.close(promise: nil) }
-        return channel.localAddress?.port ?? 0
     }
 
     private static func isListening(_ port: Int) -> Bool {

@@ -157,14 +157,10 @@ extension Gateway {
             return .payloadFormatInvalid
         }
         if let will = connect.will, SystemTopic.owns(will.message.topic) { return .notAuthorized }
-        if expirySeconds(for: connect) > 0, state.sessionCount >= plan.limits.sessionsMax,
+        // A new Session that would be kept is refused while there is no room to record it (promise P4), and
+        // when there are enough of them.
+        if isUnderPressure || state.sessionCount >= plan.limits.sessionsMax, expirySeconds(for: connect) > 0,
             state.session(of: .client(identifier: connect.clientIdentifier)) == nil
-        {
-            return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
-        }
-        // Session changes are refused while there is no room to record them (promise P4).
-        if isUnderPressure, state.session(of: .client(identifier: connect.clientIdentifier)) == nil,
-            expirySeconds(for: connect) > 0
         {
             return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
         }

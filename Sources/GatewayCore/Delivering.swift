@@ -53,9 +53,8 @@ extension Gateway {
                 guard mayUseIdentifier(ofNext: session) else { return }
             case .load:
                 load(session, into: &effects)
-                if state[session].map({ !$0.queue.isResident($0.flow?.next ?? $0.queue.end) }) ?? true {
-                    return
-                }
+                let isThere = update(session) { $0.queue.isResident($0.flow?.next ?? $0.queue.end) }
+                guard isThere == true else { return }
             }
         }
         readAhead(session, into: &effects)

@@ -23,16 +23,22 @@ struct BoundsTests {
             qos: qos, id: 7, retain: retain)
     }
 
-    @Test("A window of large messages leaves a round at a time, and all of it leaves")
-    func roundsOfLargeMessages() {
+    /// A client that comes back to large messages.
+    private static func archive(owed count: Int) -> Scenario {
         var s = Scenario.connected("press", "archive")
         s.subscribes("archive", "t/#", qos: .atLeastOnce)
         s.vanishes("archive")
-        for n in 0..<50 {
-            s.sends("press", .publish(Self.large(n)))
+        for n in 0..<count {
+            s.sends("press", .publish(large(n)))
             s.syncs()
         }
         s.connects("archive")
+        return s
+    }
+
+    @Test("A window of large messages leaves a round at a time, and all of it leaves")
+    func roundsOfLargeMessages() {
+        var s = Self.archive(owed: 50)
         var got = s.received("archive").publishes
         #expect(got.count <= 3, "128 KiB, and the message that crosses it")
         for _ in 0..<60 where got.count < 50 {
@@ -73,14 +79,7 @@ struct BoundsTests {
 
     @Test("A message read back from flash brings no more with it than memory has room for")
     func loadsByBytes() {
-        var s = Scenario.connected("press", "archive")
-        s.subscribes("archive", "t/#", qos: .atLeastOnce)
-        s.vanishes("archive")
-        for n in 0..<40 {
-            s.sends("press", .publish(Self.large(n)))
-            s.syncs()
-        }
-        s.connects("archive")
+        let s = Self.archive(owed: 40)
         #expect(!s.loads.isEmpty)
         #expect(s.loads.allSatisfy { $0.1.count == 1 })
     }

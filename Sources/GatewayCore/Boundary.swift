@@ -27,6 +27,14 @@ package enum Input: Sendable {
 package enum StorageEvent: Sendable {
     /// Every Record up to this position survives a power cut. Never moves backwards.
     case durable(upTo: Position)
+    /// The Record at this position was not written and never will be: everyone who was owed its message has it
+    /// (rule E3).
+    case elided(Position)
+    /// Nothing is appended to this stretch of the log any more, and it has an index: from now on `Effect.index`
+    /// answers for it. The Sessions are those whose queues it holds messages for.
+    case sealed(Stretch, queues: [SessionID])
+    /// Answers `Effect.index`; nil when it is damaged beyond use.
+    case indexed(SessionID, Stretch, [Posting]?)
     /// Answers `Effect.load`; nil where the bytes on disk were damaged.
     case loaded(SessionID, [(Position, StoredMessage?)])
     /// Room for new messages ran out (`true`) or came back (`false`) (promise P4).
@@ -111,16 +119,30 @@ package enum Effect: Sendable {
     /// Read these message Records, in rising order, for a Session; answered by `.storage(.loaded)`. Wanted is
     /// what they hold for `target`: the Session itself, or the group that assigned the messages to it.
     case load(SessionID, [Position], target: SessionID)
+    /// Read what the index of a stretch knows of a Session's queue; answered by `.storage(.indexed)`.
+    case index(SessionID, Stretch)
+    /// Everyone who was owed the message at this position has it: it need not be written. Answered by
+    /// `.storage(.elided)`, unless it is too late.
+    case elide(Position)
+    /// No Record up to here can hope for `elide` any more: a receiver is gone (rule E4).
+    case hasten(Position)
     case uplink(UplinkIndex, UplinkCommand)
     case report(Observation)
 }
 
 /// How soon a Record must be durable.
-package enum Urgency: Sendable {
+package enum Urgency: Sendable, CaseIterable {
     /// With the next batch, or after a few seconds: losing it costs a legal redelivery (rule A8).
     case lazy
-    /// Somebody waits for it.
-    case prompt
+    /// A QoS 1 publisher waits, and everyone who is owed the message is here and may have it within the window
+    /// (rules E1-E7).
+    case elidable
+    /// A QoS 1 publisher waits: with the next commit that the budget allows, at the latest after the window.
+    case message
+    /// A QoS 2 exchange waits (rules A2-A7).
+    case handshake
+    /// A connection, a subscription or the end of a Session waits (rules A9, A10).
+    case control
 }
 
 /// What the core asks of an uplink.

@@ -48,7 +48,7 @@ extension Gateway {
                 waitForDurable(session)
                 return
             case .confirmFloor:
-                recordAcknowledgements(of: session, .prompt, into: &effects)
+                recordAcknowledgements(of: session, .handshake, into: &effects)
                 waitForDurable(session)
                 guard mayUseIdentifier(ofNext: session) else { return }
             case .load:
@@ -305,7 +305,7 @@ extension Gateway {
         }
         var position = lastPromptPosition
         if entry.phase == .sent {
-            position = commit(.outboundReceived(session, delivery), ifKept: session, into: &effects)
+            position = commit(.outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
         }
         if !isPersistent(session) { position = .zero }
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)

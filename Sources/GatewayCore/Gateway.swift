@@ -114,7 +114,7 @@ package struct Gateway: ~Copyable {
     // MARK: Changing durable state
 
     /// Applies a Record and hands it to the journal; returns its position, for `promise`.
-    mutating func commit(_ record: Record, _ urgency: Urgency = .prompt, into effects: inout [Effect])
+    mutating func commit(_ record: Record, _ urgency: Urgency = .control, into effects: inout [Effect])
         -> Position
     {
         lastPosition = lastPosition.next
@@ -135,7 +135,7 @@ package struct Gateway: ~Copyable {
     ///
     /// - Returns: the position to wait for; `.zero` when there is nothing to wait for.
     mutating func commit(
-        _ record: Record, about session: SessionID, _ urgency: Urgency = .prompt, into effects: inout [Effect]
+        _ record: Record, about session: SessionID, _ urgency: Urgency = .control, into effects: inout [Effect]
     ) -> Position {
         if session.isVolatile {
             applyVolatile(record)
@@ -149,7 +149,7 @@ package struct Gateway: ~Copyable {
     ///
     /// - Returns: the position to wait for; `.zero` when there is nothing to wait for.
     mutating func commit(
-        _ record: Record, ifKept session: SessionID, _ urgency: Urgency = .prompt,
+        _ record: Record, ifKept session: SessionID, _ urgency: Urgency = .control,
         into effects: inout [Effect]
     ) -> Position {
         guard isPersistent(session) else {
@@ -162,7 +162,7 @@ package struct Gateway: ~Copyable {
     /// Applies a message Record to everyone, and writes it if it promises anything that must survive: a
     /// persistent receiver, a retained message, a Will or a held Packet Identifier.
     mutating func commitMessage(
-        _ record: consuming MessageRecord, _ urgency: Urgency = .prompt, into effects: inout [Effect]
+        _ record: consuming MessageRecord, _ urgency: Urgency = .control, into effects: inout [Effect]
     ) -> Position {
         let all = record
         let lasting = all.targets.filter { state.isPersistent($0.session) }
@@ -182,7 +182,7 @@ package struct Gateway: ~Copyable {
 
     private mutating func append(_ record: Record, _ urgency: Urgency, into effects: inout [Effect]) {
         switch urgency {
-        case .prompt: lastPromptPosition = lastPosition
+        case .elidable, .message, .handshake, .control: lastPromptPosition = lastPosition
         case .lazy: break
         }
         effects.append(.append(record, urgency))
@@ -268,6 +268,8 @@ package struct Gateway: ~Copyable {
                 _ = update(session) { $0.isListedWaiting = false }
                 pump(session, at: now, into: &effects)
             }
+        case .elided, .sealed, .indexed:
+            break
         case .loaded(let session, let messages):
             loaded(messages, for: session, at: now, into: &effects)
         case .pressure(let isUnderPressure):

@@ -161,7 +161,12 @@ extension Gateway {
         into effects: inout [Effect]
     ) -> Position {
         record.targets = shares.filter { $0.qos > .atMostOnce && hasRoom(for: $0.session, into: &effects) }
-        let urgency: Urgency = record.qos == .atMostOnce ? .lazy : .prompt
+        let urgency: Urgency =
+            switch record.qos {
+            case .atMostOnce: .lazy
+            case .atLeastOnce: .message
+            case .exactlyOnce: .handshake
+            }
         let position = commitMessage(record, urgency, into: &effects)
         if record.retained == .store, let expiresAt = record.expiresAt {
             scheduleRetainedExpiry(of: Array(record.message.topic), at: expiresAt)
@@ -242,7 +247,7 @@ extension Gateway {
         }
         var position = Position.zero
         if isPersistent(session) {
-            position = commit(.inboundReleased(session, pubrel.id), into: &effects)
+            position = commit(.inboundReleased(session, pubrel.id), .handshake, into: &effects)
         } else {
             _ = update(session) { $0.inbound.release(pubrel.id) }
         }

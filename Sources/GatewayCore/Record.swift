@@ -179,6 +179,9 @@ package struct MessageRecord: Hashable, Sendable {
     /// One receiver's share.
     package struct Target: Hashable, Sendable {
         package var session: SessionID
+        /// The number it has in the receiver's queue, so that it keeps it whatever Records before it were never
+        /// written or are damaged; nil at a receiver that leaves no trace.
+        package var delivery: Delivery?
         /// Granted, 1 or 2 in the journal.
         package var qos: QoS
         /// RETAIN as this receiver will see it.
@@ -188,10 +191,11 @@ package struct MessageRecord: Hashable, Sendable {
         package var rename: TopicRename?
 
         package init(
-            session: SessionID, qos: QoS, retain: Bool = false, subscriptionIdentifiers: [UInt32] = [],
-            rename: TopicRename? = nil
+            session: SessionID, delivery: Delivery? = nil, qos: QoS, retain: Bool = false,
+            subscriptionIdentifiers: [UInt32] = [], rename: TopicRename? = nil
         ) {
             self.session = session
+            self.delivery = delivery
             self.qos = qos
             self.retain = retain
             self.subscriptionIdentifiers = subscriptionIdentifiers
@@ -272,17 +276,82 @@ package struct RetainedRecord: Hashable, Sendable {
     }
 }
 
+/// A stretch of the log that is complete: nothing is appended to it any more.
+package struct Stretch: Hashable, Sendable {
+    package var first: Position
+    package var last: Position
+
+    package init(first: Position, last: Position) {
+        self.first = first
+        self.last = last
+    }
+
+    package func contains(_ position: Position) -> Bool { first <= position && position <= last }
+}
+
+/// What the index of a stretch knows of one delivery of a queue.
+package struct Posting: Hashable, Sendable {
+    package var delivery: Delivery
+    package var position: Position
+    package var qos: QoS
+    /// Of the message: topic, properties and payload.
+    package var bytes: UInt32
+
+    package init(delivery: Delivery, position: Position, qos: QoS, bytes: UInt32) {
+        self.delivery = delivery
+        self.position = position
+        self.qos = qos
+        self.bytes = bytes
+    }
+}
+
+/// Consecutive deliveries of a queue of which only the index of a complete stretch of the log knows where they
+/// are. A delivery in this range that the index does not have is settled.
+package struct QueuePage: Hashable, Sendable {
+    package var stretch: Stretch
+    /// The first delivery, and how many numbers from there on.
+    package var first: Delivery
+    package var span: UInt64
+    /// How many of them are not settled, and the bytes of their messages.
+    package var waitingCount: Int
+    package var waitingBytes: Int
+
+    package init(stretch: Stretch, first: Delivery, span: UInt64, waitingCount: Int, waitingBytes: Int) {
+        self.stretch = stretch
+        self.first = first
+        self.span = span
+        self.waitingCount = waitingCount
+        self.waitingBytes = waitingBytes
+    }
+
+    /// The first delivery behind the page.
+    package var end: Delivery { Delivery(first.number + span) }
+}
+
 /// A whole queue as a checkpoint keeps it: entries name the Records that hold the messages.
 package struct QueueRecord: Hashable, Sendable {
     package var session: SessionID
     package var floor: Delivery
     /// In order of delivery: `floor`, `floor + 1`, …
     package var entries: [Entry]
+    /// What comes behind `entries`, in order and without gaps between them.
+    package var pages: [QueuePage]
+    /// What comes behind `pages`, in order of delivery.
+    package var tail: [Entry]
+    /// Deliveries in the range of the pages that no index has, in rising order: a member gave them back to its
+    /// group, and their Records are older than their place in the queue.
+    package var strays: [Stray]
 
-    package init(session: SessionID, floor: Delivery, entries: [Entry]) {
+    package init(
+        session: SessionID, floor: Delivery, entries: [Entry], pages: [QueuePage] = [], tail: [Entry] = [],
+        strays: [Stray] = []
+    ) {
         self.session = session
         self.floor = floor
         self.entries = entries
+        self.pages = pages
+        self.tail = tail
+        self.strays = strays
     }
 
     package struct Entry: Hashable, Sendable {
@@ -291,14 +360,33 @@ package struct QueueRecord: Hashable, Sendable {
         package var qos: QoS
         /// PUBREC came: only PUBREL is owed.
         package var isReceived: Bool
+        /// Of the message; 0 once it is not needed any more.
+        package var bytes: UInt32
+        /// No index of a stretch has it: a member gave it back to its group, or a group assigned it.
+        package var isStray: Bool
         /// The group that assigned it; its Record holds the message as that group's.
         package var origin: Origin?
 
-        package init(position: Position?, qos: QoS, isReceived: Bool, origin: Origin? = nil) {
+        package init(
+            position: Position?, qos: QoS, isReceived: Bool, bytes: UInt32 = 0, isStray: Bool = false,
+            origin: Origin? = nil
+        ) {
             self.position = position
             self.qos = qos
             self.isReceived = isReceived
+            self.bytes = bytes
+            self.isStray = isStray
             self.origin = origin
+        }
+    }
+
+    package struct Stray: Hashable, Sendable {
+        package var delivery: Delivery
+        package var entry: Entry
+
+        package init(delivery: Delivery, entry: Entry) {
+            self.delivery = delivery
+            self.entry = entry
         }
     }
 

@@ -15,7 +15,7 @@ extension Gateway {
         let closed = SessionClosed(
             session: id, at: now, expirySeconds: expirySeconds ?? expiry, discardsWill: discardsWill)
         // A Will that must not be published should not survive a power cut in its place (rule A10).
-        let urgency: Urgency = discardsWill && hasWill ? .prompt : .lazy
+        let urgency: Urgency = discardsWill && hasWill ? .control : .lazy
         _ = commit(.sessionClosed(closed), about: id, urgency, into: &effects)
         _ = update(id) { $0.flow = nil }
         scheduleEnds(of: id, closedAt: now, at: now, into: &effects)

@@ -184,7 +184,7 @@ extension Gateway {
             session.queue.mayUseIdentifier(of: delivery, durable: durable, span: span)
         }
         if update(group, may) == true { return true }
-        recordAcknowledgements(of: group, .prompt, into: &effects)
+        recordAcknowledgements(of: group, .handshake, into: &effects)
         return update(group, may) == true
     }
 
@@ -200,11 +200,11 @@ extension Gateway {
             let record = AssignedRecord(
                 group: group, delivery: delivery, member: member.session, qos: member.qos)
             _ = commit(
-                .assigned(record), member.qos == .exactlyOnce ? .prompt : .lazy, into: &effects)
+                .assigned(record), member.qos == .exactlyOnce ? .handshake : .lazy, into: &effects)
         } else {
             var recordedAt = Position.zero
             if member.qos == .exactlyOnce, isPersistent(group) {
-                recordedAt = commit(.outboundReceived(group, delivery), into: &effects)
+                recordedAt = commit(.outboundReceived(group, delivery), .handshake, into: &effects)
             } else {
                 _ = update(group) { $0.queue.markSent(delivery) }
             }

@@ -124,7 +124,7 @@ package struct Journal {
         bufferBytes += record.memoryBytes
         if bufferedSince == nil { bufferedSince = now }
         switch urgency {
-        case .prompt: promptThrough = last
+        case .elidable, .message, .handshake, .control: promptThrough = last
         case .lazy: break
         }
         return last

@@ -75,7 +75,7 @@ final class Host {
 
     deinit { thread.stop() }
 
-    func append(_ topic: String, _ urgency: Urgency = .prompt) {
+    func append(_ topic: String, _ urgency: Urgency = .control) {
         let message = MessageRecord(
             qos: .atLeastOnce,
             message: ApplicationMessage(topic: Array(topic.utf8), payload: Array(repeating: 7, count: 1000)),

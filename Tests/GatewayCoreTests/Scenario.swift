@@ -254,6 +254,7 @@ struct Scenario: ~Copyable {
             case .load(let session, let positions, let target):
                 loads.append((session, positions))
                 if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: target)))) }
+            case .index, .elide, .hasten: break
             case .uplink(let index, let command): uplinkCommands[index.number, default: []].append(command)
             case .report(let observation): observations.append(observation)
             }

@@ -332,7 +332,7 @@ struct SharedSubscriptionTests {
             s.connects("b", cleanStart: true, expiry: 0)
             s.sends("b", .subscribe("$share/g/t/#"))
         }
-        #expect(s.journal.count > s.synced && s.lastUrgency == .prompt)
+        #expect(s.journal.count > s.synced && s.lastUrgency == .handshake)
         #expect(s.received(member).publishes.isEmpty)
         s.syncs()
         #expect(s.texts(member) == ["1"])

@@ -73,7 +73,7 @@ struct DurableStateTests {
                 }
             }
             for (index, record) in records.enumerated() {
-                live.apply(record, at: journal.append(record, .prompt, at: now))
+                live.apply(record, at: journal.append(record, .control, at: now))
                 if index + 1 == checkpointAt { journal.beginCheckpoint(of: live, at: now) }
                 try settle()
             }

@@ -81,7 +81,7 @@ struct Rig {
         history = [(.counters(nextSession: 0), ledger)]
     }
 
-    mutating func append(_ record: Record, _ urgency: Urgency = .prompt) {
+    mutating func append(_ record: Record, _ urgency: Urgency = .control) {
         let position = journal.append(record, urgency, at: now)
         ledger.apply(record, at: position)
         history.append((record, ledger))
@@ -188,7 +188,7 @@ struct Rig {
 
     /// A few Records as a gateway has them: messages, acknowledgements of some, anything.
     mutating func appendSomething(_ dice: inout Dice) {
-        let urgency: Urgency = dice.coin() ? .prompt : .lazy
+        let urgency: Urgency = dice.coin() ? .message : .lazy
         switch dice.below(10) {
         case 0...5:
             let size = dice.below(20) == 0 ? 40_000 : 3000

@@ -7,8 +7,9 @@ import Workbench
 struct UplinkTests {
     @Test(
         "cuts, half a packet, a black hole and a kill: nothing lost, nothing doubled",
-        arguments: ["5", "3.1.1"])
-    func survivesCuts(version: String) throws {
+        arguments: ["5", "3.1.1"], [Seed.ofThisRun])
+    func survivesCuts(version: String, seed: UInt64) throws {
+        var random = SplitMix64(seed: seed)
         let rig = try Rig()
         let cloud = try CloudBroker(in: rig.place)
         try cloud.start()
@@ -32,7 +33,7 @@ struct UplinkTests {
         link.restore()
         usleep(1_500_000)
         for direction in [CuttableLink.Direction.towardsTarget, .fromTarget] {
-            link.cut(after: .random(in: 1...3000), direction)
+            link.cut(after: .random(in: 1...3000, using: &random), direction)
             #expect(waitUpTo(5) { link.isCut }, "no bytes flow")
             usleep(500_000)
             link.restore()

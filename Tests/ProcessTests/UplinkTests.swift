@@ -11,11 +11,11 @@ struct UplinkTests {
     func survivesCuts(version: String, seed: UInt64) throws {
         var random = SplitMix64(seed: seed)
         let rig = try Rig()
-        let cloud = try CloudBroker(in: rig.place)
-        try cloud.start()
-        defer { cloud.stop() }
-        let link = try CuttableLink(to: cloud.port)
-        defer { link.end() }
+        let (cloud, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            cloud.stop()
+        }
         var uplink = Gateway.Uplink(port: link.port, routes: Self.routes)
         uplink.extra = ["version: \(version)"]
         let gateway = try rig.gateway(uplinks: [uplink])
@@ -62,11 +62,11 @@ struct UplinkTests {
     @Test("a cloud that does not answer delays nobody at home, nor the end")
     func ignoresBlackHole() throws {
         let rig = try Rig()
-        let cloud = try CloudBroker(in: rig.place)
-        try cloud.start()
-        defer { cloud.stop() }
-        let link = try CuttableLink(to: cloud.port)
-        defer { link.end() }
+        let (cloud, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            cloud.stop()
+        }
         link.blackHole()
         let gateway = try rig.gateway(uplinks: [Gateway.Uplink(port: link.port, routes: Self.routes)])
         try gateway.start()
@@ -93,11 +93,11 @@ struct UplinkTests {
     @Test("what waited for a cloud that forgot its sessions is sent to it all the same")
     func survivesForgetfulCloud() throws {
         let rig = try Rig()
-        let cloud = try CloudBroker(in: rig.place)
-        try cloud.start()
-        defer { cloud.stop() }
-        let link = try CuttableLink(to: cloud.port)
-        defer { link.end() }
+        let (cloud, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            cloud.stop()
+        }
         let gateway = try rig.gateway(uplinks: [Gateway.Uplink(port: link.port, routes: Self.routes)])
         try gateway.start()
         let ledger = Ledger()

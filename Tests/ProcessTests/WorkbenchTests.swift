@@ -10,11 +10,11 @@ struct WorkbenchTests {
     func clientsAreCorrectPeers(seed: UInt64) throws {
         var random = SplitMix64(seed: seed)
         let rig = try Rig()
-        let broker = try CloudBroker(in: rig.place)
-        try broker.start()
-        defer { broker.stop() }
-        let link = try CuttableLink(to: broker.port)
-        defer { link.end() }
+        let (broker, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            broker.stop()
+        }
         let ledger = Ledger()
         var clients: [Client] = []
         for version in [Client.Version.v311, .v5] {
@@ -60,11 +60,11 @@ struct WorkbenchTests {
         arguments: [(Client.Version.v311, 0), (.v5, 1)])
     func releasedIsReceived(version: Client.Version, propertiesBytes: Int) throws {
         let rig = try Rig()
-        let broker = try CloudBroker(in: rig.place)
-        try broker.start()
-        defer { broker.stop() }
-        let link = try CuttableLink(to: broker.port)
-        defer { link.end() }
+        let (broker, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            broker.stop()
+        }
         let ledger = Ledger()
         var plan = Client.Plan(id: "subscriber", port: link.port, version: version)
         plan.subscriptions = [("t", 2)]
@@ -122,11 +122,11 @@ struct WorkbenchTests {
     @Test("a link that is cut resets and refuses; a black hole does neither")
     func linkCuts() throws {
         let rig = try Rig()
-        let broker = try CloudBroker(in: rig.place)
-        try broker.start()
-        defer { broker.stop() }
-        let link = try CuttableLink(to: broker.port)
-        defer { link.end() }
+        let (broker, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            broker.stop()
+        }
         let client = Client(Client.Plan(id: "c", port: link.port, version: .v5), ledger: Ledger())
         defer { client.end() }
         try #require(waitUpTo(5) { client.isConnected })

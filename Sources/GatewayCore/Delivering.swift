@@ -305,7 +305,8 @@ extension Gateway {
         }
         var position = lastPromptPosition
         if entry.phase == .sent {
-            position = commit(.outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
+            position = commit(
+                .outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
         }
         if !isPersistent(session) { position = .zero }
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)
@@ -336,7 +337,10 @@ extension Gateway {
         _ delivery: Delivery, of session: SessionID, _ reason: ReasonCode, at now: Instant,
         into effects: inout [Effect]
     ) {
-        guard settleQuietly(delivery, of: session) else { return }
+        let isNew =
+            reason.isError
+            ? refuse(delivery, of: session, into: &effects) : settleQuietly(delivery, of: session)
+        guard isNew else { return }
         settleSource(of: delivery, session, at: now, into: &effects)
         if reason.isError, let owner = state[session]?.owner {
             effects.append(.report(.dropped(owner: owner, .refusedByReceiver, count: 1)))
@@ -352,6 +356,22 @@ extension Gateway {
             session.flow?.inFlightCount -= 1
             return true
         } ?? false
+    }
+
+    /// The receiver will not have it: a Record says so, for the books.
+    ///
+    /// - Returns: false when it was settled before.
+    private mutating func refuse(
+        _ delivery: Delivery, of session: SessionID, into effects: inout [Effect]
+    ) -> Bool {
+        let isNew = update(session) { session in
+            guard let entry = session.queue[delivery], entry.phase != .settled else { return false }
+            session.flow?.inFlightCount -= 1
+            return true
+        }
+        guard isNew == true else { return false }
+        _ = commit(.dropped(session, [delivery], .refusedByReceiver), ifKept: session, .lazy, into: &effects)
+        return true
     }
 
     mutating func drop(

@@ -11,6 +11,10 @@ package struct DurableState {
     var routing = Routing()
     package private(set) var retained = RetainedStore()
     private var live = LiveCounts()
+    /// The books of all Sessions that have ended.
+    package private(set) var endedBooks = Books()
+    /// How often recovery found Records missing.
+    private var losses = 0
     /// The number the next Session in the journal gets.
     private(set) var nextSession: UInt64 = 1
     /// Bytes of messages kept in memory for a queue whose receiver is away, and for one that is here.
@@ -87,15 +91,18 @@ package struct DurableState {
         case .inboundVoided(let id):
             _ = sessions.update(id) { $0.inbound.releaseAll() }
         case .outboundReceived(let id, let delivery):
-            releasing(id) { [$0.markReceived(delivery)] }
+            releasing(id, .delivered) { [$0.markReceived(delivery)] }
         case .acknowledged(let acknowledged):
-            releasing(acknowledged.session) { $0.apply(acknowledged, at: position) }
-        case .dropped(let id, let deliveries, _):
-            releasing(id) { $0.drop(deliveries) }
+            releasing(acknowledged.session, .delivered) { $0.apply(acknowledged, at: position) }
+        case .dropped(let id, let deliveries, let reason):
+            releasing(id, .dropped(reason)) { $0.drop(deliveries) }
         case .uplinkEstablished(let id):
             _ = sessions.update(id) { $0.isEstablished = true }
         case .assigned(let assigned):
-            assign(assigned, at: position)
+            guard assigned.group != assigned.member else { return }
+            booking(assigned.group, .handedOver) { state in
+                state.booking(assigned.member, .takenOver) { $0.assign(assigned, at: position) }
+            }
         case .returned(let id, let deliveries):
             giveBack(deliveries, of: id)
         case .counters(let nextSession):
@@ -108,6 +115,12 @@ package struct DurableState {
             }
         case .queue(let record):
             restore(record)
+        case .books(let id?, let books):
+            _ = sessions.update(id) { $0.books = books }
+        case .books(nil, let books):
+            endedBooks = books
+        case .lost:
+            losses += 1
         }
     }
 
@@ -123,7 +136,9 @@ package struct DurableState {
         guard !exists else { return }
         // Two Sessions of one owner are never open; should a damaged journal say so, the later one counts.
         if let older = sessionOfOwner[opened.owner.key] { end(older) }
-        sessions[opened.session] = Session(opened)
+        var session = Session(opened)
+        session.lossesSeen = losses
+        sessions[opened.session] = session
         sessionOfOwner[opened.owner.key] = opened.session
         if case .group(let filter) = opened.owner { route(opened.session, filter) }
     }
@@ -140,7 +155,10 @@ package struct DurableState {
                 _ = sessions.update(member) { $0.groups[id] = nil }
             }
         }
-        if session.isPersistent { release(session.queue.neededPositions) }
+        if session.isPersistent {
+            release(session.queue.neededPositions)
+            endedBooks += session.finalBooks
+        }
         let key = session.owner.key
         if sessionOfOwner[key] == id { sessionOfOwner[key] = nil }
         sessions[id] = nil
@@ -224,11 +242,19 @@ package struct DurableState {
     private mutating func giveBack(_ deliveries: [Delivery], of id: SessionID) {
         let budget = residentBytesMax
         for delivery in deliveries {
-            guard let assignment = sessions.read(id, { $0.queue.assignment(of: delivery) }) ?? nil,
-                let (entry, message) = sessions.update(id, { $0.queue.take(delivery) }) ?? nil
+            guard let assignment = sessions.read(id, { $0.queue.assignment(of: delivery) }) ?? nil else {
+                continue
+            }
+            let hasGroup = assignment.group != id && sessions.contains(assignment.group)
+            let entry: Books.Entry = hasGroup ? .handedOver : .dropped(.sessionEnded)
+            guard
+                let (entry, message) = sessions.update(
+                    id, { $0.booking(entry) { $0.queue.take(delivery) } }) ?? nil
             else { continue }
             let isTaken: Void? = sessions.update(assignment.group) {
-                $0.queue.append(message, qos: assignment.groupQoS, at: entry.position, budget: budget)
+                $0.booking(.takenOver) {
+                    $0.queue.append(message, qos: assignment.groupQoS, at: entry.position, budget: budget)
+                }
             }
             if isTaken == nil { release([entry.position]) }
         }
@@ -251,13 +277,18 @@ package struct DurableState {
             retained.clear(record.message.topic)
         }
         for target in record.targets {
+            let losses = losses
             let needed = sessions.update(target.session) { session in
-                let here = session.flow != nil || session.sharing != nil
-                session.queue.append(
-                    StoredMessage(record, to: target), qos: target.qos,
-                    at: position,
-                    budget: !session.isPersistent ? .max : here ? residentBytesMax : residentBytesOfAbsentMax)
-                return session.isPersistent
+                defer { session.lossesSeen = losses }
+                return session.booking(.arrived(afterLoss: session.lossesSeen < losses)) { session in
+                    let here = session.flow != nil || session.sharing != nil
+                    session.queue.append(
+                        StoredMessage(record, to: target), qos: target.qos,
+                        at: position,
+                        budget: !session.isPersistent
+                            ? .max : here ? residentBytesMax : residentBytesOfAbsentMax)
+                    return session.isPersistent
+                }
             }
             if needed == true { live.retain(position) }
         }
@@ -265,14 +296,20 @@ package struct DurableState {
 
     private mutating func restore(_ record: QueueRecord) {
         let queue = MessageQueue(record)
-        guard sessions.update(record.session, { $0.queue = queue }) != nil else { return }
+        let isThere: Void? = sessions.update(record.session) { session in
+            session.queue = queue
+            session.openBooks()
+        }
+        guard isThere != nil else { return }
         for position in queue.neededPositions { live.retain(position) }
     }
 
     /// Changes a queue and lets go of the Records it no longer needs. Only persistent Sessions hold any.
-    private mutating func releasing(_ id: SessionID, _ body: (inout MessageQueue) -> [Position]) {
+    private mutating func releasing(
+        _ id: SessionID, _ entry: Books.Entry, _ body: (inout MessageQueue) -> [Position]
+    ) {
         let released = sessions.update(id) { session in
-            let released = body(&session.queue)
+            let released = session.booking(entry) { body(&$0.queue) }
             return session.isPersistent ? released : []
         }
         release(released ?? [])
@@ -289,6 +326,7 @@ package struct DurableState {
     /// - Complexity: O(state)
     package func snapshot(_ body: (Record) -> Void) {
         body(.counters(nextSession: nextSession))
+        if endedBooks != Books() { body(.books(nil, endedBooks)) }
         let kept = sessionIDs.filter { !$0.isVolatile }
         // Groups first: a subscription finds its group there.
         for id in kept {
@@ -301,7 +339,9 @@ package struct DurableState {
             if session.isPersistent {
                 if !session.subscriptions.isEmpty { body(.subscribed(id, session.subscriptions.values)) }
                 if session.inbound.count > 0 { body(.inboundHeld(id, session.inbound.ids)) }
-                body(.queue(session.queue.record(for: id)))
+                let queue = session.queue.record(for: id)
+                body(.queue(queue))
+                body(.books(id, session.books(with: queue)))
             }
             if session.isEstablished { body(.uplinkEstablished(id)) }
             if let closedAt = session.closedAt {

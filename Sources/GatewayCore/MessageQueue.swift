@@ -20,6 +20,8 @@ package struct MessageQueue {
     package private(set) var waitingCount = 0
     /// Entries settled since the last `acknowledgedRecord`: what a power cut would make us deliver again.
     private(set) var unrecordedCount = 0
+    /// Entries settled that no Record has settled: the books still count them as queued.
+    private(set) var unbookedCount = 0
     /// A load is on its way.
     private var isLoading = false
     /// Floors whose Record is not known durable yet, oldest first (rule A7).
@@ -35,6 +37,8 @@ package struct MessageQueue {
         var position: Position
         var qos: QoS
         var phase: Phase
+        /// It is settled by Record.
+        var isBooked = false
     }
 
     enum Phase: UInt8 {
@@ -274,6 +278,7 @@ package struct MessageQueue {
         setPhase(.settled, of: delivery)
         waitingCount -= 1
         unrecordedCount += 1
+        unbookedCount += 1
         dropResident(index(of: delivery))
         return true
     }
@@ -368,7 +373,10 @@ package struct MessageQueue {
                         delivery: end, group: origin.group, groupQoS: origin.qos, source: nil,
                         recordedAt: .zero))
             }
-            entries.append(Entry(position: entry.position ?? .zero, qos: entry.qos, phase: phase))
+            entries.append(
+                Entry(
+                    position: entry.position ?? .zero, qos: entry.qos, phase: phase,
+                    isBooked: phase == .settled))
             if phase != .settled { waitingCount += 1 }
         }
     }
@@ -415,7 +423,10 @@ package struct MessageQueue {
         if entry.phase != .settled {
             entries[i].phase = .settled
             waitingCount -= 1
+        } else if !entries[i].isBooked {
+            unbookedCount -= 1
         }
+        entries[i].isBooked = true
         let position = forget(i)
         if position != .zero { released.append(position) }
     }

@@ -39,6 +39,13 @@ package enum Record: Hashable, Sendable {
     case retained(RetainedRecord)
     case inboundHeld(SessionID, [PacketIdentifier])
     case queue(QueueRecord)
+    /// Behind its queue; with nil those of all Sessions that have ended.
+    case books(SessionID?, Books)
+
+    // Only from recovery.
+
+    /// Records up to this position had been durable and cannot be read any more.
+    case lost(through: Position)
 }
 
 /// The number of a message in one receiver's queue: 0, 1, 2 … over the queue's whole life. The Packet

@@ -17,6 +17,10 @@ package struct Session {
     var subscriptions = Roster<TopicFilter, Subscription>()
     var inbound = InboundIdentifiers()
     package internal(set) var queue = MessageQueue()
+    /// What became of all that the queue was owed; nothing where it leaves no trace.
+    package internal(set) var books = Books()
+    /// How often recovery had found Records missing when the last message came.
+    var lossesSeen = 0
     /// An uplink's cloud session is known to have begun with our state.
     package internal(set) var isEstablished = false
     /// Of a member: the groups it is in, with the Topic Filter of each.

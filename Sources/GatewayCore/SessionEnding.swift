@@ -92,6 +92,8 @@ extension Gateway {
         let isBack = reason == .cleanStart && update(id) { $0.closedAt == nil } == true
         if !isBack { publishWill(of: id, at: now, into: &effects) }
         let givenBack = giveBack(of: id, at: now, into: &effects)
+        // What it acknowledged is not dropped with it.
+        recordAcknowledgements(of: id, into: &effects)
         guard let session = state[id] else { return .zero }
         if session.isPersistent, case .client(let identifier) = session.owner {
             let undelivered = session.queue.waitingCount

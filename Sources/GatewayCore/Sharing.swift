@@ -267,8 +267,9 @@ extension Gateway {
             if isPersistent(id) {
                 if !isSent { returned.append(assignment.delivery) }
             } else if isSent {
-                settleSource(of: assignment.delivery, id, at: now, into: &effects)
-                if let owner = state[assignment.group]?.owner {
+                if let source = assignment.source {
+                    drop([source], of: assignment.group, .sessionEnded, at: now, into: &effects)
+                } else if let owner = state[assignment.group]?.owner {
                     effects.append(.report(.dropped(owner: owner, .sessionEnded, count: 1)))
                 }
             } else if let message = queue.message(of: assignment.delivery) {

@@ -536,7 +536,7 @@ extension Record {
         case .inboundHeld(_, let ids): 64 + 2 * ids.count
         case .queue(let queue): 64 + 24 * queue.entries.count
         case .sessionClosed, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived, .assigned,
-            .uplinkEstablished, .counters:
+            .uplinkEstablished, .counters, .books, .lost:
             64
         }
     }

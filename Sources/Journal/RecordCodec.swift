@@ -26,6 +26,8 @@ package enum RecordCodec {
         /// As format 1.0 wrote it: only read.
         case plainQueue = 35
         case queue = 36
+        case books = 160
+        case lost = 161
     }
 
     static let ignorableBit: UInt8 = 0x80
@@ -103,6 +105,11 @@ package enum RecordCodec {
             bytes.append(integer: UInt64(ids.count))
             for id in ids { bytes.append(integer: UInt64(id.rawValue)) }
         case .queue(let queue): append(queue, to: &bytes)
+        case .books(let session, let books):
+            // Sessions are numbered from 1.
+            bytes.append(integer: session?.number ?? 0)
+            append(books, to: &bytes)
+        case .lost(let position): bytes.append(integer: position.number)
         }
     }
 
@@ -126,6 +133,8 @@ package enum RecordCodec {
         case .retained: .retained
         case .inboundHeld: .inboundHeld
         case .queue: .queue
+        case .books: .books
+        case .lost: .lost
         }
     }
 
@@ -258,6 +267,18 @@ package enum RecordCodec {
             previous = position.number
         }
         bytes.append(integer: UInt64(entry.bytes))
+    }
+
+    private static func append(_ books: Books, to bytes: inout [UInt8]) {
+        for count in [books.received, books.takenOver, books.delivered, books.handedOver] {
+            bytes.append(integer: count)
+        }
+        let dropped = books.dropped
+        bytes.append(integer: UInt64(dropped.count))
+        for (reason, count) in dropped {
+            bytes.append(reason.rawValue)
+            bytes.append(integer: count)
+        }
     }
 
     private static func append(_ deliveries: [Delivery], to bytes: inout [UInt8]) {

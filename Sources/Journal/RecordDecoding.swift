@@ -72,6 +72,10 @@ extension RecordCodec {
         case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
         case .plainQueue: return .queue(try plainQueue(&reader))
         case .queue: return .queue(try queue(&reader))
+        case .books:
+            let id = try session(&reader)
+            return .books(id.number == 0 ? nil : id, try books(&reader))
+        case .lost: return .lost(through: Position(try countable(try reader.integer())))
         }
     }
 
@@ -257,6 +261,23 @@ extension RecordCodec {
             position: position, qos: qos, isReceived: flags & 4 != 0,
             bytes: hasBytes ? try reader.integer(as: UInt32.self) : 0, isStray: flags & 128 != 0,
             origin: origin)
+    }
+
+    private static func books(_ reader: inout ByteReader) throws(DecodingError) -> Books {
+        let (received, takenOver) = (try countable(&reader), try countable(&reader))
+        let (delivered, handedOver) = (try countable(&reader), try countable(&reader))
+        let dropped = try list(&reader) {
+            (reader: inout ByteReader) throws(DecodingError) -> (reason: DropReason, count: UInt64) in
+            guard let reason = DropReason(rawValue: try reader.byte()) else { throw .invalidField }
+            return (reason, try countable(&reader))
+        }
+        return Books(
+            received: received, takenOver: takenOver, delivered: delivered, handedOver: handedOver,
+            dropped: dropped)
+    }
+
+    private static func countable(_ reader: inout ByteReader) throws(DecodingError) -> UInt64 {
+        try countable(try reader.integer())
     }
 
     private static func deliveries(_ reader: inout ByteReader) throws(DecodingError) -> [Delivery] {

@@ -242,7 +242,7 @@ package struct Recovery<Reader: StoreReader> {
             try Self.read { () throws(StoreReadFailure) in try reader.makeDurable(found.name) }
         }
         if let header = found.header {
-            noteLoss(before: header.predecessor.last.next)
+            noteLoss(before: header.predecessor.last.next, body)
             log.last = max(log.last, header.predecessor.last)
             log.clock = max(log.clock, header.clock)
             log.boot = max(log.boot, header.boot)
@@ -260,7 +260,7 @@ package struct Recovery<Reader: StoreReader> {
         segment.end = min(segment.end, max(found.size, pageBytes))
         if let end {
             segment.end = min(limit, max(found.size, pageBytes))
-            noteLoss(before: end.last.next)
+            noteLoss(before: end.last.next, body)
             log.last = max(log.last, end.last)
         }
         log.segments.append(segment)
@@ -346,7 +346,7 @@ package struct Recovery<Reader: StoreReader> {
                 return false
             }
             // What no batch ever held was elided.
-            noteLoss(before: min(header.first, header.durableBefore.next))
+            noteLoss(before: min(header.first, header.durableBefore.next), body)
             for (record, position) in records where position > log.last && position > checkpoint {
                 body(record, position)
             }
@@ -363,9 +363,12 @@ package struct Recovery<Reader: StoreReader> {
 
     /// The log goes on at `position`: what should have come before and did not is lost. Below the checkpoint,
     /// segments that nobody needs any more have been deleted.
-    private mutating func noteLoss(before position: Position) {
+    private mutating func noteLoss(before position: Position, _ body: (Record, Position) -> Void) {
         let first = max(log.last, checkpoint).number + 1
-        if position.number > first { log.report.lost.append(first...position.number - 1) }
+        guard position.number > first else { return }
+        log.report.lost.append(first...position.number - 1)
+        let last = Position(position.number - 1)
+        body(.lost(through: last), .zero)
     }
 }
 

@@ -330,6 +330,16 @@ private struct Conversation: ~Copyable {
         if s.synced == s.journal.count, live.map(Self.outline) != once.map(Self.outline) {
             faults.append("the live state differs from its replay")
         }
+        checkBooks()
+    }
+
+    /// Nothing is unaccounted for, and the books of a replay are those of the live state (promise P3).
+    private mutating func checkBooks() {
+        let (live, replayed) = (s.balance, s.replayed().balance)
+        if !live.isEven { faults.append("the books do not balance: \(live)") }
+        if s.synced == s.journal.count, live != replayed {
+            faults.append("the books differ from their replay: \(live), \(replayed)")
+        }
     }
 
     private static func snapshot(_ state: DurableState) -> [Record] {
@@ -340,6 +350,8 @@ private struct Conversation: ~Copyable {
 
     /// A queue less what is settled live before any Record says so (rule A8).
     private static func outline(_ record: Record) -> Record {
+        // Books go with what the queue beside them says; `checkBooks` compares the others.
+        if case .books(let id?, _) = record { return .books(id, Books()) }
         guard case .queue(var queue) = record else { return record }
         queue.entries = queue.entries.map { .init(position: nil, qos: $0.qos, isReceived: false) }
         return .queue(queue)

@@ -26,7 +26,7 @@ struct Dice: RandomNumberGenerator {
 
 /// Random Records of every case.
 enum Samples {
-    static let caseCount = 18
+    static let caseCount = 20
 
     static func record(_ which: Int, _ dice: inout Dice, payloadMax: Int = 300) -> Record {
         switch which {
@@ -78,6 +78,14 @@ enum Samples {
                     group: session(&dice), delivery: Delivery(dice.number()), member: session(&dice),
                     qos: qos(&dice)))
         case 16: return .returned(session(&dice), deliveries(&dice))
+        case 17:
+            return .books(
+                dice.maybe { SessionID($0.number() | 1) },
+                Books(
+                    received: dice.number(), takenOver: dice.number(), delivered: dice.number(),
+                    handedOver: dice.number(),
+                    dropped: DropReason.allCases.filter { _ in dice.coin() }.map { ($0, dice.number()) }))
+        case 18: return .lost(through: Position(dice.number()))
         default:
             return .queue(queue(&dice))
         }

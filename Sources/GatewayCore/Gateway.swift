@@ -65,6 +65,7 @@ package struct Gateway: ~Copyable {
         self.state = state
         self.state.residentBytesMax = plan.limits.residentBytesMax
         self.state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
+        self.state.queueEntriesMax = plan.limits.queueEntriesMax
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
@@ -135,7 +136,8 @@ package struct Gateway: ~Copyable {
     ///
     /// - Returns: the position to wait for; `.zero` when there is nothing to wait for.
     mutating func commit(
-        _ record: Record, about session: SessionID, _ urgency: Urgency = .control, into effects: inout [Effect]
+        _ record: Record, about session: SessionID, _ urgency: Urgency = .control,
+        into effects: inout [Effect]
     ) -> Position {
         if session.isVolatile {
             applyVolatile(record)
@@ -164,19 +166,22 @@ package struct Gateway: ~Copyable {
     mutating func commitMessage(
         _ record: consuming MessageRecord, _ urgency: Urgency = .control, into effects: inout [Effect]
     ) -> Position {
-        let all = record
-        let lasting = all.targets.filter { state.isPersistent($0.session) }
+        var all = record
+        // Written with its number, so that no lost or unwritten Record before it can change its identifier (rule A5).
+        for i in all.targets.indices {
+            all.targets[i].delivery = state.nextDelivery(of: all.targets[i].session)
+        }
+        let lastingCount = all.targets.count { $0.delivery != nil }
         guard
-            !lasting.isEmpty || all.retained != .none || all.willOf != nil || all.inboundID != nil
+            lastingCount > 0 || all.retained != .none || all.willOf != nil || all.inboundID != nil
         else {
             applyVolatile(.message(all))
             return .zero
         }
         lastPosition = lastPosition.next
         state.apply(.message(all), at: lastPosition)
-        var written = all
-        written.targets = lasting
-        append(.message(written), urgency, into: &effects)
+        if lastingCount < all.targets.count { all.targets.removeAll { $0.delivery == nil } }
+        append(.message(all), urgency, into: &effects)
         return lastPosition
     }
 
@@ -268,8 +273,12 @@ package struct Gateway: ~Copyable {
                 _ = update(session) { $0.isListedWaiting = false }
                 pump(session, at: now, into: &effects)
             }
-        case .elided, .sealed, .indexed:
+        case .elided:
             break
+        case .sealed(let stretch, let queues):
+            state.seal(stretch, queues: queues)
+        case .indexed(let session, let stretch, let postings):
+            indexed(postings, of: stretch, for: session, at: now, into: &effects)
         case .loaded(let session, let messages):
             loaded(messages, for: session, at: now, into: &effects)
         case .pressure(let isUnderPressure):

@@ -152,11 +152,7 @@ package struct Recovery<Reader: StoreReader> {
                         count += 1
                         guard let record else { continue }
                         // What has not happened yet is owed to nobody.
-                        if case .queue(let queue) = record,
-                            queue.entries.contains(where: { $0.position.map { $0 > position } ?? false })
-                        {
-                            return nil
-                        }
+                        if case .queue(let queue) = record, queue.names(beyond: position) { return nil }
                         body(record, .zero)
                     }
                 case .end:
@@ -369,5 +365,16 @@ package struct Recovery<Reader: StoreReader> {
     private mutating func noteLoss(before position: Position) {
         let first = max(log.last, checkpoint).number + 1
         if position.number > first { log.report.lost.append(first...position.number - 1) }
+    }
+}
+
+extension QueueRecord {
+    /// Whether it names a Record behind `position`.
+    ///
+    /// - Complexity: O(entries + pages)
+    fileprivate func names(beyond position: Position) -> Bool {
+        func isBeyond(_ entry: Entry) -> Bool { entry.position.map { $0 > position } ?? false }
+        return entries.contains(where: isBeyond) || tail.contains(where: isBeyond)
+            || strays.contains { isBeyond($0.entry) } || pages.contains { $0.stretch.last > position }
     }
 }

@@ -225,7 +225,12 @@ struct DamageTests {
     @Test("a checkpoint that names Records behind its own position is put aside, whole as it looks")
     func checkpointFromTheFuture() throws {
         let store = try #require(testStore)
-        for (named, isSetAside) in [(UInt64(5), false), (6, true), (countableLimit - 1, true)] {
+        let numbers = [(UInt64(5), false), (6, true), (countableLimit - 1, true)]
+        for ((named, isSetAside), place) in numbers.flatMap({ number in (0..<4).map { (number, $0) } }) {
+            let entry = QueueRecord.Entry(position: Position(named), qos: .atLeastOnce, isReceived: false)
+            let page = QueuePage(
+                stretch: Stretch(first: Position(1), last: Position(named)), first: Delivery(5), span: 1,
+                waitingCount: 1, waitingBytes: 1)
             var disk = FaultDisk(formatted: store)
             var builder = CheckpointBuilder(
                 CheckpointHeader(
@@ -235,8 +240,9 @@ struct DamageTests {
             builder.add(
                 .queue(
                     QueueRecord(
-                        session: SessionID(1), floor: Delivery(0),
-                        entries: [.init(position: Position(named), qos: .atLeastOnce, isReceived: false)])))
+                        session: SessionID(1), floor: Delivery(0), entries: place == 0 ? [entry] : [],
+                        pages: place == 1 ? [page] : [], tail: place == 2 ? [entry] : [],
+                        strays: place == 3 ? [.init(delivery: Delivery(1), entry: entry)] : [])))
             let name = StoreFile.checkpoint(5).name
             disk.put(name, builder.sealed())
             var count = 0

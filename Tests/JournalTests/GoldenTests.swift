@@ -4,9 +4,9 @@ import Testing
 
 @testable import Journal
 
-/// Format version 1, byte by byte: what is written today must be what was written, and must be readable for
-/// ever. A change here is a change of the format: Format.md and the version move with it.
-@Suite("Format version 1")
+/// Format version 1.1, byte by byte: what is written today must be what was written, and must be readable for
+/// ever, as 1.0 is. A change here is a change of the format: Format.md and the version move with it.
+@Suite("Format version 1.1")
 struct GoldenTests {
     static let message = Record.message(
         MessageRecord(
@@ -14,9 +14,11 @@ struct GoldenTests {
             message: ApplicationMessage(topic: Array("a/b".utf8), payload: Array("hi".utf8)),
             expiresAt: Instant(milliseconds: 5000),
             targets: [
-                .init(session: SessionID(4), qos: .atLeastOnce, retain: true, subscriptionIdentifiers: [300]),
                 .init(
-                    session: SessionID(5), qos: .exactlyOnce,
+                    session: SessionID(4), delivery: Delivery(15), qos: .atLeastOnce, retain: true,
+                    subscriptionIdentifiers: [300]),
+                .init(
+                    session: SessionID(5), delivery: Delivery(300), qos: .exactlyOnce,
                     rename: TopicRename(dropping: 2, prepending: Array("x/".utf8))),
             ]))
     static let settled = Record.acknowledged(
@@ -24,29 +26,29 @@ struct GoldenTests {
             session: SessionID(4), floor: Delivery(9), settledAbove: [Delivery(11), Delivery(14)]))
 
     static let messageHex =
-        "012b0307882702040d01ac0205120202782f03612f62006869"
+        "012b0307882702042d0f01ac020532ac020202782f03612f62006869"
     static let batchHex =
         """
-        54474254ed11ad5821000000e92e0d0707000000000000002900000000000000280000000000000040e2010000000000\
-        03000000020001000068e5cf8b01000019012b0307882702040d01ac0205120202782f03612f6200686906020409020b\
-        03
+        544742546a7de7ad24000000df972b8207000000000000002900000000000000280000000000000040e20100000000\
+        0003000000020001000068e5cf8b0100001c012b0307882702042d0f01ac020532ac020202782f03612f6200686906\
+        020409020b03
         """
     static let segmentHex =
         """
-        545345471348713801000000000000000102030405060708090a0b0c0d0e0f1007000000000000000600000000000000\
-        0020000000000000280000000000000078e001000000000003
+        54534547bd4974ac01000100000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
+        000020000000000000280000000000000078e001000000000003
         """
     static let formatHex =
         """
-        5449444547415445bc5311f801000000000000000000000000000000001000000102030405060708090a0b0c0d0e0f10\
-        0068e5cf8b01
+        5449444547415445f5a5ed1901000100000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
+        100068e5cf8b01
         """
     static let checkpointHex =
         """
-        5447434b73be6a2f49000000a015c41e01000000000000002a0000000000000040e20100000000000300000008000000\
-        0000000001e8030000000000000068e5cf8b010000010000000600000000000000002000000000000028000000000000\
-        005447434b939cd5391a00000082cb3f7f02000000010000000220060621010172000105220302070809230409030929\
-        010e015447434b2922d15a080000001054cf3e030000000200000004
+        5447434b73be6a2f49000000a015c41e01000000000000002a0000000000000040e201000000000003000000080000\
+        000000000001e8030000000000000068e5cf8b01000001000000060000000000000000200000000000002800000000\
+        0000005447434bde9b1ad1200000003012ab8e0200000001000000022006062101017200010522030207080f240409\
+        0309290001000e01000000005447434b2922d15a080000001054cf3e030000000200000004
         """
 
     /// What only shared subscriptions write.
@@ -72,12 +74,45 @@ struct GoldenTests {
                     session: SessionID(4), floor: Delivery(9),
                     entries: [
                         .init(
-                            position: Position(41), qos: .atLeastOnce, isReceived: false,
+                            position: Position(41), qos: .atLeastOnce, isReceived: false, bytes: 300,
                             origin: .init(group: SessionID(6), qos: .exactlyOnce))
+                    ],
+                    pages: [
+                        QueuePage(
+                            stretch: Stretch(first: Position(42), last: Position(50)), first: Delivery(10),
+                            span: 5, waitingCount: 4, waitingBytes: 99)
+                    ],
+                    tail: [.init(position: Position(51), qos: .exactlyOnce, isReceived: true, bytes: 0)],
+                    strays: [
+                        .init(
+                            delivery: Delivery(12),
+                            entry: .init(
+                                position: Position(3), qos: .atLeastOnce, isReceived: false, bytes: 7,
+                                isStray: true))
                     ])),
-            "23040901590629"
+            "24040901590629ac0201000501080463010e0900010c89d0ffffffffffffffff0107"
         ),
     ]
+
+    /// What 1.0 wrote.
+    enum Old {
+        static let messageHex = "012b0307882702040d01ac0205120202782f03612f62006869"
+        static let queueHex = "23040901590629"
+        static let segmentHex = """
+            545345471348713801000000000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
+            000020000000000000280000000000000078e001000000000003
+            """
+        static let formatHex = """
+            5449444547415445bc5311f801000000000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
+            100068e5cf8b01
+            """
+        static let checkpointHex = """
+            5447434b73be6a2f49000000a015c41e01000000000000002a0000000000000040e2010000000000030000000800000\
+            00000000001e8030000000000000068e5cf8b010000010000000600000000000000002000000000000028000000000\
+            000005447434b939cd5391a00000082cb3f7f0200000001000000022006062101017200010522030207080923040903\
+            0929010e015447434b2922d15a080000001054cf3e030000000200000004
+            """
+    }
 
     /// A checkpoint that has an anchor, a segment's end and one Record of each kind that only checkpoints have.
     static let header = CheckpointHeader(
@@ -155,7 +190,7 @@ struct GoldenTests {
         for record in Self.state { builder.add(record) }
         #expect(Self.hex(builder.sealed()) == Self.checkpointHex)
         var disk = FaultDisk(formatted: store)
-        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Self.checkpointHex, paddedTo: 179))
+        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Self.checkpointHex, paddedTo: 185))
         var records: [Record] = []
         let log = try Recovery.recover(&disk) { record, position in
             #expect(position == .zero)
@@ -164,6 +199,35 @@ struct GoldenTests {
         #expect(records == Self.state)
         #expect(log.last == Position(42) && log.boot == 3 && log.nextSegment == 8)
         #expect(log.anchor == Self.header.anchor && log.clock == Self.header.clock)
+    }
+
+    @Test("what 1.0 wrote is read: FORMAT, a segment's header, a queue, a checkpoint")
+    func old() throws {
+        let store = try #require(testStore)
+        var format = StoreFormat(store: store, createdWallMilliseconds: 1_700_000_000_000)
+        format.minor = 0
+        #expect(try StoreFormat(decoding: Self.bytes(Old.formatHex, paddedTo: 64)) == format)
+        let page = Self.bytes(Old.segmentHex, paddedTo: pageBytes)
+        #expect(try SegmentHeader(decoding: page, segment: 7).predecessor.offset == 8192)
+        let queue = QueueRecord(
+            session: SessionID(4), floor: Delivery(9),
+            entries: [
+                .init(
+                    position: Position(41), qos: .atLeastOnce, isReceived: false,
+                    origin: .init(group: SessionID(6), qos: .exactlyOnce))
+            ])
+        #expect(try RecordCodec.decode(Self.bytes(Old.queueHex)) == .queue(queue))
+        var message = Self.message
+        if case .message(var record) = message {
+            for index in record.targets.indices { record.targets[index].delivery = nil }
+            message = .message(record)
+        }
+        #expect(try RecordCodec.decode(Self.bytes(Old.messageHex)) == message)
+        var disk = FaultDisk(formatted: store)
+        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Old.checkpointHex, paddedTo: 179))
+        var records: [Record] = []
+        let log = try Recovery.recover(&disk) { record, _ in records.append(record) }
+        #expect(records == Self.state && !log.report.isDamaged && log.last == Position(42))
     }
 
     /// Without the zeros at the end.

@@ -67,6 +67,14 @@ struct GoldenTests {
                     group: SessionID(6), delivery: Delivery(300), member: SessionID(4), qos: .exactlyOnce)),
             "0d06ac020402"
         ),
+        (
+            .assigned(
+                AssignedRecord(
+                    group: SessionID(6), delivery: Delivery(300), member: SessionID(4), qos: .atLeastOnce,
+                    number: Delivery(5),
+                    source: .init(position: Position(77), qos: .exactlyOnce, bytes: 19))),
+            "0d06ac02040d054d0213"
+        ),
         (.returned(SessionID(4), [Delivery(9), Delivery(12)]), "0e04020903"),
         (
             .queue(

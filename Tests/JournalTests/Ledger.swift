@@ -48,6 +48,12 @@ struct Ledger: CheckpointSource, Equatable {
     func owes(from first: Position, through last: Position) -> Bool {
         owed.contains { $0 >= first && $0 <= last }
     }
+
+    func needs(_ session: SessionID, _ delivery: Delivery) -> Bool {
+        delivery.number >= floor && delivery.number < floor + UInt64(owed.count)
+    }
+
+    func strayPositions(in stretch: Stretch) -> Set<Position> { [] }
 }
 
 /// A journal on a fault disk, with everything that was ever appended.

@@ -89,6 +89,10 @@ package struct MessageQueue {
 
     package init() {}
 
+    /// What of the queue is in memory, and what only an index knows.
+    package var entryCount: Int { entries.count }
+    package var pageCount: Int { holes.count { $0.stretch != nil } }
+
     // MARK: Arriving
 
     /// Adds a message at the end; it stays in memory only while all before it do and `budget` bytes allow.

@@ -131,8 +131,11 @@ extension MessageQueue {
         _ stretch: Stretch, behind next: Delivery, keeping count: Int, moved: (Position) -> Void
     ) {
         guard entries.count > count else { return }
-        let start = max(firstToPageOut(behind: next, keeping: count), resident.count)
+        let start = firstToPageOut(behind: next, keeping: count)
         guard start < entries.count else { return }
+        while resident.count > start, let last = resident.popLast() {
+            residentBytes -= last?.message.bytes.count ?? 0
+        }
         let candidates = Array(entries[start...])
         var delivery = self.delivery(at: start)
         let known = holeCount(upTo: delivery)

@@ -20,6 +20,8 @@ final class Host: TransportDelegate {
     private var witness: WallWitness
     /// What the wall clock proved is at this position: it must be durable before the wall clock is evidence anew.
     private var provenAt = Position.zero
+    /// The wall clock was evidence when it was last heard.
+    private var wasEvidence = false
     /// When it was last looked at whether the clock should be written down.
     private var stampAskedAt = Instant(milliseconds: 0)
     private let transport: Transport<Host>
@@ -274,9 +276,10 @@ final class Host: TransportDelegate {
                 take(.wasOff(off))
                 provenAt = gateway.lastPosition
             }
-            if case .believed = finding { isEvidenceDue = true }
         }
         let isEvidence = witness.isBelieved && journal.durable >= provenAt
+        if isEvidence, !wasEvidence { isEvidenceDue = true }
+        wasEvidence = isEvidence
         journal.note(WallReading(milliseconds: reading.milliseconds, isTrusted: isEvidence), at: now)
         guard isEvidenceDue else { return }
         stampAskedAt = now

@@ -309,6 +309,24 @@ struct TimeOffTests {
         #expect(s.drains("worker").map(\.text) == ["new"])
     }
 
+    @Test("The clock is worth writing down while there is something that it may end")
+    func countsTime() {
+        var s = Scenario()
+        #expect(!s.gateway.state.countsTime)
+        s.connects("press", expiry: 60)
+        #expect(!s.gateway.state.countsTime, "who is connected has no deadline in the journal")
+        s.vanishes("press")
+        #expect(s.gateway.state.countsTime)
+        s.connects("press", expiry: .max)
+        s.vanishes("press")
+        #expect(!s.gateway.state.countsTime)
+        s.connects("press", will: .text("gone"))
+        #expect(s.gateway.state.countsTime)
+        var waiting = Self.waiting(expiry: .max)
+        waiting.passes(milliseconds: 1)
+        #expect(waiting.gateway.state.countsTime)
+    }
+
     // MARK: Many
 
     @Test("Sessions that are overdue end a few at a time")

@@ -15,6 +15,7 @@ package struct Journal {
     /// Evidence for the batch headers, and when it was given.
     private var wall = WallReading(milliseconds: 0, isTrusted: false)
     private var wallReadAt: Instant
+    private var wallProvenAt = Position.zero
     private let uptime: Uptime?
 
     /// Every Record up to here survives a power cut.
@@ -127,19 +128,26 @@ package struct Journal {
 
     // MARK: Evidence
 
-    /// The wall clock as it is now; to be given every second or so. Trusted means that nothing stands in the way of
-    /// taking it for an anchor any more.
-    package mutating func note(_ wall: WallReading, at now: Instant) {
+    /// The wall clock as it is now; to be given every second or so.
+    ///
+    /// - Parameters:
+    ///   - wall: trusted when a `WallWitness` believes it.
+    ///   - position: the Record of what it proved. An anchor that is durable before it would take the proof away.
+    package mutating func note(_ wall: WallReading, at now: Instant, provenAt position: Position = .zero) {
         note(now)
         self.wall = wall
         wallReadAt = now
+        wallProvenAt = position
     }
+
+    /// Whether a batch written now has an anchor in it.
+    package var hasEvidence: Bool { wall.isTrusted && durable >= wallProvenAt }
 
     /// What the wall clock must say now: a moment of another time would look like time that passed unseen.
     private var wallNow: WallReading {
         let passed = Int64(clamping: latest.milliseconds(since: wallReadAt))
         let (sum, overflow) = wall.milliseconds.addingReportingOverflow(passed)
-        return WallReading(milliseconds: overflow ? .max : sum, isTrusted: wall.isTrusted && !overflow)
+        return WallReading(milliseconds: overflow ? .max : sum, isTrusted: hasEvidence && !overflow)
     }
 
     // MARK: Appending

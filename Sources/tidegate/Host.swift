@@ -18,10 +18,10 @@ final class Host: TransportDelegate {
     private var gateway: Gateway
     private var journal: Journal
     private var witness: WallWitness
-    /// What the wall clock proved is at this position: it must be durable before the wall clock is evidence anew.
+    /// What the wall clock proved is at this position.
     private var provenAt = Position.zero
-    /// The wall clock was evidence when it was last heard.
-    private var wasEvidence = false
+    /// The wall clock could be kept as evidence when it was last heard.
+    private var hadEvidence = false
     /// When it was last looked at whether the clock should be written down.
     private var stampAskedAt = Instant(milliseconds: 0)
     private let transport: Transport<Host>
@@ -277,10 +277,11 @@ final class Host: TransportDelegate {
                 provenAt = gateway.lastPosition
             }
         }
-        let isEvidence = witness.isBelieved && journal.durable >= provenAt
-        if isEvidence, !wasEvidence { isEvidenceDue = true }
-        wasEvidence = isEvidence
-        journal.note(WallReading(milliseconds: reading.milliseconds, isTrusted: isEvidence), at: now)
+        journal.note(
+            WallReading(milliseconds: reading.milliseconds, isTrusted: witness.isBelieved), at: now,
+            provenAt: provenAt)
+        if journal.hasEvidence, !hadEvidence { isEvidenceDue = true }
+        hadEvidence = journal.hasEvidence
         guard isEvidenceDue else { return }
         stampAskedAt = now
         if gateway.state.countsTime {

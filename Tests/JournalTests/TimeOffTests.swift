@@ -167,6 +167,33 @@ struct TimeOffTests {
         #expect(lives.rig.recovered.anchor == WallAnchor(clock: now, wallMilliseconds: 1_800_003_600_000))
     }
 
+    @Test("There is no new anchor before what the wall clock proved is durable, not even in the same batch")
+    func proofBeforeAnchor() throws {
+        var lives = try Lives(on: Self.here, uptime: 500_000)
+        lives.believes(1_800_000_000_000)
+        try lives.writes()
+        let first = WallAnchor(clock: lives.rig.now, wallMilliseconds: 1_800_000_000_000)
+        try lives.restart(on: Self.other, uptime: 100)
+        lives.passes(61_000)
+        let start = try #require(lives.resumed.unproven)
+        lives.rig.append(
+            .wasOff(OffTime(after: start.after, since: start.since, milliseconds: 3_600_000)))
+        let proof = lives.rig.journal.last
+        lives.rig.journal.note(
+            WallReading(milliseconds: 1_800_003_661_001, isTrusted: true), at: lives.rig.now, provenAt: proof)
+        try lives.rig.settle()
+        try lives.restart(on: Self.here, uptime: 100)
+        #expect(lives.rig.recovered.last == proof)
+        #expect(lives.rig.recovered.anchor == first && lives.resumed.unproven == start)
+
+        lives.rig.journal.note(
+            WallReading(milliseconds: 1_800_003_700_000, isTrusted: true), at: lives.rig.now, provenAt: proof)
+        #expect(lives.rig.journal.hasEvidence)
+        try lives.writes()
+        try lives.restart(on: Self.here, uptime: 100)
+        #expect(lives.rig.recovered.anchor?.wallMilliseconds == 1_800_003_700_000)
+    }
+
     @Test("A store of an earlier version, which says nothing of uptimes, opens and goes on")
     func earlierVersion() throws {
         var lives = try Lives(on: nil, uptime: 0)

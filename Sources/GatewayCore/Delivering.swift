@@ -309,7 +309,8 @@ extension Gateway {
         }
         var position = lastPromptPosition
         if entry.phase == .sent {
-            position = commit(.outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
+            position = commit(
+                .outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
         }
         if !isPersistent(session) { position = .zero }
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)

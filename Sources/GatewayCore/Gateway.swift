@@ -143,7 +143,8 @@ package struct Gateway: ~Copyable {
     ///
     /// - Returns: the position to wait for; `.zero` when there is nothing to wait for.
     mutating func commit(
-        _ record: Record, about session: SessionID, _ urgency: Urgency = .control, into effects: inout [Effect]
+        _ record: Record, about session: SessionID, _ urgency: Urgency = .control,
+        into effects: inout [Effect]
     ) -> Position {
         if session.isVolatile {
             applyVolatile(record)

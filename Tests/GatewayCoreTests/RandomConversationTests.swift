@@ -348,11 +348,16 @@ private struct Conversation: ~Copyable {
 
     private mutating func losePower() {
         let luck = dice.roll(4)
-        switch dice.roll(3) {
-        case 0: s.losesPower(keeping: isShadow ? 0 : luck)
-        case 1: s.losesPowerAndRecoversFromCheckpoint()
-        default: s.losesPowerAndRecoversFromOldCheckpoint()
+        // Never so long that a Session ends.
+        let off = UInt64(dice.roll(100_000))
+        switch dice.roll(6) {
+        case 0...1: s.losesPower(keeping: isShadow ? 0 : luck)
+        case 2: s.losesPowerAndRecoversFromCheckpoint()
+        case 3...4: s.losesPowerAndRecoversFromOldCheckpoint()
+        default: s.isKilled(offFor: off)
         }
+        // Proven at once, or not at all; the next power cut may take the proof.
+        if dice.roll(2) == 0 { s.learns(offFor: off) }
         for i in publishers.indices {
             publishers[i].isOpen = false
             publishers[i].isConnected = false

@@ -338,6 +338,13 @@ package struct DurableState {
         }
     }
 
+    /// The Record of a settled delivery will not be written, and so none need say that it is settled. After a power
+    /// cut the number is missing, which says the same.
+    mutating func elided(_ delivery: Delivery, of session: SessionID, at position: Position) {
+        let wasNeeded = sessions.update(session) { $0.queue.elided(delivery, at: position) }
+        if wasNeeded == true { live.release(position) }
+    }
+
     private mutating func restore(_ record: QueueRecord) {
         let queue = MessageQueue(record)
         guard sessions.update(record.session, { $0.queue = queue }) != nil else { return }

@@ -57,6 +57,8 @@ package struct MessageQueue {
         var phase: Phase
         /// No index of the log has it, so it stays in memory.
         var isStray: Bool
+        /// It is settled, and no Record could say otherwise: its own was never written.
+        var isElided = false
     }
 
     enum Phase: UInt8 {
@@ -377,7 +379,7 @@ package struct MessageQueue {
             guard delivery.number - floor.number < span else { break }
             if entry.phase != .settled {
                 newFloor = newFloor ?? delivery
-            } else if newFloor != nil {
+            } else if newFloor != nil, !entry.isElided {
                 above.append(delivery)
             }
             delivery = Delivery(delivery.number + 1)
@@ -392,6 +394,39 @@ package struct MessageQueue {
         if !assignments.isEmpty { assignments.removeFirst(assignmentIndex(of: floor)) }
         unrecordedCount = 0
         noteFloor(at: position)
+        passElided()
+    }
+
+    /// The Record of a settled delivery, at `position`, will not be written.
+    ///
+    /// - Returns: false when no Record was needed for it any more.
+    mutating func elided(_ delivery: Delivery, at position: Position) -> Bool {
+        guard let i = index(of: delivery), entries[i].position == position, entries[i].phase == .settled
+        else { return false }
+        var released = Released()
+        forget(i, into: &released)
+        entries[i].isElided = true
+        unrecordedCount = max(0, unrecordedCount - 1)
+        passElided()
+        return true
+    }
+
+    /// The floor moves on without a Record past what none will bring back, and so does the floor that survives a
+    /// power cut (rule A7): what was never written needs no protection.
+    mutating func passElided() {
+        let before = floor
+        while let first = entries.first, first.isElided, holes.first?.first != floor {
+            if entries.removeFirst().isStray { strayCount -= 1 }
+            if !resident.isEmpty { resident.removeFirst() }
+            floor = Delivery(floor.number + 1)
+            passGapAtFloor()
+        }
+        guard floor > before else { return }
+        if unconfirmedFloors.isEmpty {
+            confirmedFloor = floor
+        } else {
+            unconfirmedFloors[unconfirmedFloors.count - 1].floor = floor
+        }
     }
 
     /// Lets go of deliveries by Record.

@@ -3,22 +3,34 @@ import MQTT
 
 // A queue as a checkpoint keeps it.
 extension MessageQueue {
-    /// Entries up to the first hole, then the holes as pages without gaps between them, then the entries behind.
+    /// From the first delivery on that needs a Record: entries up to the first hole, then the holes as pages without gaps between them, then the entries behind.
     /// Entries between holes are strays, and a page of which nothing waits makes room for them.
     ///
     /// - Complexity: O(entries in memory + pages)
     func record(for session: SessionID) -> QueueRecord {
-        var record = QueueRecord(session: session, floor: floor, entries: [])
         var delivery = floor
         var next = holes.startIndex
-        for entry in entries {
+        var first = entries.startIndex
+        while first < entries.endIndex, entries[first].isGone,
+            next == holes.endIndex || delivery < holes[next].first
+        {
+            first += 1
+            delivery = Delivery(delivery.number + 1)
+            while next < holes.endIndex, holes[next].stretch == nil, holes[next].first == delivery {
+                delivery = holes[next].end
+                next += 1
+            }
+        }
+        var record = QueueRecord(session: session, floor: delivery, entries: [])
+        let firstHole = next
+        for entry in entries[first...] {
             while next < holes.endIndex, holes[next].first == delivery {
                 record.add(holes[next])
                 delivery = holes[next].end
                 next += 1
             }
             let kept = self.record(of: entry, at: delivery)
-            if next == holes.startIndex {
+            if next == firstHole {
                 record.entries.append(kept)
             } else if next < holes.endIndex {
                 record.strays.append(.init(delivery: delivery, entry: kept))
@@ -33,7 +45,7 @@ extension MessageQueue {
     }
 
     private func record(of entry: Entry, at delivery: Delivery) -> QueueRecord.Entry {
-        let isGone = entry.position == .zero && entry.phase == .settled
+        let isGone = entry.isGone
         let assignment = isGone ? nil : assignment(of: delivery)
         return QueueRecord.Entry(
             position: isGone ? nil : entry.position, qos: entry.qos, isReceived: entry.phase == .received,
@@ -68,6 +80,7 @@ extension MessageQueue {
         }
         for stray in strays { restore(stray) }
         for entry in record.tail { restore(entry) }
+        passElided()
     }
 
     private mutating func restore(_ stray: QueueRecord.Stray) {
@@ -87,7 +100,7 @@ extension MessageQueue {
         entries.append(
             Entry(
                 position: entry.position ?? .zero, bytes: entry.bytes, qos: entry.qos, phase: phase,
-                isStray: isStray))
+                isStray: isStray, isElided: phase == .settled))
         end = Delivery(end.number + 1)
         if isStray { strayCount += 1 }
         if phase != .settled {
@@ -95,6 +108,11 @@ extension MessageQueue {
             waitingBytes += Int(entry.bytes)
         }
     }
+}
+
+extension MessageQueue.Entry {
+    /// Settled, and nothing but the ones before it keeps it here.
+    fileprivate var isGone: Bool { position == .zero && phase == .settled }
 }
 
 extension QueueRecord {

@@ -91,7 +91,9 @@ package struct Books: Hashable, Sendable {
             received &+= numbered
             handedOver &+= settled
         case .takenOver:
-            takenOver &+= numbered
+            // Numbers that were passed over are of messages that came before it.
+            takenOver &+= numbered &- settled
+            received &+= settled
             delivered &+= settled
         }
     }

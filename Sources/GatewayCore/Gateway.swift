@@ -30,6 +30,8 @@ package struct Gateway: ~Copyable {
     /// What the `$SYS` tree last told; empty when nobody has asked for a while.
     var systemTopics: [SystemTopic] = []
     let startedAt: Instant
+    /// The last moment of the clock that is known of the time before the start.
+    let stoppedAt: Instant
     /// The earliest deadline set for each retained message that expires.
     var retainedChecks: [[UInt8]: Instant] = [:]
     /// No new message is acknowledged: there is no room for it (promise P4).
@@ -42,12 +44,14 @@ package struct Gateway: ~Copyable {
     /// - Parameters:
     ///   - state: every durable Record applied, in order.
     ///   - lastPosition: position of the last of them.
-    ///   - now: the persisted clock, so that nobody who was connected loses time by the gateway's absence.
+    ///   - stoppedAt: the persisted clock; `now` when nil.
+    ///   - now: the persisted clock and the time off that is proven already.
     package init(
-        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, now: Instant,
-        into effects: inout [Effect]
+        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, stoppedAt: Instant? = nil,
+        now: Instant, into effects: inout [Effect]
     ) {
-        self.init(plan: plan, state: state, lastPosition: lastPosition, startedAt: now)
+        self.init(
+            plan: plan, state: state, lastPosition: lastPosition, stoppedAt: stoppedAt ?? now, startedAt: now)
         // First the routes: a Will that is due at once goes up too.
         openUplinks(at: now, into: &effects)
         recoverSessions(at: now, into: &effects)
@@ -59,16 +63,19 @@ package struct Gateway: ~Copyable {
     // Stands alone because Swift 6.2 lets no initializer both set a `let` of a ~Copyable type and call a
     // mutating method of it; 6.3 does.
     private init(
-        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, startedAt now: Instant
+        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, stoppedAt: Instant,
+        startedAt now: Instant
     ) {
         self.plan = plan
         self.state = state
         self.state.residentBytesMax = plan.limits.residentBytesMax
         self.state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
+        self.state.queueEntriesMax = plan.limits.queueEntriesMax
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
         statistics = Statistics(startedAt: now)
+        self.stoppedAt = stoppedAt
         startedAt = now
     }
 
@@ -79,7 +86,7 @@ package struct Gateway: ~Copyable {
 
     /// Takes one input and appends what follows from it to `effects`.
     ///
-    /// - Complexity: O(what the input touches); no input walks all Sessions but `.stop`, and the
+    /// - Complexity: O(what the input touches); no input walks all Sessions but `.stop`, `.wasOff`, and the
     ///   deadline of the `$SYS` tree while somebody subscribes to it.
     package mutating func handle(_ input: consuming Input, at now: Instant, into effects: inout [Effect]) {
         let first = effects.count
@@ -100,6 +107,8 @@ package struct Gateway: ~Copyable {
             stored(event, at: now, into: &effects)
         case .uplink(let index, let event):
             uplink(index, event, at: now, into: &effects)
+        case .wasOff(let off):
+            wasOff(off, at: now, into: &effects)
         case .traffic(let received, let sent):
             statistics.carried(bytesReceived: received, bytesSent: sent)
         case .deadline:
@@ -135,7 +144,8 @@ package struct Gateway: ~Copyable {
     ///
     /// - Returns: the position to wait for; `.zero` when there is nothing to wait for.
     mutating func commit(
-        _ record: Record, about session: SessionID, _ urgency: Urgency = .control, into effects: inout [Effect]
+        _ record: Record, about session: SessionID, _ urgency: Urgency = .control,
+        into effects: inout [Effect]
     ) -> Position {
         if session.isVolatile {
             applyVolatile(record)
@@ -164,19 +174,22 @@ package struct Gateway: ~Copyable {
     mutating func commitMessage(
         _ record: consuming MessageRecord, _ urgency: Urgency = .control, into effects: inout [Effect]
     ) -> Position {
-        let all = record
-        let lasting = all.targets.filter { state.isPersistent($0.session) }
+        var all = record
+        // Written with its number, so that no lost or unwritten Record before it can change its identifier (rule A5).
+        for i in all.targets.indices {
+            all.targets[i].delivery = state.nextDelivery(of: all.targets[i].session)
+        }
+        let lastingCount = all.targets.count { $0.delivery != nil }
         guard
-            !lasting.isEmpty || all.retained != .none || all.willOf != nil || all.inboundID != nil
+            lastingCount > 0 || all.retained != .none || all.willOf != nil || all.inboundID != nil
         else {
             applyVolatile(.message(all))
             return .zero
         }
         lastPosition = lastPosition.next
         state.apply(.message(all), at: lastPosition)
-        var written = all
-        written.targets = lasting
-        append(.message(written), urgency, into: &effects)
+        if lastingCount < all.targets.count { all.targets.removeAll { $0.delivery == nil } }
+        append(.message(all), urgency, into: &effects)
         return lastPosition
     }
 
@@ -268,8 +281,12 @@ package struct Gateway: ~Copyable {
                 _ = update(session) { $0.isListedWaiting = false }
                 pump(session, at: now, into: &effects)
             }
-        case .elided, .sealed, .indexed:
+        case .elided:
             break
+        case .sealed(let stretch, let queues):
+            state.seal(stretch, queues: queues)
+        case .indexed(let session, let stretch, let postings):
+            indexed(postings, of: stretch, for: session, at: now, into: &effects)
         case .loaded(let session, let messages):
             loaded(messages, for: session, at: now, into: &effects)
         case .pressure(let isUnderPressure):

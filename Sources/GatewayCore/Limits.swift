@@ -23,6 +23,9 @@ package struct Limits: Hashable, Sendable {
     package var residentBytesMax = 64 << 10
     /// The same for a Session that is away.
     package var residentBytesOfAbsentMax = 4 << 10
+    /// Entries of one queue in memory, beside those in flight and those in the segment being written. Of what comes
+    /// behind them only the index of the log knows where it is.
+    package var queueEntriesMax = 1024
     /// Messages asked from the journal at a time for one queue.
     package var loadedAtOnceMax = 256
     /// Topic Aliases a client may use; announced in CONNACK [MQTT5-3.2.2-17].
@@ -40,6 +43,10 @@ package struct Limits: Hashable, Sendable {
     /// Milliseconds after a start in which a client that was connected before it may return before its Will
     /// is published or its Session ends.
     package var returnGraceMilliseconds: UInt64 = 30_000
+    /// Wills, Sessions and retained messages that were due while the gateway was off come to it this many at a time,
+    /// with this pause between.
+    package var overdueAtOnceMax = 64
+    package var overduePauseMilliseconds: UInt64 = 10
 
     /// Bytes sent to one receiver before the transport can say whether it takes more; what is owed beyond
     /// goes out a millisecond later, if it does. QoS 0 messages are dropped and counted from eight times on.

@@ -22,10 +22,16 @@ package struct CheckpointHeader: Hashable, Sendable {
     package var anchor: WallAnchor?
     /// Where every segment that was complete then ends: its successor, which also says so, may be deleted.
     package var ends: [SegmentEnd]
+    /// At `clock`; nil in what an earlier version wrote.
+    package var uptime: Uptime?
+    package var unproven: UnprovenStart?
+    /// In a chunk of its own, which older versions pass over.
+    package var wear = Wear()
 
     package init(
         position: Position, clock: Instant, boot: UInt32, nextSegment: UInt64, anchor: WallAnchor?,
-        ends: [SegmentEnd]
+        ends: [SegmentEnd], uptime: Uptime? = nil, unproven: UnprovenStart? = nil,
+        wear: Wear = Wear()
     ) {
         self.position = position
         self.clock = clock
@@ -33,6 +39,9 @@ package struct CheckpointHeader: Hashable, Sendable {
         self.nextSegment = nextSegment
         self.anchor = anchor
         self.ends = ends
+        self.uptime = uptime?.at(clock)
+        self.unproven = unproven
+        self.wear = wear
     }
 }
 
@@ -42,6 +51,8 @@ enum CheckpointChunk {
     enum Kind: UInt16 {
         case header = 1
         case records = 2
+        /// What the journal has cost the flash; may be passed over.
+        case wear = 0x8001
         /// Last of all, with the number of Records: without it the file is not whole.
         case end = 3
     }
@@ -106,6 +117,7 @@ package struct CheckpointBuilder {
     package init(_ header: CheckpointHeader, store: StoreID) {
         seed = CheckpointChunk.seed(store, header.position)
         flush(.header, header.encoded)
+        if header.wear != Wear() { flush(.wear, header.wear.encoded) }
     }
 
     /// - Complexity: O(bytes of the Record)
@@ -148,6 +160,11 @@ extension CheckpointHeader {
             bytes.append(fixed: end.offset)
             bytes.append(fixed: end.last.number)
         }
+        guard uptime != nil || unproven != nil else { return bytes }
+        Uptime.append(uptime, at: clock, to: &bytes)
+        bytes.append(unproven == nil ? 0 : 1)
+        bytes.append(fixed: unproven?.after.number ?? 0)
+        bytes.append(fixed: unproven?.since.milliseconds ?? 0)
         return bytes
     }
 
@@ -169,6 +186,16 @@ extension CheckpointHeader {
                 SegmentEnd(
                     segment: try reader.fixed(UInt64.self), offset: try reader.fixed(UInt64.self),
                     last: Position(try reader.fixed(UInt64.self))))
+        }
+        // An earlier version ended here, and so does one that knows neither.
+        if !reader.isAtEnd {
+            uptime = try Uptime.read(at: clock, &reader)
+            let isUnproven = try reader.byte() != 0
+            let start = UnprovenStart(
+                after: Position(try reader.fixed(UInt64.self)),
+                since: Instant(milliseconds: try reader.fixed(UInt64.self)))
+            unproven = isUnproven ? start : nil
+            guard start.after.number < countableLimit else { throw .invalidField }
         }
         guard nextSegment < countableLimit, ends.allSatisfy({ $0.last.number < countableLimit }) else {
             throw .invalidField

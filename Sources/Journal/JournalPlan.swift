@@ -4,6 +4,8 @@ package struct JournalPlan: Hashable, Sendable {
     package var segmentBytes = 4 << 20
     /// Above it the log is full: pressure is reported until it is below nine tenths.
     package var sizeLimitBytes = 4 << 30
+    /// What the flash may be given in a day; nil where it may be given what comes. See `FlashBudget`.
+    package var flashBudget: FlashBudget?
     /// A batch takes Records up to this many bytes, or one larger Record.
     package var batchBytesMax = 1 << 20
     /// Records that are not durable yet may hold about this much memory. Above it pressure is reported until they

@@ -61,12 +61,13 @@ extension RecordCodec {
             guard let reason = DropReason(rawValue: try reader.byte()) else { throw .invalidField }
             return .dropped(id, try deliveries(&reader), reason)
         case .uplinkEstablished: return .uplinkEstablished(try session(&reader))
-        case .assigned:
-            return .assigned(
-                AssignedRecord(
-                    group: try session(&reader), delivery: Delivery(try countable(try reader.integer())),
-                    member: try session(&reader), qos: try wholeQoS(&reader)))
+        case .assigned: return .assigned(try assigned(&reader))
         case .returned: return .returned(try session(&reader), try deliveries(&reader))
+        case .wasOff:
+            return .wasOff(
+                OffTime(
+                    after: Position(try countable(try reader.integer())),
+                    since: Instant(milliseconds: try reader.integer()), milliseconds: try reader.integer()))
         case .counters: return .counters(nextSession: try countable(try reader.integer()))
         case .retained: return .retained(try retained(&reader))
         case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
@@ -176,12 +177,32 @@ extension RecordCodec {
             retainAsPublished: flags & 8 != 0, identifier: identifier)
     }
 
+    private static func assigned(_ reader: inout ByteReader) throws(DecodingError) -> AssignedRecord {
+        let group = try session(&reader)
+        let delivery = try delivery(&reader)
+        let member = try session(&reader)
+        let flags = try reader.byte()
+        guard flags & 0xF0 == 0 else { throw .invalidField }
+        let qos = try qos(flags)
+        let number = flags & 4 == 0 ? nil : try Self.delivery(&reader)
+        var source: AssignedRecord.Source?
+        if flags & 8 != 0 {
+            source = AssignedRecord.Source(
+                position: Position(try countable(try reader.integer())), qos: try wholeQoS(&reader),
+                bytes: try reader.integer(as: UInt32.self))
+        }
+        return AssignedRecord(
+            group: group, delivery: delivery, member: member, qos: qos, number: number, source: source)
+    }
+
     private static func retained(_ reader: inout ByteReader) throws(DecodingError) -> RetainedRecord {
         let flags = try reader.byte()
-        guard flags & 0xF4 == 0 else { throw .invalidField }
+        guard flags & 0xE4 == 0, flags & 24 != 16 else { throw .invalidField }
         let qos = try qos(flags)
         let expiresAt = flags & 8 == 0 ? nil : Instant(milliseconds: try reader.integer())
-        return RetainedRecord(message: try applicationMessage(&reader), qos: qos, expiresAt: expiresAt)
+        let storedAt = flags & 16 == 0 ? Position.zero : Position(try countable(try reader.integer()))
+        return RetainedRecord(
+            message: try applicationMessage(&reader), qos: qos, expiresAt: expiresAt, storedAt: storedAt)
     }
 
     private static func queue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {
@@ -235,8 +256,10 @@ extension RecordCodec {
         let floor = try delivery(&reader)
         var position: UInt64 = 0
         let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            let entry = try entry(&reader, after: &position, hasBytes: false)
+            var entry = try entry(&reader, after: &position, hasBytes: false)
             guard !entry.isStray else { throw .invalidField }
+            // Messages were written without numbers, so no index has them.
+            entry.isStray = entry.position != nil
             return entry
         }
         return QueueRecord(session: id, floor: floor, entries: entries)

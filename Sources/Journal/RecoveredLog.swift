@@ -43,6 +43,10 @@ package struct RecoveredLog: Sendable, Equatable {
     /// Of the boot that wrote last.
     package var boot: UInt32
     package var anchor: WallAnchor?
+    /// Of the last boot, as far as it told.
+    package var uptime: Uptime?
+    /// The first start behind `anchor` that followed another boot of the machine, or one that did not tell.
+    package var unproven: UnprovenStart?
     /// What the next segment's header names.
     package var tail: SegmentEnd
     package var nextSegment: UInt64
@@ -53,6 +57,8 @@ package struct RecoveredLog: Sendable, Equatable {
     /// Nothing was in flight when the last boot ended.
     package var wasCleanShutdown: Bool
     package var report: RecoveryReport
+    /// What it has cost the flash so far, as far as that is known.
+    package var wear = Wear()
     /// Of the file system, where it was measured: so that the journal knows before its first write whether there
     /// is room for it.
     package var space: FileSystemSpace?

@@ -123,6 +123,8 @@ final class Host {
 struct NothingOwed: CheckpointSource {
     func snapshot(_ body: (Record) -> Void) { body(.counters(nextSession: 42)) }
     func owes(from first: Position, through last: Position) -> Bool { false }
+    func needs(_ session: SessionID, _ delivery: Delivery) -> Bool { false }
+    func strayPositions(in stretch: Stretch) -> Set<Position> { [] }
 }
 
 @Suite("Stores on a real disk")
@@ -346,5 +348,12 @@ struct BootClockTests {
         #expect(passed >= 5 && passed < 5_000)
         let difference = BootClock.wall().milliseconds - Int64(Date().timeIntervalSince1970 * 1000)
         #expect(abs(difference) < 1_000)
+    }
+
+    @Test("the machine's boot is the kernel's boot_id, the same each time")
+    func machineBoot() throws {
+        let text = try String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8)
+        #expect(BootClock.machineBoot() != nil)
+        #expect(BootClock.machineBoot() == MachineBoot(text: text.utf8))
     }
 }

@@ -90,6 +90,32 @@ struct BooksTests {
         #expect(s.balance.isEven)
     }
 
+    @Test("numbers that were passed over are delivered, but behind lost Records they are damage")
+    func gaps() {
+        let id = SessionID(1)
+        func message(_ delivery: UInt64) -> Record {
+            .message(
+                MessageRecord(
+                    qos: .atLeastOnce, message: ApplicationMessage(topic: [116], payload: []),
+                    targets: [.init(session: id, delivery: Delivery(delivery), qos: .atLeastOnce)]))
+        }
+        var state = DurableState()
+        state.apply(
+            .sessionOpened(
+                SessionOpened(
+                    session: id, owner: .client(identifier: "a"), version: .v5_0, expirySeconds: .max,
+                    isPersistent: true, will: nil)), at: Position(1))
+        state.apply(message(0), at: Position(2))
+        state.apply(message(3), at: Position(3))
+        #expect(state[id]?.books == Books(received: 4, delivered: 2))
+        state.apply(.lost(through: Position(5)), at: Position(5))
+        state.apply(message(6), at: Position(6))
+        state.apply(message(8), at: Position(7))
+        let books = Books(received: 9, delivered: 3, dropped: [(.damaged, 2)])
+        #expect(state.balance == Balance(books: books, queued: 4))
+        #expect(state.balance.isEven)
+    }
+
     @Test("a queue from a checkpoint without books has lost nothing that is known of")
     func olderStore() {
         let id = SessionID(1)

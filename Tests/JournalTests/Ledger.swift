@@ -11,6 +11,7 @@ struct Ledger: CheckpointSource, Equatable {
     var owed: [Position] = []
 
     mutating func apply(_ record: Record, at position: Position) {
+        if case .lost = record { return }
         if position == .zero {
             switch record {
             case .counters(let value): digest = value
@@ -48,6 +49,12 @@ struct Ledger: CheckpointSource, Equatable {
     func owes(from first: Position, through last: Position) -> Bool {
         owed.contains { $0 >= first && $0 <= last }
     }
+
+    func needs(_ session: SessionID, _ delivery: Delivery) -> Bool {
+        delivery.number >= floor && delivery.number < floor + UInt64(owed.count)
+    }
+
+    func strayPositions(in stretch: Stretch) -> Set<Position> { [] }
 }
 
 /// A journal on a fault disk, with everything that was ever appended.

@@ -26,7 +26,7 @@ struct Dice: RandomNumberGenerator {
 
 /// Random Records of every case.
 enum Samples {
-    static let caseCount = 20
+    static let caseCount = 21
 
     static func record(_ which: Int, _ dice: inout Dice, payloadMax: Int = 300) -> Record {
         switch which {
@@ -68,7 +68,8 @@ enum Samples {
             return .retained(
                 RetainedRecord(
                     message: application(&dice, payloadMax), qos: qos(&dice),
-                    expiresAt: dice.maybe { Instant(milliseconds: $0.number()) }))
+                    expiresAt: dice.maybe { Instant(milliseconds: $0.number()) },
+                    storedAt: Position(dice.number())))
         case 14:
             let count = dice.below(5)
             return .inboundHeld(session(&dice), (0..<count).map { _ in packet(&dice) })
@@ -76,7 +77,10 @@ enum Samples {
             return .assigned(
                 AssignedRecord(
                     group: session(&dice), delivery: Delivery(dice.number()), member: session(&dice),
-                    qos: qos(&dice)))
+                    qos: qos(&dice), number: dice.maybe { Delivery($0.number()) },
+                    source: dice.maybe {
+                        .init(position: Position($0.number()), qos: qos(&$0), bytes: UInt32($0.below(9999)))
+                    }))
         case 16: return .returned(session(&dice), deliveries(&dice))
         case 17:
             return .books(
@@ -86,6 +90,11 @@ enum Samples {
                     handedOver: dice.number(),
                     dropped: DropReason.allCases.filter { _ in dice.coin() }.map { ($0, dice.number()) }))
         case 18: return .lost(through: Position(dice.number()))
+        case 19:
+            return .wasOff(
+                OffTime(
+                    after: Position(dice.number()), since: Instant(milliseconds: dice.number()),
+                    milliseconds: dice.number()))
         default:
             return .queue(queue(&dice))
         }

@@ -19,6 +19,12 @@ final class Directory: Sendable {
         descriptor = try call { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
     }
 
+    /// Opens `path`, which must be there.
+    init(existing path: String) throws(SystemError) {
+        self.path = path
+        descriptor = try call { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+    }
+
     deinit { close(descriptor) }
 
     private static func syncParent(of path: String) throws(SystemError) {

@@ -2,25 +2,26 @@ import Glibc
 import Journal
 
 /// What recovery sees of a directory.
-struct DiskReader: StoreReader {
+package struct DiskReader: StoreReader {
     let directory: Directory
     private var last: (name: String, file: File)?
 
     init(directory: Directory) { self.directory = directory }
 
-    mutating func names() throws(StoreReadFailure) -> [String] {
+    package mutating func names() throws(StoreReadFailure) -> [String] {
         do { return try directory.names() } catch {
             throw StoreReadFailure(name: ".", errorNumber: error.number)
         }
     }
 
-    mutating func size(of name: String) throws(StoreReadFailure) -> Int {
+    package mutating func size(of name: String) throws(StoreReadFailure) -> Int {
         do { return try file(name).size() } catch {
             throw StoreReadFailure(name: name, errorNumber: error.number)
         }
     }
 
-    mutating func read(_ name: String, at offset: Int, count: Int) throws(StoreReadFailure) -> [UInt8] {
+    package mutating func read(_ name: String, at offset: Int, count: Int) throws(StoreReadFailure) -> [UInt8]
+    {
         do { return try file(name).read(at: offset, count: count) } catch {
             throw StoreReadFailure(name: name, errorNumber: error.number)
         }
@@ -28,7 +29,7 @@ struct DiskReader: StoreReader {
 
     /// Syncs, and then has the next read come from the disk: after a failed sync in an earlier process the
     /// cache may show what the disk does not have.
-    mutating func makeDurable(_ name: String) throws(StoreReadFailure) {
+    package mutating func makeDurable(_ name: String) throws(StoreReadFailure) {
         do {
             let file = try file(name)
             try file.sync()
@@ -38,7 +39,7 @@ struct DiskReader: StoreReader {
         }
     }
 
-    mutating func makeDirectoryDurable() throws(StoreReadFailure) {
+    package mutating func makeDirectoryDurable() throws(StoreReadFailure) {
         do { try directory.sync() } catch { throw StoreReadFailure(name: ".", errorNumber: error.number) }
     }
 

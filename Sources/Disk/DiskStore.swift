@@ -57,6 +57,9 @@ package struct DiskStore: Sendable {
         return thread
     }
 
+    /// The same without a thread: for a command that has nothing else to do while the disk works.
+    package func inline() -> InlineDisk { InlineDisk(directory: directory, lock: lock) }
+
     /// Of the file system now; nil where it does not say.
     package func space() -> FileSystemSpace? { directory.space() }
 
@@ -128,7 +131,7 @@ package struct DiskStore: Sendable {
 
     // MARK: After recovery
 
-    private static func explained(_ error: RecoveryError, _ path: String) -> StoreError {
+    static func explained(_ error: RecoveryError, _ path: String) -> StoreError {
         switch error {
         case .noStore: .foreignDirectory(path: path)
         case .unknownFeatures(let file, let bits): .unknownFeatures(path: path + "/" + file, bits: bits)

@@ -103,7 +103,7 @@ package final class DiskThread: @unchecked Sendable {
         return operations
     }
 
-    private func perform(_ operation: DiskOperation) -> DiskCompletion {
+    fileprivate func perform(_ operation: DiskOperation) -> DiskCompletion {
         var outcome = DiskCompletion.Outcome.done
         var measures = true
         do {
@@ -152,6 +152,20 @@ package final class DiskThread: @unchecked Sendable {
         let file = try directory.openFile(name.name, O_RDONLY)
         reading = (name, file)
         return try file.read(at: offset, count: count)
+    }
+}
+
+/// Carries out the journal's operations on the caller's own thread.
+package struct InlineDisk {
+    private let thread: DiskThread
+
+    init(directory: Directory, lock: File) {
+        thread = DiskThread(directory: directory, lock: lock) { _ in }
+    }
+
+    /// - Complexity: blocks until they are done
+    package func carryOut(_ operations: [DiskOperation]) -> [DiskCompletion] {
+        operations.map { thread.perform($0) }
     }
 }
 

@@ -154,6 +154,11 @@ extension JournalSettings {
                     write: "durability: balanced")
             }
         }
+        flashBudgetBytesPerDay = reader.sizePerDay(
+            "flash-budget", 16 << 20...1 << 43, example: "2 GiB/day", &problems)
+        if let bytes = reader.size("endurance", 1 << 30...1 << 60, example: "8 TB", &problems) {
+            enduranceBytes = UInt64(bytes)
+        }
         let segmentPlace = reader.peek("segment-size")
         if let bytes = reader.size("size-limit", 8 << 20...1 << 43, example: "4 GiB", &problems) {
             sizeLimitBytes = bytes

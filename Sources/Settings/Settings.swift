@@ -115,6 +115,11 @@ package struct JournalSettings: Hashable, Sendable {
     /// Beyond this nothing new is accepted, and publishers are told so (promise P4).
     package var sizeLimitBytes = 4 << 30
     package var segmentBytes = 4 << 20
+    /// What the flash may be given in a day; as that nears, acknowledgements come later and share more of each
+    /// commit. nil where there is no bound.
+    package var flashBudgetBytesPerDay: UInt64?
+    /// What the flash can take in its life, for `tidegate journal stats`.
+    package var enduranceBytes: UInt64?
     /// Whether a state directory that does not survive a power cut (tmpfs, overlayfs) is accepted.
     package var allowsVolatile = false
 

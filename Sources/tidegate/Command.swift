@@ -10,7 +10,7 @@ struct Tidegate: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tidegate",
         abstract: "An MQTT gateway that loses nothing while the cloud or the power is away.",
-        version: version, subcommands: [Run.self, Check.self])
+        version: version, subcommands: [Run.self, Check.self, AuditCommand.self, JournalCommand.self])
 }
 
 struct Run: ParsableCommand {
@@ -64,7 +64,7 @@ struct Check: ParsableCommand {
 }
 
 /// Tells what is wrong with the configuration; the exit status says that starting again will not help.
-private func refuse(_ errors: SettingsErrors) -> ExitCode {
+func refuse(_ errors: SettingsErrors) -> ExitCode {
     complain("\(errors)")
     return ExitCode(ExitStatus.configuration.rawValue)
 }

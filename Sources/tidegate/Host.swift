@@ -39,6 +39,7 @@ final class Host: TransportDelegate {
     private var operations: [DiskOperation] = []
 
     private var isSettleScheduled = false
+    private var isOverFlashBudget = false
     private var deadline: (at: Instant, task: Scheduled<Void>)?
 
     private var phase = Phase.starting
@@ -262,8 +263,23 @@ final class Host: TransportDelegate {
         take(.traffic(bytesReceived: transport.bytesReceived, bytesSent: transport.bytesSent))
         settleSoon()
         if phase == .serving { hearWallClock() }
+        watchFlashBudget()
         log.flush(isEnd: false)
         loop.assumeIsolated().scheduleTask(in: .seconds(1)) { self.everySecond() }
+    }
+
+    /// Says when the flash was given more than a day's share, and when that is over.
+    private func watchFlashBudget() {
+        let isOver = journal.isOverFlashBudget
+        guard isOver != isOverFlashBudget else { return }
+        isOverFlashBudget = isOver
+        log.write(
+            isOver
+                ? LogLine(
+                    .warning, .storage,
+                    "the flash budget of today is spent; nothing is held back, but acknowledgements come later"
+                )
+                : LogLine(.notice, .storage, "the flash budget is kept again"))
     }
 
     /// Time off that the wall clock proves is counted, and the wall clock is kept as evidence for the next start.
@@ -329,6 +345,7 @@ final class Host: TransportDelegate {
         settle()
         let now = clock.now
         phase = .closingJournal
+        log.write(LogLine(gateway.state.balance))
         journal.beginCheckpoint(of: gateway.state, at: now)
         journal.close(at: now)
         settle()
@@ -344,6 +361,19 @@ final class Host: TransportDelegate {
     private func fail(_ text: String, _ status: ExitStatus) {
         log.write(LogLine(.error, .gateway, text))
         finish(status)
+    }
+}
+
+extension LogLine {
+    /// The books at the end of a process (promise P3).
+    fileprivate init(_ balance: Balance) {
+        let books = balance.books
+        let text =
+            "books: \(books.received) received, \(books.delivered) delivered, \(balance.queued) queued, "
+            + "\(books.expired) expired, \(books.droppedUnexpired) dropped"
+        self.init(
+            balance.isEven ? .notice : .error, .storage,
+            balance.isEven ? text : text + "; they do not balance")
     }
 }
 

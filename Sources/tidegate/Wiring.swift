@@ -76,6 +76,7 @@ extension JournalPlan {
         self.init()
         segmentBytes = settings.segmentBytes
         sizeLimitBytes = settings.sizeLimitBytes
+        flashBudget = settings.flashBudgetBytesPerDay.map { FlashBudget(bytesPerDay: $0) }
         commits = CommitPlan(settings.durability)
     }
 }

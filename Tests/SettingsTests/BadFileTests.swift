@@ -169,6 +169,17 @@ struct BadFileTests {
             "t.yaml:1:24: durability is latency, balanced or flash-saver, not \"fast\"; write: durability: balanced"
         ),
         Case(
+            "journal: { flash-budget: 2 GiB }",
+            "t.yaml:1:26: flash-budget does not say for how long; write: flash-budget: 2 GiB/day"),
+        Case(
+            "journal: { flash-budget: 2/day }",
+            "t.yaml:1:26: flash-budget is a size for each day such as 2 GiB/day, not \"2/day\"; write: flash-budget: 2 GiB/day"
+        ),
+        Case(
+            "journal: { flash-budget: 1 MiB/day }",
+            "t.yaml:1:26: flash-budget of 1 MiB/day is out of bounds; write: a size from 16 MiB/day to 8 TiB/day"
+        ),
+        Case(
             "journal: { segment-size: 300001 B }",
             "t.yaml:1:26: segment-size is a whole number of 4 KiB pages; write: segment-size: 4 MiB"),
         Case(

@@ -1,0 +1,124 @@
+import Foundation
+import Testing
+import Workbench
+
+/// `tidegate audit` and `tidegate journal` on stores that the shipped binary wrote.
+@Suite("audit and journal, the commands", .serialized)
+struct AuditTests {
+    @Test("P3: published, drained in part and killed: the books balance, while it runs and afterwards")
+    func balances() throws {
+        let rig = try Rig()
+        let gateway = try filled(rig, messages: 400)
+        try rig.run(
+            "/usr/bin/mosquitto_sub",
+            ["-p", "\(gateway.port)", "-i", "archive", "-c", "-q", "1", "-t", "sensors/#", "-C", "250"])
+        // What was acknowledged is recorded within seconds; until then it counts as queued.
+        let isDelivered = waitUpTo(30) {
+            guard let audit = try? rig.command("audit", "--config", gateway.configurationPath) else {
+                return false
+            }
+            return audit.ending == .exited(0) && numbers(audit.text, "total").map { $0[2] > 0 } ?? false
+        }
+        #expect(isDelivered, "\(gateway.log.suffix(500))")
+        gateway.kill()
+        let (ending, text) = try rig.command("audit", "--config", gateway.configurationPath)
+        #expect(ending == .exited(0), "\(text)")
+        let total = try #require(numbers(text, "total"))
+        // received, taken over, delivered, queued, expired, dropped, handed over
+        #expect(total[0] == 400 && total[2] + total[3] == 400 && total[4] + total[5] == 0, "\(text)")
+        #expect(text.hasSuffix("balanced\n"))
+        #expect(
+            try rig.command("journal", "verify", "--config", gateway.configurationPath).ending == .exited(0))
+
+        try gateway.start()
+        #expect(gateway.stop() == .exited(0))
+        #expect(gateway.log.contains("books: 400 received"))
+    }
+
+    @Test(
+        "P6: verify says which bytes are damaged, the books call them so, and after repair a start finds nothing"
+    )
+    func findsDamage() throws {
+        let rig = try Rig()
+        let gateway = try filled(rig, messages: 300)
+        gateway.kill()
+        let name = "seg-0000000000000001.log"
+        let path = URL(fileURLWithPath: gateway.statePath).appendingPathComponent(name)
+        var bytes = try Data(contentsOf: path)
+        let place = try #require(bytes.range(of: Data("number 150 ".utf8))).lowerBound
+        bytes[place] ^= 1
+        try bytes.write(to: path)
+
+        let verify = try rig.command("journal", "verify", "--config", gateway.configurationPath)
+        #expect(verify.ending == .exited(1))
+        let found = try #require(
+            verify.text.firstMatch(of: /damaged: seg-0000000000000001\.log, bytes (\d+) to (\d+)/),
+            "\(verify.text)")
+        let range = try #require(Int(found.1))..<(try #require(Int(found.2)))
+        #expect(range.contains(place) && range.lowerBound % 4096 == 0)
+
+        let audit = try rig.command("audit", "--config", gateway.configurationPath)
+        #expect(audit.ending == .exited(0), "what is damaged is accounted for: \(audit.text)")
+        #expect(audit.text.contains("dropped, the bytes on disk were damaged"))
+
+        let repair = try rig.command("journal", "repair", "--config", gateway.configurationPath)
+        #expect(repair.ending == .exited(0) && repair.text.contains("repaired"), "\(repair.text)")
+        let before = gateway.log.count
+        try gateway.start()
+        #expect(gateway.stop() == .exited(0))
+        #expect(!gateway.log.dropFirst(before).contains("damaged"), "\(gateway.log.suffix(1000))")
+    }
+
+    @Test("repair refuses a store in use, and looking at it disturbs nobody")
+    func leavesRunningStoreAlone() throws {
+        let rig = try Rig()
+        let gateway = try filled(rig, messages: 20)
+        let repair = try rig.command("journal", "repair", "--config", gateway.configurationPath)
+        #expect(repair.ending == .exited(1) && repair.text.contains("in use"), "\(repair.text)")
+        let stats = try rig.command(
+            "journal", "stats", "--config", gateway.configurationPath, "--endurance", "8 TB", "--json")
+        #expect(stats.ending == .exited(0))
+        let json = try JSONSerialization.jsonObject(with: Data(stats.text.utf8)) as? [String: Any]
+        #expect(json?["messages"] as? Int == 20, "\(stats.text)")
+        let dump = try rig.command(
+            "journal", "dump", "--config", gateway.configurationPath, "--payload")
+        #expect(dump.text.contains("\"number 20 of the test\""), "\(dump.text.suffix(500))")
+        #expect(gateway.isRunning)
+        #expect(gateway.stop() == .exited(0))
+    }
+
+    @Test("a state directory that is not there is named, and not made")
+    func namesMissingStore() throws {
+        let rig = try Rig()
+        let path = rig.place.file("nothing")
+        for command in [["audit"], ["journal", "verify"], ["journal", "stats"], ["journal", "dump"]] {
+            let child = try ChildProcess(
+                Rig.executable, command + ["--state", path], log: rig.place.file("missing.log"))
+            #expect(child.ended(within: 20) == .exited(1))
+            #expect(child.log.contains(path))
+        }
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
+    /// A running gateway with messages for a client that is away.
+    private func filled(_ rig: Rig, messages: Int) throws -> Gateway {
+        let gateway = try rig.gateway()
+        try gateway.start()
+        let port = "\(gateway.port)"
+        try rig.run(
+            "/usr/bin/mosquitto_sub",
+            ["-p", port, "-i", "archive", "-c", "-q", "1", "-t", "sensors/#", "-E"])
+        let lines = (1...messages).map { "number \($0) of the test\n" }.joined()
+        let file = try rig.place.write(lines, to: "lines")
+        try rig.run(
+            "/bin/sh",
+            ["-c", "mosquitto_pub -p \(port) -i press -q 1 -t sensors/press -l < \(file)"])
+        return gateway
+    }
+
+    /// The numbers in the line that begins with `name`.
+    private func numbers(_ text: String, _ name: String) -> [Int]? {
+        text.split(separator: "\n").first { $0.hasPrefix(name) }?
+            .split(separator: " ").compactMap { Int($0) }
+    }
+}

@@ -273,7 +273,7 @@ struct GoldenTests {
             session: SessionID(4), floor: Delivery(9),
             entries: [
                 .init(
-                    position: Position(41), qos: .atLeastOnce, isReceived: false,
+                    position: Position(41), qos: .atLeastOnce, isReceived: false, isStray: true,
                     origin: .init(group: SessionID(6), qos: .exactlyOnce))
             ])
         #expect(try RecordCodec.decode(Self.bytes(Old.queueHex)) == .queue(queue))
@@ -287,7 +287,13 @@ struct GoldenTests {
         disk.put(StoreFile.checkpoint(42).name, Self.bytes(Old.checkpointHex, paddedTo: 179))
         var records: [Record] = []
         let log = try Recovery.recover(&disk) { record, _ in records.append(record) }
-        #expect(records == Self.state && !log.report.isDamaged && log.last == Position(42))
+        // Its messages have no numbers, so no index has them.
+        let state = Self.state.map { record -> Record in
+            guard case .queue(var queue) = record else { return record }
+            for i in queue.entries.indices { queue.entries[i].isStray = queue.entries[i].position != nil }
+            return .queue(queue)
+        }
+        #expect(records == state && !log.report.isDamaged && log.last == Position(42))
     }
 
     /// Without the zeros at the end.

@@ -287,6 +287,7 @@ extension Gateway {
         // An uplink whose server has a Maximum QoS of 1 is sent QoS 2 messages at 1.
         guard entry.qos == .atLeastOnce || state[session]?.flow?.maximumQoS != .exactlyOnce else { return }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)
+        noteAcknowledged(entry.position, by: session, into: &effects)
     }
 
     /// PUBREC from a receiver: durable before PUBREL leaves (rule A6).
@@ -305,7 +306,8 @@ extension Gateway {
         }
         var position = lastPromptPosition
         if entry.phase == .sent {
-            position = commit(.outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
+            position = commit(
+                .outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
         }
         if !isPersistent(session) { position = .zero }
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)

@@ -39,6 +39,11 @@ package struct DurableState {
         live.isOwed(from: first, through: last)
     }
 
+    /// The number of the next message for a Session whose queue survives a power cut; nil for any other.
+    func nextDelivery(of session: SessionID) -> Delivery? {
+        sessions.read(session) { $0.isPersistent ? $0.queue.end : nil } ?? nil
+    }
+
     /// - Complexity: O(subscriptions)
     var census: Census {
         var census = Census()
@@ -252,6 +257,7 @@ package struct DurableState {
         }
         for target in record.targets {
             let needed = sessions.update(target.session) { session in
+                if let number = target.delivery, !session.queue.skip(to: number) { return false }
                 let here = session.flow != nil || session.sharing != nil
                 session.queue.append(
                     StoredMessage(record, to: target), qos: target.qos,
@@ -261,6 +267,13 @@ package struct DurableState {
             }
             if needed == true { live.retain(position) }
         }
+    }
+
+    /// The Record of a settled delivery will not be written, and so none need say that it is settled. After a power
+    /// cut the number is missing, which says the same.
+    mutating func elided(_ delivery: Delivery, of session: SessionID, at position: Position) {
+        let wasNeeded = sessions.update(session) { $0.queue.elided(delivery, at: position) }
+        if wasNeeded == true { live.release(position) }
     }
 
     private mutating func restore(_ record: QueueRecord) {

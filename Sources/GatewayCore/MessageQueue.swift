@@ -35,6 +35,8 @@ package struct MessageQueue {
         var position: Position
         var qos: QoS
         var phase: Phase
+        /// It is settled, and without a Record that could say otherwise: it was never written.
+        var isElided = false
     }
 
     enum Phase: UInt8 {
@@ -86,6 +88,25 @@ package struct MessageQueue {
             Assignment(
                 delivery: end, group: group, groupQoS: groupQoS, source: source, recordedAt: recordedAt))
         append(message, qos: qos, at: position, budget: budget)
+    }
+
+    /// Makes `number` the next message's: what would have come before was never written, or is lost, and counts as
+    /// settled.
+    ///
+    /// - Returns: false when a delivery with this number was here already.
+    mutating func skip(to number: Delivery) -> Bool {
+        guard number >= end else { return false }
+        if entries.isEmpty, number > end {
+            floor = number
+            confirmedFloor = number
+            unconfirmedFloors = []
+        }
+        // Deliveries further apart than their identifiers allow were never in one queue.
+        guard number.number - end.number <= 2 * PacketIdentifierRule.span else { return true }
+        while end < number {
+            entries.append(Entry(position: .zero, qos: .atLeastOnce, phase: .settled, isElided: true))
+        }
+        return true
     }
 
     // MARK: Reading
@@ -306,12 +327,46 @@ package struct MessageQueue {
             if !resident.isEmpty { resident.removeFirst() }
             floor = Delivery(floor.number + 1)
         }
+        floor = max(floor, record.floor)
         if !assignments.isEmpty { assignments.removeFirst(assignmentIndex(of: floor)) }
         unrecordedCount = 0
         if floor > unconfirmedFloors.last?.floor ?? confirmedFloor {
             unconfirmedFloors.append((position, floor))
         }
+        passElided()
         return released
+    }
+
+    /// The Record of a settled delivery, at `position`, will not be written.
+    ///
+    /// - Returns: false when no Record was needed for it any more.
+    mutating func elided(_ delivery: Delivery, at position: Position) -> Bool {
+        guard let entry = self[delivery], entry.position == position, entry.phase == .settled else {
+            return false
+        }
+        let i = index(of: delivery)
+        _ = forget(i)
+        entries[i].isElided = true
+        unrecordedCount = max(0, unrecordedCount - 1)
+        passElided()
+        return true
+    }
+
+    /// The floor moves on without a Record past what none will bring back, and so does the floor that survives a
+    /// power cut (rule A7): what was never written needs no protection.
+    private mutating func passElided() {
+        let before = floor
+        while let first = entries.first, first.isElided {
+            entries.removeFirst()
+            if !resident.isEmpty { resident.removeFirst() }
+            floor = Delivery(floor.number + 1)
+        }
+        guard floor > before else { return }
+        if unconfirmedFloors.isEmpty {
+            confirmedFloor = floor
+        } else {
+            unconfirmedFloors[unconfirmedFloors.count - 1].floor = floor
+        }
     }
 
     /// Lets go of deliveries by Record; returns the positions no longer needed.
@@ -368,7 +423,10 @@ package struct MessageQueue {
                         delivery: end, group: origin.group, groupQoS: origin.qos, source: nil,
                         recordedAt: .zero))
             }
-            entries.append(Entry(position: entry.position ?? .zero, qos: entry.qos, phase: phase))
+            entries.append(
+                Entry(
+                    position: entry.position ?? .zero, qos: entry.qos, phase: phase,
+                    isElided: entry.position == nil))
             if phase != .settled { waitingCount += 1 }
         }
     }

@@ -13,6 +13,12 @@ struct Scenario: ~Copyable {
     private(set) var lastUrgency: Urgency?
     /// How many of `journal` a completed sync covers.
     private(set) var synced = 0
+    /// Positions of `journal` that were elided: nobody will ever read them.
+    private(set) var elided: Set<UInt64> = []
+    /// Up to where nothing lingers any more.
+    private(set) var hastened = Position.zero
+    /// Elides at once what is not synced when it is asked to; a journal whose sync is under way would not.
+    var elides = true
     private(set) var observations: [Observation] = []
     private(set) var loads: [(SessionID, [Position])] = []
     /// Answers loads at once; a test that wants them late turns it off.
@@ -219,11 +225,17 @@ struct Scenario: ~Copyable {
     /// What recovery would come to now.
     func replayed() -> DurableState {
         var state = DurableState()
-        for (i, record) in journal.enumerated() { state.apply(record, at: Position(UInt64(i + 1))) }
+        for (i, record) in journal.enumerated() where !elided.contains(UInt64(i + 1)) {
+            state.apply(record, at: Position(UInt64(i + 1)))
+        }
         return state
     }
 
     private mutating func restart(from state: consuming DurableState) {
+        // The log ends with the last Record that is there.
+        while elided.remove(UInt64(journal.count)) != nil { journal.removeLast() }
+        elided = elided.filter { $0 <= UInt64(journal.count) }
+        synced = journal.count
         inboxes = [:]
         closed = []
         paused = []
@@ -254,7 +266,12 @@ struct Scenario: ~Copyable {
             case .load(let session, let positions, let target):
                 loads.append((session, positions))
                 if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: target)))) }
-            case .index, .elide, .hasten: break
+            case .index: break
+            case .elide(let position):
+                guard elides, position.number > UInt64(synced) else { break }
+                elided.insert(position.number)
+                answers.append(.storage(.elided(position)))
+            case .hasten(let position): hastened = max(hastened, position)
             case .uplink(let index, let command): uplinkCommands[index.number, default: []].append(command)
             case .report(let observation): observations.append(observation)
             }

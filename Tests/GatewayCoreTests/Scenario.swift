@@ -11,6 +11,8 @@ struct Scenario: ~Copyable {
     private(set) var journal: [Record] = []
     /// How soon the last Record must be durable.
     private(set) var lastUrgency: Urgency?
+    /// The same of the last message.
+    private(set) var lastMessageUrgency: Urgency?
     /// How many of `journal` a completed sync covers.
     private(set) var synced = 0
     /// Positions of `journal` that were elided: nobody will ever read them.
@@ -263,6 +265,7 @@ struct Scenario: ~Copyable {
             case .append(let record, let urgency):
                 journal.append(record)
                 lastUrgency = urgency
+                if case .message = record { lastMessageUrgency = urgency }
             case .load(let session, let positions, let target):
                 loads.append((session, positions))
                 if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: target)))) }

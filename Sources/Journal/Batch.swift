@@ -18,7 +18,8 @@ package struct WallReading: Hashable, Sendable {
 package struct BatchHeader: Hashable, Sendable {
     package var segment: UInt64
     package var first: Position
-    /// Everything up to here was durable before this batch was written.
+    /// The last Record written before this batch, which was durable by then. Positions between it and `first` were
+    /// elided.
     package var durableBefore: Position
     package var clock: Instant
     package var boot: UInt32
@@ -146,16 +147,18 @@ package struct BatchBuilder {
 
     /// Adds `record` when the batch then has at most `limit` bytes, padding included; says whether it did.
     ///
-    /// - Complexity: O(bytes of the Record)
-    package mutating func add(_ record: Record, limit: Int) -> Bool {
-        guard recordCount < Int(UInt16.max) else { return false }
+    /// - Parameter elided: so many positions before it have no Record.
+    /// - Complexity: O(bytes of the Record + elided)
+    package mutating func add(_ record: Record, behind elided: Int = 0, limit: Int) -> Bool {
+        guard recordCount < Int(UInt16.max) - elided else { return false }
         let before = bytes.count
+        for _ in 0..<elided { RecordCodec.frameEmpty(into: &bytes) }
         RecordCodec.frame(record, into: &bytes, scratch: &scratch)
         guard totalLength <= limit else {
             bytes.removeLast(bytes.count - before)
             return false
         }
-        recordCount += 1
+        recordCount += elided + 1
         return true
     }
 

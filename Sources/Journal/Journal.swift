@@ -1,4 +1,3 @@
-import DequeModule
 import GatewayCore
 
 /// The log as a state machine: Records go in, operations for the disk come out, and an event says when they
@@ -18,19 +17,20 @@ package struct Journal {
     private var wallProvenAt = Position.zero
     private let uptime: Uptime?
 
-    /// Every Record up to here survives a power cut.
+    /// The position of the last Record that was appended.
+    package private(set) var last: Position
+    /// Every Record up to here survives a power cut, or was elided.
     package private(set) var durable: Position
-    /// The Records of the batch in flight: those right behind `durable`.
-    private var inFlight: [Record] = []
-    /// What comes behind them.
-    private var buffer: Deque<Record> = []
-    /// What the two hold in memory, about.
+    /// What the core knows of that.
+    private var toldDurable: Position
+    /// The last Record that was written, and is durable.
+    private var written: Position
+    /// The Records of the batch in flight.
+    private var inFlight: [PendingRecords.Slot] = []
     private var inFlightBytes = 0
-    private var bufferBytes = 0
-    /// Somebody waits for Records up to here.
-    private var promptThrough = Position.zero
-    /// When the oldest Record of `buffer` came.
-    private var bufferedSince: Instant?
+    /// What comes behind them.
+    private var pending = PendingRecords()
+    private var policy: CommitPolicy
 
     private var phase = Phase.idle
     private var isClosing = false
@@ -99,7 +99,12 @@ package struct Journal {
         self.plan = plan
         store = recovered.store
         boot = recovered.boot &+ 1
+        last = recovered.last
         durable = recovered.last
+        toldDurable = recovered.last
+        written = recovered.last
+        policy = CommitPolicy(
+            plan.commits, lazyDelayMilliseconds: plan.lazyDelayMilliseconds, at: recovered.clock)
         segments = recovered.segments
         nextSegment = recovered.nextSegment
         tail = recovered.tail
@@ -122,9 +127,6 @@ package struct Journal {
         if let measured = recovered.space { space.measured(measured, at: latest) }
         reportPressure()
     }
-
-    /// The position of the last Record that was appended.
-    package var last: Position { Position(durable.number + UInt64(inFlight.count + buffer.count)) }
 
     // MARK: Evidence
 
@@ -156,14 +158,36 @@ package struct Journal {
     package mutating func append(_ record: Record, _ urgency: Urgency, at now: Instant) -> Position {
         precondition(!isClosing, "nothing is appended behind the end")
         note(now)
-        buffer.append(record)
-        bufferBytes += record.memoryBytes
-        if bufferedSince == nil { bufferedSince = now }
-        switch urgency {
-        case .elidable, .message, .handshake, .control: promptThrough = last
-        case .lazy: break
-        }
+        last = last.next
+        pending.append(
+            record, urgency, at: last, bytes: record.memoryBytes, lingers: policy.lingers(at: latest),
+            at: latest)
         return last
+    }
+
+    /// Everyone who was owed the message at `position` has it: its Record is not written, unless it is too late
+    /// for that. Answered by `.elided`.
+    package mutating func elide(_ position: Position, at now: Instant) {
+        note(now)
+        // A checkpoint that waits for its turn may say that the message is owed.
+        if case .waiting(let covered, _, _) = checkpointing, position <= covered { return }
+        guard !hasFailed, let lingered = pending.elide(position) else { return }
+        if lingered { policy.lingered(1, wereElided: true, at: latest) }
+        events.append(.elided(position))
+        advanceDurable()
+    }
+
+    /// What may be elided up to `position` lingers no longer for it.
+    package mutating func hasten(_ position: Position, at now: Instant) {
+        note(now)
+        pending.hasten(position)
+    }
+
+    /// Stretches the commit window and thins out the commits by `factor`, for flash that must be spared: 1 is as
+    /// planned.
+    package mutating func widenCommits(by factor: Int, at now: Instant) {
+        note(now)
+        policy.widen(factor, at: latest)
     }
 
     /// Starts what is due. Call it after a round of appends, and at `nextDeadline`.
@@ -178,8 +202,8 @@ package struct Journal {
     /// When `tick` has something to do that no completion brings.
     package var nextDeadline: Instant? {
         guard !hasFailed, !isClosed else { return nil }
-        let lazy = phase == .idle ? bufferedSince?.advanced(byMilliseconds: plan.lazyDelayMilliseconds) : nil
-        switch (lazy, space.nextMeasurement) {
+        let commit = phase == .idle ? policy.nextDeadline(pending.demand) : nil
+        switch (commit, space.nextMeasurement) {
         case (let a?, let b?): return min(a, b)
         case (let a, let b): return a ?? b
         }
@@ -187,53 +211,61 @@ package struct Journal {
 
     private mutating func note(_ now: Instant) { latest = max(latest, now) }
 
-    private var isBatchDue: Bool {
-        if isClosing { return !isClosed && (!buffer.isEmpty || checkpointing == .none) }
-        guard let bufferedSince else { return false }
-        if case .waiting = checkpointing { return true }
-        return promptThrough > durable
-            || latest.milliseconds(since: bufferedSince) >= plan.lazyDelayMilliseconds
+    /// What the next batch is to take.
+    private var due: CommitPolicy.Due {
+        if isClosing || pending.isOverdue { return .everything(lingeredInVain: false) }
+        if case .waiting = checkpointing, !pending.isEmpty { return .everything(lingeredInVain: false) }
+        return policy.due(pending.demand, at: latest)
     }
 
     private mutating func startBatchIfDue() {
-        guard phase == .idle, !hasFailed, isBatchDue else { return }
-        if isClosing, buffer.isEmpty, !hasActive, recoveredClean {
-            // Nothing was written in this boot, and the last one ended well.
-            isClosed = true
-            return
+        guard phase == .idle, !hasFailed, !isClosed else { return }
+        let due = due
+        guard due != .nothing else { return }
+        if isClosing, pending.isEmpty {
+            // The end is noted behind the last checkpoint.
+            guard checkpointing == .none else { return }
+            if !hasActive, recoveredClean {
+                // Nothing was written in this boot, and the last one ended well.
+                isClosed = true
+                return
+            }
         }
         guard hasActive, let active = segments.last else { return createSegment(forBytes: pageBytes) }
         let room = active.capacity - active.end
         var builder = BatchBuilder()
-        var taken = 0
-        while taken < buffer.count, builder.add(buffer[taken], limit: min(room, plan.batchBytesMax)) {
-            taken += 1
-        }
-        if taken == 0, let first = buffer.first {
-            // Too large for what is left of the segment, or for any batch that is shared.
-            let isIn = builder.add(first, limit: .max)
-            precondition(isIn, "an empty batch without a limit takes any Record")
-            taken = 1
-        }
+        let taken = pending.fill(
+            &builder, onlyBeforeLingering: due == .beforeLingering, limit: min(room, plan.batchBytesMax))
         guard builder.totalLength <= room else { return createSegment(forBytes: builder.totalLength) }
-        write(builder, taking: taken, to: active)
+        policy.committed(pending.demand, at: latest)
+        write(builder, taking: taken, due, to: active)
     }
 
-    private mutating func write(_ builder: consuming BatchBuilder, taking count: Int, to active: Segment) {
-        let isLast = isClosing && buffer.isEmpty
+    private mutating func write(
+        _ builder: consuming BatchBuilder, taking count: Int, _ due: CommitPolicy.Due, to active: Segment
+    ) {
+        let first = pending.first ?? last.next
+        let (slots, lingered) = pending.take(count, all: due != .beforeLingering)
+        if due == .everything(lingeredInVain: true) {
+            policy.lingered(lingered, wereElided: false, at: latest)
+        }
+        let isLast = isClosing && pending.isEmpty
         let stamp = BatchStamp(
-            store: store, segment: active.id, first: durable.next, durableBefore: durable, clock: latest,
+            store: store, segment: active.id, first: first, durableBefore: written, clock: latest,
             boot: boot,
             wall: wallNow, isCleanShutdown: isLast)
         stampedAt = latest
         let (header, bytes) = builder.sealed(stamp)
-        inFlight = Array(buffer.prefix(count))
-        buffer.removeFirst(count)
-        inFlightBytes = inFlight.reduce(0) { $0 + $1.memoryBytes }
-        bufferBytes -= inFlightBytes
-        bufferedSince = buffer.isEmpty ? nil : latest
+        inFlight = slots
+        inFlightBytes = slots.reduce(0) { $0 + $1.bytes }
         let token = ask(.write(.segment(active.id), offset: active.end, bytes: bytes))
         phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end))
+    }
+
+    /// Notes up to where everything is durable or elided.
+    private mutating func advanceDurable() {
+        guard inFlight.isEmpty else { return }
+        durable = max(durable, pending.first.map { Position($0.number - 1) } ?? last)
     }
 
     /// A new segment, whose header names the end of the one before: everything up to there is durable, because
@@ -242,12 +274,12 @@ package struct Journal {
         let id = nextSegment
         nextSegment += 1
         if hasActive, let active = segments.last {
-            tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: durable)
+            tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: written)
         }
         let header = SegmentHeader(
             store: store, segment: id, predecessor: tail, clock: latest, boot: boot, uptime: uptime)
         let segment = Segment(
-            id: id, first: durable.next, capacity: max(plan.segmentBytes, pageBytes + needed))
+            id: id, first: written.next, capacity: max(plan.segmentBytes, pageBytes + needed))
         let token = ask(.createSegment(.segment(id), page: header.encoded))
         phase = .creating(token, segment)
     }
@@ -263,7 +295,7 @@ package struct Journal {
     ) {
         var request = Loading.Request(session: session, target: target ?? session)
         for position in positions {
-            if position > durable {
+            if position > written {
                 request.answer(position, unwritten(position))
             } else if let (segment, bytes) = place(of: position) {
                 request.want(position, segment: segment, bytes: bytes)
@@ -277,10 +309,7 @@ package struct Journal {
     }
 
     private func unwritten(_ position: Position) -> Record? {
-        let index = Int(clamping: position.number - durable.number - 1)
-        if index < inFlight.count { return inFlight[index] }
-        let behind = index - inFlight.count
-        return behind < buffer.count ? buffer[behind] : nil
+        inFlight.index(of: position).flatMap { inFlight[$0].record } ?? pending[position]
     }
 
     private func place(of position: Position) -> (segment: UInt64, bytes: Range<Int>)? {
@@ -299,7 +328,7 @@ package struct Journal {
 
     /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
     package var wantsCheckpoint: Bool {
-        guard checkpointing == .none, !hasFailed, !isClosing, last > coveredPosition else { return false }
+        guard checkpointing == .none, !hasFailed, !isClosing, lastKept > coveredPosition else { return false }
         if isPressureCheckpointDue { return true }
         let due = max(
             plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
@@ -319,9 +348,12 @@ package struct Journal {
     /// `wantsCheckpoint`, which is true at once. It is so at most once for each checkpoint that left something.
     package var wantsRecord: Bool {
         let hasComplete = segments.count > (hasActive ? 1 : 0)
-        return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && last == coveredPosition
+        return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && lastKept == coveredPosition
             && checkpointing == .none && !hasFailed && !isClosing
     }
+
+    /// The last Record that is written or will be.
+    private var lastKept: Position { pending.last ?? inFlight.last?.position ?? written }
 
     /// Up to where a restart reads a checkpoint instead of the log.
     package var coveredPosition: Position { checkpoints.last?.position ?? .zero }
@@ -335,14 +367,16 @@ package struct Journal {
         note(now)
         guard checkpointing == .none, !hasFailed, !isClosed else { return }
         let complete = hasActive ? segments.dropLast() : segments[...]
+        // Behind it there is nothing but what was elided, and the log goes on in the same place without it.
+        let position = lastKept
         let header = CheckpointHeader(
-            position: last, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
+            position: position, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
             ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) },
             uptime: uptime, unproven: unproven)
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
         // One at this very position is about to be replaced, and is no fallback for what replaces it.
-        let fallback = checkpoints.last { $0.position < last }?.position ?? .zero
+        let fallback = checkpoints.last { $0.position < position }?.position ?? .zero
         leftNeedlessSegments = false
         var deletable: [UInt64] = []
         for segment in complete {
@@ -355,7 +389,7 @@ package struct Journal {
                 leftNeedlessSegments = true
             }
         }
-        checkpointing = .waiting(last, builder.sealed(), deletable: deletable)
+        checkpointing = .waiting(position, builder.sealed(), deletable: deletable)
         checkpointedAt = latest
         advanceCheckpoint()
         startBatchIfDue()
@@ -417,7 +451,7 @@ package struct Journal {
     /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.
     private mutating func reportPressure() {
         space.update()
-        let bytes = inFlightBytes + bufferBytes
+        let bytes = inFlightBytes + pending.bytes
         if bytes > plan.bufferBytesMax {
             isBackedUp = true
         } else if bytes < plan.bufferBytesMax / 2 {
@@ -457,9 +491,9 @@ package struct Journal {
             unproven = nil
         }
         if batch.header.recordCount > 0 {
-            durable = batch.header.last
-            events.append(.durable(upTo: durable))
+            written = batch.header.last
         }
+        advanceDurable()
         if batch.header.isCleanShutdown { isClosed = true }
         advanceCheckpoint()
     }
@@ -513,6 +547,10 @@ package struct Journal {
     package mutating func takeEvents(into list: inout [StorageEvent]) {
         list.append(contentsOf: events)
         events.removeAll(keepingCapacity: true)
+        if durable > toldDurable {
+            toldDurable = durable
+            list.append(.durable(upTo: durable))
+        }
     }
 
     @discardableResult

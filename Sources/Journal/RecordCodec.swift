@@ -43,6 +43,12 @@ package enum RecordCodec {
         bytes.append(lengthPrefixed: scratch)
     }
 
+    /// Appends the place of a Record that is not written: one that every version skips.
+    static func frameEmpty(into bytes: inout [UInt8]) {
+        bytes.append(1)
+        bytes.append(nothing)
+    }
+
     /// Appends type and body of `record`.
     ///
     /// - Complexity: O(bytes)

@@ -348,7 +348,8 @@ package struct Recovery<Reader: StoreReader> {
             } catch {
                 return false
             }
-            noteLoss(before: header.first)
+            // What no batch ever held was elided.
+            noteLoss(before: min(header.first, header.durableBefore.next))
             for (record, position) in records where position > log.last && position > checkpoint {
                 body(record, position)
             }

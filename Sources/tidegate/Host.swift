@@ -168,7 +168,9 @@ final class Host: TransportDelegate {
             case .append(let record, let urgency): _ = journal.append(record, urgency, at: clock.now)
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
-            case .index, .elide, .hasten: break
+            case .index: break
+            case .elide(let position): journal.elide(position, at: clock.now)
+            case .hasten(let position): journal.hasten(position, at: clock.now)
             case .uplink(let index, let command): links[index.number].perform(command)
             case .report(let observation): report(observation)
             }

@@ -76,6 +76,17 @@ extension JournalPlan {
         self.init()
         segmentBytes = settings.segmentBytes
         sizeLimitBytes = settings.sizeLimitBytes
+        commits = CommitPlan(settings.durability)
+    }
+}
+
+extension CommitPlan {
+    init(_ durability: JournalSettings.Durability) {
+        switch durability {
+        case .latency: self = .latency
+        case .balanced: self = .balanced
+        case .flashSaver: self = .flashSaver
+        }
     }
 }
 

@@ -165,6 +165,10 @@ struct BadFileTests {
             "journal: { allow-volatile: yes }",
             "t.yaml:1:28: allow-volatile is true or false, not \"yes\"; write: allow-volatile: true"),
         Case(
+            "journal: { durability: fast }",
+            "t.yaml:1:24: durability is latency, balanced or flash-saver, not \"fast\"; write: durability: balanced"
+        ),
+        Case(
             "journal: { segment-size: 300001 B }",
             "t.yaml:1:26: segment-size is a whole number of 4 KiB pages; write: segment-size: 4 MiB"),
         Case(

@@ -11,8 +11,11 @@ package struct Journal {
     package let store: StoreID
     private let plan: JournalPlan
     private let boot: UInt32
-    /// Evidence for the batch headers; the host keeps it up to date.
-    package var wall = WallReading(milliseconds: 0, isTrusted: false)
+    /// Evidence for the batch headers, and when it was given.
+    private var wall = WallReading(milliseconds: 0, isTrusted: false)
+    private var wallReadAt: Instant
+    private var wallProvenAt = Position.zero
+    private let uptime: Uptime?
 
     /// The position of the last Record that was appended.
     package private(set) var last: Position
@@ -43,6 +46,9 @@ package struct Journal {
     private var tail: SegmentEnd
     private let recoveredClean: Bool
     private var anchor: WallAnchor?
+    private var unproven: UnprovenStart?
+    /// The clock in the last batch, or in the last that recovery found.
+    package private(set) var stampedAt: Instant
 
     private var checkpoints: [RecoveredLog.CheckpointFile]
     private var checkpointing = Checkpointing.none
@@ -86,7 +92,9 @@ package struct Journal {
         case deleting(OperationToken, freedBytes: Int)
     }
 
-    package init(plan: JournalPlan, recovered: RecoveredLog) {
+    /// - Parameter resumed: where the clock goes on; without it nothing is known of the time off.
+    package init(plan: JournalPlan, recovered: RecoveredLog, resumed: Resumption? = nil) {
+        let resumed = resumed ?? recovered.resume(on: nil, uptimeMilliseconds: 0)
         precondition(plan.segmentBytes >= 2 * pageBytes, "a segment holds its header and a page")
         self.plan = plan
         store = recovered.store
@@ -102,6 +110,10 @@ package struct Journal {
         tail = recovered.tail
         recoveredClean = recovered.wasCleanShutdown
         anchor = recovered.anchor
+        uptime = resumed.uptime
+        unproven = resumed.unproven
+        wallReadAt = recovered.clock
+        stampedAt = recovered.clock
         checkpoints = recovered.checkpoints
         latest = recovered.clock
         checkpointedAt = recovered.clock
@@ -114,6 +126,30 @@ package struct Journal {
         space = SpaceWatch(plan: plan, usedBytes: used)
         if let measured = recovered.space { space.measured(measured, at: latest) }
         reportPressure()
+    }
+
+    // MARK: Evidence
+
+    /// The wall clock as it is now; to be given every second or so.
+    ///
+    /// - Parameters:
+    ///   - wall: trusted when a `WallWitness` believes it.
+    ///   - position: the Record of what it proved. An anchor that is durable before it would take the proof away.
+    package mutating func note(_ wall: WallReading, at now: Instant, provenAt position: Position = .zero) {
+        note(now)
+        self.wall = wall
+        wallReadAt = now
+        wallProvenAt = position
+    }
+
+    /// Whether a batch written now has an anchor in it.
+    package var hasEvidence: Bool { wall.isTrusted && durable >= wallProvenAt }
+
+    /// What the wall clock must say now: a moment of another time would look like time that passed unseen.
+    private var wallNow: WallReading {
+        let passed = Int64(clamping: latest.milliseconds(since: wallReadAt))
+        let (sum, overflow) = wall.milliseconds.addingReportingOverflow(passed)
+        return WallReading(milliseconds: overflow ? .max : sum, isTrusted: hasEvidence && !overflow)
     }
 
     // MARK: Appending
@@ -217,7 +253,8 @@ package struct Journal {
         let stamp = BatchStamp(
             store: store, segment: active.id, first: first, durableBefore: written, clock: latest,
             boot: boot,
-            wall: wall, isCleanShutdown: isLast)
+            wall: wallNow, isCleanShutdown: isLast)
+        stampedAt = latest
         let (header, bytes) = builder.sealed(stamp)
         inFlight = slots
         inFlightBytes = slots.reduce(0) { $0 + $1.bytes }
@@ -239,7 +276,8 @@ package struct Journal {
         if hasActive, let active = segments.last {
             tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: written)
         }
-        let header = SegmentHeader(store: store, segment: id, predecessor: tail, clock: latest, boot: boot)
+        let header = SegmentHeader(
+            store: store, segment: id, predecessor: tail, clock: latest, boot: boot, uptime: uptime)
         let segment = Segment(
             id: id, first: written.next, capacity: max(plan.segmentBytes, pageBytes + needed))
         let token = ask(.createSegment(.segment(id), page: header.encoded))
@@ -333,7 +371,8 @@ package struct Journal {
         let position = lastKept
         let header = CheckpointHeader(
             position: position, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
-            ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) })
+            ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) },
+            uptime: uptime, unproven: unproven)
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
         // One at this very position is about to be replaced, and is no fallback for what replaces it.
@@ -449,6 +488,7 @@ package struct Journal {
         inFlightBytes = 0
         if batch.header.wall.isTrusted {
             anchor = WallAnchor(clock: batch.header.clock, wallMilliseconds: batch.header.wall.milliseconds)
+            unproven = nil
         }
         if batch.header.recordCount > 0 {
             written = batch.header.last
@@ -535,7 +575,8 @@ extension Record {
         case .dropped(_, let deliveries, _), .returned(_, let deliveries): 64 + 8 * deliveries.count
         case .inboundHeld(_, let ids): 64 + 2 * ids.count
         case .queue(let queue): 64 + 24 * queue.entries.count
-        case .sessionClosed, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived, .assigned,
+        case .sessionClosed, .wasOff, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived,
+            .assigned,
             .uplinkEstablished, .counters:
             64
         }

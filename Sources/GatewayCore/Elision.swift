@@ -19,6 +19,8 @@ struct Candidates {
     /// In order of position; the first was not elided.
     private var candidates: Deque<Candidate> = []
 
+    var count: Int { candidates.count }
+
     mutating func add(_ position: Position, _ targets: [MessageRecord.Target]) {
         candidates.append(Candidate(position: position, targets: targets, owing: targets.count))
     }

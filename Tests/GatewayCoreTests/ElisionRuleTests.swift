@@ -1,6 +1,7 @@
-import GatewayCore
 import MQTT
 import Testing
+
+@testable import GatewayCore
 
 /// What may go unwritten: rules E1 to E7 of the journal's design, as far as the core decides them, each with the power
 /// cut on either side of what it promises. How long the journal waits (E4) and when it stops waiting (E6) is tested
@@ -149,6 +150,7 @@ struct ElisionRuleTests {
             UplinkTerms(version: .v5_0, sessionPresent: false, receiveMaximum: 9, maximumQoS: .atMostOnce))
         s.syncs()
         Self.publish(&s, id: 7)
+        #expect(s.lastMessageUrgency == .message)
         #expect(s.elided.isEmpty && s.received("press") == [])
     }
 
@@ -207,6 +209,18 @@ struct ElisionRuleTests {
         s.losesPower()
         s.connects("archive")
         #expect(s.received("archive") == [])
+    }
+
+    @Test("E3 P5 Of what is written or elided no count is kept")
+    func e3Forgets() {
+        var s = Self.here()
+        for id: PacketIdentifier in [1, 2, 3] { Self.publish(&s, id: id) }
+        #expect(s.gateway.candidates.count == 3)
+        s.syncs()
+        #expect(s.gateway.candidates.count == 0)
+        Self.publish(&s, id: 4)
+        Self.acknowledges(&s, "archive")
+        #expect(s.gateway.candidates.count == 0)
     }
 
     @Test("E3 [MQTT5-4.4.0-1] Elided and written messages keep their numbers through a power cut")

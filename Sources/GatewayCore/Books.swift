@@ -4,7 +4,9 @@
 ///     received + takenOver = delivered + queued + expired + dropped + handedOver
 ///
 /// where `queued` is what the queue holds and no Record has settled. The counts change only with Records, so that a
-/// replay comes to the same; what a receiver acknowledged is queued until a Record says so (rule A8).
+/// replay comes to the same; what a receiver acknowledged is queued until a Record says so (rule A8). Messages that were
+/// never written are received and delivered; after a power cut those that no Record came behind, and no checkpoint, are
+/// forgotten, as received and as delivered.
 package struct Books: Hashable, Sendable {
     /// Messages that came for this receiver.
     package internal(set) var received: UInt64 = 0

@@ -330,6 +330,7 @@ extension Gateway {
         // An uplink whose server has a Maximum QoS of 1 is sent QoS 2 messages at 1.
         guard entry.qos == .atLeastOnce || state[session]?.flow?.maximumQoS != .exactlyOnce else { return }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)
+        noteAcknowledged(entry.position, by: session, into: &effects)
     }
 
     /// PUBREC from a receiver: durable before PUBREL leaves (rule A6).

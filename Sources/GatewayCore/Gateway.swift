@@ -11,12 +11,13 @@ package struct Gateway: ~Copyable {
     let plan: GatewayPlan
     package internal(set) var state: DurableState
     var gate: CommitGate
+    var candidates = Candidates()
     var connections = Roster<ConnectionID, Connection>()
     var uplinks: [Upstream] = []
     /// Position of the last Record handed to the journal.
     package private(set) var lastPosition: Position
-    /// Position of the last Record that somebody waits for: what is answered again waits for this one, for a
-    /// lazy Record behind it may stay unwritten for seconds.
+    /// Position of the last Record that somebody waits for, and that is written: what is answered again waits for
+    /// this one, for a lazy Record behind it may stay unwritten for seconds and an elidable one for ever.
     private(set) var lastPromptPosition: Position
     private var deadlines = Heap<Deadline>()
     private var deadlineOrdinal: UInt64 = 0
@@ -189,14 +190,15 @@ package struct Gateway: ~Copyable {
         lastPosition = lastPosition.next
         state.apply(.message(all), at: lastPosition)
         if lastingCount < all.targets.count { all.targets.removeAll { $0.delivery == nil } }
+        if urgency == .elidable { addCandidate(lastPosition, all.targets) }
         append(.message(all), urgency, into: &effects)
         return lastPosition
     }
 
     private mutating func append(_ record: Record, _ urgency: Urgency, into effects: inout [Effect]) {
         switch urgency {
-        case .elidable, .message, .handshake, .control: lastPromptPosition = lastPosition
-        case .lazy: break
+        case .message, .handshake, .control: lastPromptPosition = lastPosition
+        case .lazy, .elidable: break
         }
         effects.append(.append(record, urgency))
     }
@@ -216,12 +218,28 @@ package struct Gateway: ~Copyable {
         _ packet: Packet, to peer: Peer, after position: Position, at now: Instant,
         into effects: inout [Effect]
     ) {
-        if gate.admits(packet, to: peer, after: position) {
+        _ = promiseOrPark(packet, to: peer, after: position, at: now, into: &effects)
+    }
+
+    /// The same; returns where the packet waits, nil when it has left.
+    mutating func promiseOrPark(
+        _ packet: Packet, to peer: Peer, after position: Position, at now: Instant,
+        into effects: inout [Effect]
+    ) -> CommitGate.Ticket? {
+        guard let ticket = gate.park(packet, to: peer, after: position) else {
             deliverPromise(packet, to: peer, at: now, into: &effects)
-        } else if case .client(let id) = peer,
-            gate.parkedCount(for: peer) >= plan.limits.parkedPerConnectionMax
-        {
+            return nil
+        }
+        if case .client(let id) = peer, gate.parkedCount(for: peer) >= plan.limits.parkedPerConnectionMax {
             pauseReading(id, into: &effects)
+        }
+        return ticket
+    }
+
+    /// Lets everything go that need not wait any more.
+    mutating func releasePromises(at now: Instant, into effects: inout [Effect]) {
+        while let promise = gate.release() {
+            deliverPromise(promise.packet, to: promise.peer, at: now, into: &effects)
         }
     }
 
@@ -271,9 +289,8 @@ package struct Gateway: ~Copyable {
         switch event {
         case .durable(let position):
             gate.advance(to: position)
-            while let promise = gate.release() {
-                deliverPromise(promise.packet, to: promise.peer, at: now, into: &effects)
-            }
+            candidates.forget(through: gate.durable)
+            releasePromises(at: now, into: &effects)
             subscribeUplinks(at: now, into: &effects)
             let waiting = waitingForDurable
             waitingForDurable = []
@@ -281,8 +298,8 @@ package struct Gateway: ~Copyable {
                 _ = update(session) { $0.isListedWaiting = false }
                 pump(session, at: now, into: &effects)
             }
-        case .elided:
-            break
+        case .elided(let position):
+            elided(position, at: now, into: &effects)
         case .sealed(let stretch, let queues):
             state.seal(stretch, queues: queues)
         case .indexed(let session, let stretch, let postings):

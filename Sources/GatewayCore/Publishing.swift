@@ -137,7 +137,9 @@ extension Gateway {
         switch publish.qos {
         case .atMostOnce: break
         case .atLeastOnce:
-            promise(.puback(Acknowledgement(id, reason)), to: peer, after: position, at: now, into: &effects)
+            let ticket = promiseOrPark(
+                .puback(Acknowledgement(id, reason)), to: peer, after: position, at: now, into: &effects)
+            if let ticket { candidates.park(ticket, for: position) }
         case .exactlyOnce:
             promise(.pubrec(Acknowledgement(id, reason)), to: peer, after: position, at: now, into: &effects)
         }
@@ -164,8 +166,8 @@ extension Gateway {
         let urgency: Urgency =
             switch record.qos {
             case .atMostOnce: .lazy
-            case .atLeastOnce: .message
-            case .exactlyOnce: .handshake
+            case .atLeastOnce: mayBeElided(record, at: now) ? .elidable : .message
+            case .exactlyOnce: .handshake  // rule E7
             }
         let position = commitMessage(record, urgency, into: &effects)
         if record.retained == .store, let expiresAt = record.expiresAt {

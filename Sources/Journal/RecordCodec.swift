@@ -48,7 +48,7 @@ package enum RecordCodec {
     /// Appends the place of a Record that is not written: one that every version skips.
     static func frameEmpty(into bytes: inout [UInt8]) {
         bytes.append(1)
-        bytes.append(ignorableBit)
+        bytes.append(nothing)
     }
 
     /// Appends type and body of `record`.

@@ -11,6 +11,8 @@ struct Scenario: ~Copyable {
     private(set) var journal: [Record] = []
     /// How soon the last Record must be durable.
     private(set) var lastUrgency: Urgency?
+    /// The same of the last message.
+    private(set) var lastMessageUrgency: Urgency?
     /// How many of `journal` a completed sync covers.
     private(set) var synced = 0
     /// The complete stretches of `journal`, in order; each has an index.
@@ -21,6 +23,12 @@ struct Scenario: ~Copyable {
     /// Answers for indexes come at once; a test that wants them late turns it off.
     var answersIndexes = true
     private var checkpoint: (records: [Record], last: Int)?
+    /// Positions of `journal` that were elided: nobody will ever read them.
+    private(set) var elided: Set<UInt64> = []
+    /// Up to where nothing lingers any more.
+    private(set) var hastened = Position.zero
+    /// Elides at once what is not synced when it is asked to; a journal whose sync is under way would not.
+    var elides = true
     private(set) var observations: [Observation] = []
     private(set) var loads: [(SessionID, [Position])] = []
     /// Answers loads at once; a test that wants them late turns it off.
@@ -194,7 +202,8 @@ struct Scenario: ~Copyable {
 
     /// What is durable becomes a complete stretch of the log, if there is anything new.
     mutating func seals() {
-        let stretch = Stretch(first: sealed.last?.last.next ?? Position(1), last: Position(UInt64(synced)))
+        let stretch = Stretch(
+            first: sealed.last?.last.next ?? Position(1), last: Position(UInt64(lastWritten)))
         guard stretch.first <= stretch.last else { return }
         sealed.append(stretch)
         handle(.storage(.sealed(stretch, queues: queues(in: stretch))))
@@ -205,7 +214,12 @@ struct Scenario: ~Copyable {
         syncs()
         var records: [Record] = []
         gateway.state.snapshot { records.append($0) }
-        checkpoint = (records, journal.count)
+        checkpoint = (records, lastWritten)
+    }
+
+    /// How many Records there are up to the last one that a sync covers and that was not elided.
+    private var lastWritten: Int {
+        (0...synced).last { !elided.contains(UInt64($0)) } ?? 0
     }
 
     mutating func answersIndex(_ session: SessionID, _ stretch: Stretch) {
@@ -214,7 +228,8 @@ struct Scenario: ~Copyable {
 
     private func queues(in stretch: Stretch) -> [SessionID] {
         var queues: Set<SessionID> = []
-        for case .message(let record) in journal[records(of: stretch)] {
+        for i in records(of: stretch) where !elided.contains(UInt64(i + 1)) {
+            guard case .message(let record) = journal[i] else { continue }
             for target in record.targets { queues.insert(target.session) }
         }
         return queues.sorted()
@@ -227,9 +242,9 @@ struct Scenario: ~Copyable {
     private func postings(_ session: SessionID, _ stretch: Stretch) -> [Posting] {
         records(of: stretch).flatMap { i -> [Posting] in
             let position = Position(UInt64(i + 1))
-            guard case .message(let record) = journal[i], !damagedPostings.contains(position) else {
-                return []
-            }
+            guard case .message(let record) = journal[i], !damagedPostings.contains(position),
+                !elided.contains(position.number)
+            else { return [] }
             return record.targets.filter { $0.session == session }.compactMap { target in
                 target.delivery.map {
                     Posting(
@@ -316,7 +331,7 @@ struct Scenario: ~Copyable {
         for i in range {
             let position = Position(UInt64(i + 1))
             while let next = ends.first, next.last < position { ends.removeFirst() }
-            if !lost.contains(i) { state.apply(journal[i], at: position) }
+            if !lost.contains(i), !elided.contains(position.number) { state.apply(journal[i], at: position) }
             if let next = ends.first, next.last == position {
                 state.seal(next, queues: i % 2 == 0 ? queues(in: next) : nil)
             }
@@ -330,6 +345,10 @@ struct Scenario: ~Copyable {
     }
 
     private mutating func restart(from state: consuming DurableState, countedOff: UInt64? = nil) {
+        // The log ends with the last Record that is there.
+        while elided.remove(UInt64(journal.count)) != nil { journal.removeLast() }
+        elided = elided.filter { $0 <= UInt64(journal.count) }
+        synced = journal.count
         let stoppedAt = now
         if let countedOff { now = now.advanced(byMilliseconds: countedOff + 1) }
         lastStart = (Position(UInt64(journal.count)), stoppedAt)
@@ -361,6 +380,7 @@ struct Scenario: ~Copyable {
             case .append(let record, let urgency):
                 journal.append(record)
                 lastUrgency = urgency
+                if case .message = record { lastMessageUrgency = urgency }
             case .load(let session, let positions, let target):
                 loads.append((session, positions))
                 if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: target)))) }
@@ -369,7 +389,11 @@ struct Scenario: ~Copyable {
                 if answersIndexes {
                     answers.append(.storage(.indexed(session, stretch, postings(session, stretch))))
                 }
-            case .elide, .hasten: break
+            case .elide(let position):
+                guard elides, position.number > UInt64(synced) else { break }
+                elided.insert(position.number)
+                answers.append(.storage(.elided(position)))
+            case .hasten(let position): hastened = max(hastened, position)
             case .uplink(let index, let command): uplinkCommands[index.number, default: []].append(command)
             case .report(let observation): observations.append(observation)
             }

@@ -167,6 +167,26 @@ struct ElisionTests {
         }
     }
 
+    @Test("E6: what is never elided costs one commit a window, not one a message")
+    func oneCommitAWindow() throws {
+        var rig = try Self.rig()
+        // So far it has paid to wait.
+        for n: UInt64 in 1...200 {
+            rig.append(Samples.plain("m"), .elidable)
+            rig.journal.elide(Position(n), at: rig.now)
+        }
+        try rig.settle()
+        rig.events = []
+        for _ in 0..<100 {
+            rig.append(Samples.plain("m"), .elidable)
+            for _ in 0..<10 {
+                rig.now = rig.now.advanced(byMilliseconds: 1)
+                try rig.settle()
+            }
+        }
+        #expect((3...5).contains(JournalTests.durables(rig.events).count))
+    }
+
     @Test("E6: acknowledgements that come after the window stop the lingering")
     func tooFarAway() throws {
         var rig = try Self.rig()

@@ -73,6 +73,7 @@ extension Gateway {
         goOn(groups, at: now, into: &effects)
     }
 
+        for group in groups { noteLeaver(session, of: group) }
     private func refusal(
         of request: SubscriptionRequest, by session: SessionID, alreadyGranted: Int
     ) -> ReasonCode? {

@@ -180,10 +180,7 @@ extension Gateway {
 
     /// Whether a packet is within the client's Maximum Packet Size.
     private func isTakable(_ packet: Packet, by connect: Connect) -> Bool {
-        guard let max = connect.maximumPacketSize else { return true }
-        var bytes: [UInt8] = []
-        packet.encode(version: connect.version, into: &bytes)
-        return bytes.count <= Int(max)
+        packet.fits(connect.maximumPacketSize, in: connect.version)
     }
 
     /// Session Expiry in seconds: absent is 0 in MQTT 5 [MQTT5-3.1.2.11.2]; before, Clean Session decides.

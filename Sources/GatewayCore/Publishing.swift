@@ -128,7 +128,7 @@ extension Gateway {
         let recordsID = heldID != nil && isPersistent(session)
         var record = MessageRecord(
             publisher: recordsID ? session : nil, inboundID: recordsID ? heldID : nil, qos: publish.qos,
-            retained: retainedEffect(of: publish), message: publish.message,
+            retained: isRouted ? retainedEffect(of: publish) : .none, message: publish.message,
             expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
         let position = distribute(&record, to: shares, at: now, into: &effects)
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }

@@ -294,7 +294,9 @@ package struct Gateway: ~Copyable {
             case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
             case .returnGrace: endReturnGrace(at: now, into: &effects)
             case .round(let id): beginRound(id, at: now, into: &effects)
-            case .heldPackets: takeHeldPackets(at: now, into: &effects)
+            case .heldPackets:
+                isRetryScheduled = false
+                takeHeldPackets(at: now, into: &effects)
             case .systemTopics: publishSystemTopics(at: now, into: &effects)
             }
         }

@@ -71,7 +71,6 @@ extension Gateway {
     ///
     /// - Complexity: O(connections + taken), at most once a second
     mutating func takeHeldPackets(at now: Instant, into effects: inout [Effect]) {
-        isRetryScheduled = false
         takeHeldUplinkPackets(at: now, into: &effects)
         for id in connections.keys { takeHeld(of: id, at: now, into: &effects) }
         if heldBytes > 0 { retryHeldPackets(at: now) }

@@ -1,7 +1,6 @@
+import GatewayCore
 import MQTT
 import Testing
-
-@testable import GatewayCore
 
 /// [MQTT5-4.8.2-1] and [MQTT5-4.8.2-2], which shared filters are valid, and that No Local is a Protocol Error, are
 /// the decoder's and tested there.
@@ -293,69 +292,6 @@ struct SharedSubscriptionTests {
         #expect(s.drains("keeper").isEmpty)
     }
 
-    @Test("When the first member with a trace joins, what waits and what comes is safe from power cuts")
-    func becomesLasting() {
-        var s = Scenario.connected("press")
-        s.connects("a", cleanStart: true, expiry: 0, receiveMaximum: 2)
-        s.subscribes("a", "$share/g/t/#", qos: .atLeastOnce)
-        for n in 1...5 { s.publishes("\(n)", qos: .atLeastOnce) }
-        #expect(s.texts("a") == ["1", "2"])
-        s.opens(
-            "b", Connect(version: .v5_0, clientIdentifier: "b", cleanStart: false, sessionExpirySeconds: 3600)
-        )
-        s.syncs()
-        s.sends("b", .subscribe("$share/g/t/#", qos: .atLeastOnce))
-        s.syncs()
-        #expect(s.texts("b") == ["3", "4", "5"])
-        s.vanishes("a")
-        #expect(s.texts("b") == ["1", "2"])
-        s.syncs()
-        s.losesPower()
-        s.connects("b")
-        #expect(s.drains("b").map(\.text) == ["3", "4", "5", "1", "2"])
-    }
-
-    @Test(
-        "Then what a member still holds that has unsubscribed comes back to the group when its Session ends")
-    func becomesLastingAfterLeaving() {
-        var s = Scenario.connected("press")
-        s.connects("a", cleanStart: true, expiry: 0)
-        s.connects("c", cleanStart: true, expiry: 0)
-        s.subscribes("a", "$share/g/t/#", qos: .atLeastOnce)
-        s.subscribes("c", "$share/g/t/#", qos: .atLeastOnce)
-        s.publishes("1", qos: .atLeastOnce)
-        s.publishes("2", qos: .atLeastOnce)
-        #expect(s.texts("a") == ["1"])
-        #expect(s.drains("c").map(\.text) == ["2"])
-        s.sends("a", .unsubscribe("$share/g/t/#"))
-        s.connects("b")
-        s.subscribes("b", "$share/g/t/#", qos: .atLeastOnce)
-        s.vanishes("a")
-        #expect(s.drains("b").map(\.text) + s.drains("c").map(\.text) == ["1"])
-        #expect(s.owedToGroup == 0)
-    }
-
-    @Test("Members that come, unsubscribe with messages in their hands and go leave nothing behind")
-    func leavers() throws {
-        var s = Scenario.connected("press")
-        s.connects("full", cleanStart: true, expiry: 0, receiveMaximum: 1)
-        s.subscribes("full", "$share/g/t/#", qos: .atLeastOnce)
-        s.publishes("0", qos: .atLeastOnce)
-        #expect(s.texts("full") == ["0"])
-        for n in 1...300 {
-            s.connects("m\(n)", cleanStart: true, expiry: 0, receiveMaximum: 1)
-            s.subscribes("m\(n)", "$share/g/t/#", qos: .atLeastOnce)
-            if n == 1 { s.publishes("1", qos: .atLeastOnce) }
-            #expect(s.texts("m\(n)") == ["1"])
-            s.sends("m\(n)", .unsubscribe("$share/g/t/#"))
-            s.vanishes("m\(n)")
-        }
-        let filter = try #require(TopicFilter("$share/g/t/#"))
-        let group = try #require(s.gateway.state.session(of: .group(filter)))
-        let count = try #require(s.gateway.state[group]?.sharing?.leavers.count)
-        #expect(count <= 65)
-    }
-
     // MARK: Power
 
     @Test(
@@ -595,7 +531,7 @@ struct SharedSubscriptionTests {
 }
 
 extension Scenario {
-    fileprivate static var group: SessionOwner {
+    static var group: SessionOwner {
         guard let filter = TopicFilter("$share/g/t/#") else { preconditionFailure("a valid filter") }
         return .group(filter)
     }
@@ -620,7 +556,7 @@ extension Scenario {
     }
 
     /// PUBLISH from `press`, with an identifier that is free again at QoS 2 by the time it comes round.
-    fileprivate mutating func publishes(_ text: String, qos: QoS, retain: Bool = false) {
+    mutating func publishes(_ text: String, qos: QoS, retain: Bool = false) {
         let id = PacketIdentifier(rawValue: UInt16(truncatingIfNeeded: journal.count % 60_000 + 1))
         sends(
             "press", .publish(.text("t/x", text, qos: qos, id: qos == .atMostOnce ? nil : id, retain: retain))
@@ -631,7 +567,7 @@ extension Scenario {
     }
 
     /// Messages the group has not seen settled.
-    fileprivate var owedToGroup: Int {
+    var owedToGroup: Int {
         gateway.state.session(of: Self.group).flatMap { gateway.state[$0]?.queue.waitingCount } ?? 0
     }
 }

@@ -21,8 +21,8 @@ struct Connection {
     var packetBytesMax: UInt32?
     /// Its Request Problem Information.
     var wantsReasons = true
-    /// Packets that cannot be taken while there is no room; the socket is not read meanwhile.
-    var held: [Packet] = []
+    /// Before MQTT 5: what it published while there was no room.
+    var held = HeldPublishes()
     var isReadingPaused = false
 
     enum Phase: Equatable {

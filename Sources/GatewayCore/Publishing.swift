@@ -30,14 +30,17 @@ extension Gateway {
         if SystemTopic.owns(publish.message.topic), connection.version == .v5_0, publish.qos > .atMostOnce {
             return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
         }
-        let isTaken = take(
-            publish, from: session, peer: .client(id), version: connection.version, at: now, into: &effects)
+        let isTaken =
+            connection.held.isEmpty
+            && take(
+                publish, from: session, peer: .client(id), version: connection.version, at: now,
+                into: &effects)
         if !isTaken {
-            // Honest pressure (promise P4): MQTT 5 is told, older versions wait in the socket.
+            // Honest pressure (promise P4): MQTT 5 is told, older versions wait.
             if connection.version == .v5_0 {
                 return refuse(publish, .quotaExceeded, from: id, at: now, into: &effects)
             }
-            return hold(.publish(publish), from: id, at: now, into: &effects)
+            hold(publish, from: id, at: now, into: &effects)
         }
     }
 
@@ -128,7 +131,7 @@ extension Gateway {
         let recordsID = heldID != nil && isPersistent(session)
         var record = MessageRecord(
             publisher: recordsID ? session : nil, inboundID: recordsID ? heldID : nil, qos: publish.qos,
-            retained: retainedEffect(of: publish), message: publish.message,
+            retained: isRouted ? retainedEffect(of: publish) : .none, message: publish.message,
             expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
         let position = distribute(&record, to: shares, at: now, into: &effects)
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }

@@ -259,6 +259,8 @@ package enum DropReason: UInt8, Sendable, CaseIterable {
     case sessionEnded = 6
     /// From the cloud, which still has a subscription that no route asks for any more.
     case noRoute = 7
+    /// From the cloud, in a version in which it cannot be told how large a packet may be.
+    case largerThanTaken = 8
 }
 
 /// A retained message [MQTT5-3.3.1.3].

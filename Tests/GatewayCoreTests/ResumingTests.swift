@@ -74,6 +74,49 @@ struct ResumingTests {
         #expect(s.drains("archive").map(\.text) == ["1", "2"])
     }
 
+    @Test(
+        "[MQTT5-3.3.1-1] [MQTT311-3.3.1-3] What came while its receiver was away goes out without DUP, also after starts",
+        arguments: [false, true])
+    func firstSentAfterStart(fromCheckpoint: Bool) {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t")
+        s.sends("press", .publish(.text("t", "seen", qos: .atLeastOnce, id: 1)))
+        s.syncs()
+        #expect(s.texts("archive") == ["seen"])
+        s.vanishes("archive")
+        s.sends("press", .publish(.text("t", "new", qos: .atLeastOnce, id: 2)))
+        s.sends("press", .publish(.text("t", "newer", qos: .exactlyOnce, id: 3)))
+        s.syncs()
+        for _ in 0..<2 { fromCheckpoint ? s.losesPowerAndRecoversFromCheckpoint() : s.losesPower() }
+        s.connects("archive")
+        let got = s.received("archive").publishes
+        #expect(got.map(\.text) == ["seen", "new", "newer"])
+        #expect(got.map(\.duplicate) == [true, false, false])
+        s.syncs()
+        fromCheckpoint ? s.losesPowerAndRecoversFromCheckpoint() : s.losesPower()
+        s.connects("archive")
+        #expect(s.received("archive").publishes.map(\.duplicate) == [true, true, true], "now they were sent")
+    }
+
+    @Test(
+        "[MQTT5-3.3.2-5] A QoS 2 message that nobody was sent expires, whatever starts lie between",
+        arguments: [false, true])
+    func expiresAcrossStart(fromCheckpoint: Bool) {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t")
+        s.vanishes("archive")
+        var publish = Publish.text("t", qos: .exactlyOnce, id: 1)
+        publish.messageExpirySeconds = 10
+        s.sends("press", .publish(publish))
+        s.syncs()
+        fromCheckpoint ? s.losesPowerAndRecoversFromCheckpoint() : s.losesPower()
+        s.passes(milliseconds: 10_000)
+        s.connects("archive")
+        #expect(s.drains("archive") == [])
+        let owner = SessionOwner.client(identifier: "archive")
+        #expect(s.observations.contains(.dropped(owner: owner, .messageExpired, count: 1)))
+    }
+
     @Test("A PUBACK for what was not sent on this connection settles nothing")
     func strangePuback() {
         var s = Scenario.connected("press", "archive")

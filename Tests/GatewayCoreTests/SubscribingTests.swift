@@ -56,6 +56,21 @@ struct SubscribingTests {
         #expect(got.publishes.count == 1)
     }
 
+    @Test("A topic may have as many levels as Mosquitto lets it have, and no more")
+    func deepTopics() {
+        var s = Scenario.connected("press", "screen")
+        let deepest = String(repeating: "/", count: 200)
+        s.subscribes("screen", deepest)
+        s.sends("press", .publish(.text(deepest, qos: .atLeastOnce, id: 1)))
+        s.sends("press", .publish(.text(deepest + "/", qos: .atLeastOnce, id: 2)))
+        s.syncs()
+        #expect(s.received("screen").publishes.map(\.topic) == [deepest])
+        #expect(
+            s.received("press") == [
+                .puback(Acknowledgement(1)), .puback(Acknowledgement(2, .topicNameInvalid)),
+            ])
+    }
+
     @Test(
         "[MQTT5-3.3.4-2] [MQTT5-3.3.4-4] Overlapping subscriptions deliver once, at the highest QoS, with all identifiers"
     )

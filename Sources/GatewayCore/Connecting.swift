@@ -77,6 +77,7 @@ extension Gateway {
             connection.outboundAliases = TopicAliases(clientMaximum: connect.topicAliasMaximum)
             connection.packetBytesMax = connect.maximumPacketSize
             connection.wantsReasons = connect.requestProblemInformation
+            connection.isBridge = connect.isBridge
         }
         if let refusal = refusal(of: connect) {
             return refuse(connect, on: id, refusal, into: &effects)

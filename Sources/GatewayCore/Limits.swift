@@ -36,8 +36,8 @@ package struct Limits: Hashable, Sendable {
     package var topicAliasMax: UInt16 = 16
     /// Topic Filters of one Session; beyond it SUBSCRIBE is answered with 0x97.
     package var subscriptionsPerSessionMax = 10_000
-    /// Levels of a Topic Name or Topic Filter; beyond it 0x90 or 0x8F.
-    package var topicLevelsMax = 128
+    /// Levels of a Topic Name or Topic Filter; beyond it 0x90 or 0x8F. As many as Mosquitto allows: 200 separators.
+    package var topicLevelsMax = 201
     /// Milliseconds from accept to CONNECT; then the connection is closed [MQTT5-3.1.4].
     package var connectTimeoutMilliseconds: UInt64 = 10_000
     /// Milliseconds a client's PUBACK may wait for its Record (rule A8 allows five seconds).

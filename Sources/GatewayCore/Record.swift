@@ -299,13 +299,18 @@ package struct QueueRecord: Hashable, Sendable {
         package var qos: QoS
         /// PUBREC came: only PUBREL is owed.
         package var isReceived: Bool
+        /// It came while its receiver was away, which it still is.
+        package var isUnsent: Bool
         /// The group that assigned it; its Record holds the message as that group's.
         package var origin: Origin?
 
-        package init(position: Position?, qos: QoS, isReceived: Bool, origin: Origin? = nil) {
+        package init(
+            position: Position?, qos: QoS, isReceived: Bool, isUnsent: Bool = false, origin: Origin? = nil
+        ) {
             self.position = position
             self.qos = qos
             self.isReceived = isReceived
+            self.isUnsent = isUnsent
             self.origin = origin
         }
     }

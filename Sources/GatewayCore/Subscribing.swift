@@ -8,7 +8,9 @@ extension Gateway {
     ) {
         var reasons: [ReasonCode] = []
         var granted: [(request: SubscriptionRequest, isNew: Bool)] = []
+        let isBridge = connections[id]?.isBridge == true
         for request in subscribe.requests {
+            let request = isBridge ? request.ofBridge : request
             if let refusal = refusal(of: request, by: session, alreadyGranted: granted.count) {
                 reasons.append(refusal)
             } else {
@@ -144,5 +146,16 @@ extension Gateway {
         if isTaken == false, let owner = state[session]?.owner {
             effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
         }
+    }
+}
+
+extension SubscriptionRequest {
+    /// The same for a bridge that cannot ask for it: what it brought does not come back to it, lest two bridges send a
+    /// message round for ever, and what is retained arrives as such, for it to retain as well.
+    fileprivate var ofBridge: SubscriptionRequest {
+        var request = self
+        request.noLocal = filter.shareName == nil
+        request.retainAsPublished = true
+        return request
     }
 }

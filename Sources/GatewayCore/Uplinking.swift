@@ -32,7 +32,7 @@ extension Gateway {
                     will: nil)
                 _ = commit(.sessionOpened(opened), into: &effects)
             }
-            _ = update(session) { $0.queue.assumeSent() }
+            _ = update(session) { $0.queue.assumeSent(isAway: false) }
             for (rank, route) in routes.out.enumerated() {
                 state.routing.insert(
                     Routing.Subscriber(

@@ -83,6 +83,8 @@ package enum UplinkEvent: Hashable, Sendable {
     case connected(UplinkTerms)
     /// PUBLISH, PUBACK, PUBREC, PUBREL or PUBCOMP from the cloud.
     case received(Packet)
+    /// A PUBLISH from the cloud that is larger than what is taken from it, without its payload.
+    case receivedTooLarge(Publish)
     case disconnected
 }
 

@@ -37,6 +37,8 @@ package struct Gateway: ~Copyable {
     /// No new message is acknowledged: there is no room for it (promise P4).
     var isUnderPressure = false
     var isRetryScheduled = false
+    /// Bytes of all PUBLISH packets of clients that wait for room.
+    var heldBytes = 0
     var isStopping = false
 
     /// Starts from what recovery brought back.
@@ -237,28 +239,11 @@ package struct Gateway: ~Copyable {
             } else if packet.settlesInbound {
                 _ = connections.update(id) { $0.inboundUnsettledCount = max(0, $0.inboundUnsettledCount - 1) }
             }
-            if connection.isReadingPaused, connection.held.isEmpty,
-                gate.parkedCount(for: peer) <= plan.limits.parkedPerConnectionMax / 2
-            {
-                resumeReading(id, into: &effects)
-            }
+            if connection.isReadingPaused { readOn(id, at: now, into: &effects) }
         case .uplink(let index, let epoch):
             guard uplinks[index.number].epoch == epoch, uplinks[index.number].isConnected else { return }
             effects.append(.uplink(index, .send(packet)))
         }
-    }
-
-    mutating func pauseReading(_ id: ConnectionID, into effects: inout [Effect]) {
-        let changed = connections.update(id) { connection in
-            defer { connection.isReadingPaused = true }
-            return !connection.isReadingPaused
-        }
-        if changed == true { effects.append(.reading(id, false)) }
-    }
-
-    mutating func resumeReading(_ id: ConnectionID, into effects: inout [Effect]) {
-        _ = connections.update(id) { $0.isReadingPaused = false }
-        effects.append(.reading(id, true))
     }
 
     // MARK: Storage
@@ -320,7 +305,9 @@ package struct Gateway: ~Copyable {
             case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
             case .returnGrace: endReturnGrace(at: now, into: &effects)
             case .round(let id): beginRound(id, at: now, into: &effects)
-            case .heldPackets: takeHeldPackets(at: now, into: &effects)
+            case .heldPackets:
+                isRetryScheduled = false
+                takeHeldPackets(at: now, into: &effects)
             case .systemTopics: publishSystemTopics(at: now, into: &effects)
             }
         }

@@ -29,6 +29,9 @@ package struct MessageQueue {
     /// Deliveries that came through a shared subscription, in rising order and at or above the floor. They are few,
     /// as no more are assigned than may be in flight, so they are kept here and not in every entry of every queue.
     private(set) var assignments: [Assignment] = []
+    /// Where the queue ended when its receiver went away: while it is away, what came since was sent to nobody. Only
+    /// Records move it, so that a start knows as much.
+    private var unsentFrom = Delivery(0)
 
     struct Entry {
         /// `.zero` once the Record is no longer needed, or when there is none.
@@ -326,9 +329,18 @@ package struct MessageQueue {
 
     // MARK: Recovering
 
-    /// Everything here may have been sent before the start, so it goes out with DUP.
-    mutating func assumeSent() {
-        for i in entries.indices where entries[i].phase == .waiting { entries[i].phase = .sent }
+    /// The receiver goes away: what comes from now on is not sent before it is back.
+    mutating func noteAway() { unsentFrom = end }
+
+    /// What may have been sent before the start goes out with DUP. Of a receiver that was away, that is what came
+    /// before it went; the rest is sent for the first time, so without [MQTT5-3.3.1-1, MQTT311-3.3.1-3], and may
+    /// still expire [MQTT5-3.3.2-5].
+    ///
+    /// - Complexity: O(entries)
+    mutating func assumeSent(isAway: Bool) {
+        for i in entries.indices where entries[i].phase == .waiting && !(isAway && isUnsent(i)) {
+            entries[i].phase = .sent
+        }
     }
 
     /// The receiver forgot what it was sent: all of it is new to it.
@@ -344,7 +356,7 @@ package struct MessageQueue {
     }
 
     /// What `QueueRecord` needs for a checkpoint.
-    func record(for session: SessionID) -> QueueRecord {
+    func record(for session: SessionID, isAway: Bool) -> QueueRecord {
         QueueRecord(
             session: session, floor: floor,
             entries: entries.enumerated().map { i, entry in
@@ -352,7 +364,7 @@ package struct MessageQueue {
                 let assignment = isGone ? nil : assignment(of: Delivery(floor.number + UInt64(i)))
                 return QueueRecord.Entry(
                     position: isGone ? nil : entry.position, qos: entry.qos,
-                    isReceived: entry.phase == .received,
+                    isReceived: entry.phase == .received, isUnsent: !isGone && isAway && isUnsent(i),
                     origin: assignment.map { QueueRecord.Origin(group: $0.group, qos: $0.groupQoS) })
             })
     }
@@ -361,7 +373,8 @@ package struct MessageQueue {
         floor = record.floor
         confirmedFloor = record.floor
         for entry in record.entries {
-            let phase: Phase = entry.position == nil ? .settled : entry.isReceived ? .received : .sent
+            let unsettled: Phase = entry.isReceived ? .received : entry.isUnsent ? .waiting : .sent
+            let phase: Phase = entry.position == nil ? .settled : unsettled
             if let origin = entry.origin {
                 assignments.append(
                     Assignment(
@@ -370,6 +383,7 @@ package struct MessageQueue {
             }
             entries.append(Entry(position: entry.position ?? .zero, qos: entry.qos, phase: phase))
             if phase != .settled { waitingCount += 1 }
+            if !entry.isUnsent { unsentFrom = end }
         }
     }
 
@@ -381,6 +395,8 @@ package struct MessageQueue {
     // MARK: Details
 
     private func index(of delivery: Delivery) -> Int { Int(delivery.number - floor.number) }
+
+    private func isUnsent(_ i: Int) -> Bool { floor.number + UInt64(i) >= unsentFrom.number }
 
     /// Where `delivery` is among the assignments, or would be.
     private func assignmentIndex(of delivery: Delivery) -> Int {

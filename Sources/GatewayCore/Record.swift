@@ -263,6 +263,8 @@ package enum DropReason: UInt8, Sendable, CaseIterable {
     case sessionEnded = 6
     /// From the cloud, which still has a subscription that no route asks for any more.
     case noRoute = 7
+    /// From the cloud, in a version in which it cannot be told how large a packet may be.
+    case largerThanTaken = 8
 }
 
 /// A retained message [MQTT5-3.3.1.3].
@@ -366,6 +368,8 @@ package struct QueueRecord: Hashable, Sendable {
         package var qos: QoS
         /// PUBREC came: only PUBREL is owed.
         package var isReceived: Bool
+        /// It came while its receiver was away, which it still is.
+        package var isUnsent: Bool
         /// Of the message; 0 once it is not needed any more.
         package var bytes: UInt32
         /// No index of a stretch has it: a member gave it back to its group, or a group assigned it.
@@ -374,14 +378,15 @@ package struct QueueRecord: Hashable, Sendable {
         package var origin: Origin?
 
         package init(
-            position: Position?, qos: QoS, isReceived: Bool, bytes: UInt32 = 0, isStray: Bool = false,
-            origin: Origin? = nil
+            position: Position?, qos: QoS, isReceived: Bool, isUnsent: Bool = false, bytes: UInt32 = 0,
+            isStray: Bool = false, origin: Origin? = nil
         ) {
             self.position = position
             self.qos = qos
             self.isReceived = isReceived
             self.bytes = bytes
             self.isStray = isStray
+            self.isUnsent = isUnsent
             self.origin = origin
         }
     }

@@ -220,6 +220,7 @@ package enum RecordCodec {
         for entry in queue.entries {
             var flags = entry.qos.rawValue | (entry.isReceived ? 4 : 0) | (entry.position == nil ? 0 : 8)
             if let origin = entry.origin { flags |= 16 | origin.qos.rawValue << 5 }
+            if entry.isUnsent { flags |= 0x80 }
             bytes.append(flags)
             if let origin = entry.origin { bytes.append(integer: origin.group.number) }
             guard let position = entry.position else { continue }

@@ -191,7 +191,7 @@ extension RecordCodec {
         var previous: UInt64 = 0
         let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
             let flags = try reader.byte()
-            guard flags & 0x80 == 0, flags & 16 != 0 || flags & 0x60 == 0 else { throw .invalidField }
+            guard flags & 16 != 0 || flags & 0x60 == 0 else { throw .invalidField }
             let qos = try Self.qos(flags)
             var origin: QueueRecord.Origin?
             if flags & 16 != 0 {
@@ -202,7 +202,9 @@ extension RecordCodec {
                 previous = try countable(previous &+ (try reader.integer()))
                 position = Position(previous)
             }
-            return QueueRecord.Entry(position: position, qos: qos, isReceived: flags & 4 != 0, origin: origin)
+            return QueueRecord.Entry(
+                position: position, qos: qos, isReceived: flags & 4 != 0, isUnsent: flags & 0x80 != 0,
+                origin: origin)
         }
         return QueueRecord(session: id, floor: floor, entries: entries)
     }

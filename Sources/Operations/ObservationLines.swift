@@ -108,6 +108,7 @@ extension DropReason {
         case .damaged: "damaged on disk"
         case .queueFull: "the queue was full"
         case .noRoute: "no route asks for them any more"
+        case .largerThanTaken: "from the cloud, and larger than packet-size allows"
         case .sessionEnded: "the session ended"
         }
     }

@@ -93,7 +93,7 @@ extension UplinkPlan {
             password: try settings.credentials?.password?.bytes(), version: settings.version,
             keepAliveSeconds: settings.keepAliveSeconds, sessionExpirySeconds: settings.sessionExpirySeconds,
             receiveMaximum: settings.receiveMaximum,
-            maximumPacketSize: settings.version == .v5_0 ? packetBytesMax : nil,
+            maximumPacketSize: packetBytesMax,
             subscriptions: settings.routes.compactMap { route in
                 route.direction == .in ? Subscription(route.filter, route.qos) : nil
             },

@@ -195,7 +195,7 @@ struct FlowTests {
         #expect(s.received("press") == [.pubrec(Acknowledgement(2))])
     }
 
-    @Test("Under pressure a 3.1.1 client is not read, and what it sent is taken in order when there is room")
+    @Test("Under pressure what a 3.1.1 client publishes waits, and is taken in order when there is room")
     func pressure311() {
         var s = Scenario.connected("archive")
         s.subscribes("archive", "t")
@@ -205,19 +205,16 @@ struct FlowTests {
         s.sends("old", .publish(.text("t", "1", qos: .atLeastOnce, id: 1)))
         s.sends("old", .publish(.text("t", "2", qos: .exactlyOnce, id: 2)))
         s.syncs()
-        #expect(s.received("old") == [])
-        #expect(s.pausedClients.contains("old"))
         s.passes(milliseconds: 5000)
-        #expect(s.pausedClients.contains("old"))
+        #expect(s.received("old") == [])
         s.handle(.storage(.pressure(false)))
-        #expect(!s.pausedClients.contains("old"))
         s.syncs()
         #expect(s.received("old") == [.puback(Acknowledgement(1)), .pubrec(Acknowledgement(2))])
         s.connects("archive")
         #expect(s.drains("archive").map(\.text) == ["1", "2"])
     }
 
-    @Test("[MQTT5-3.14.4] Whatever a held client sent behind its DISCONNECT is not looked at")
+    @Test("[MQTT5-3.14.4-1] Whatever a held client sent behind its DISCONNECT is not looked at")
     func heldBehindDisconnect() {
         var s = Scenario.connected("screen")
         s.subscribes("screen", "t")
@@ -225,9 +222,10 @@ struct FlowTests {
         s.handle(.storage(.pressure(true)))
         s.sends("old", .publish(.text("t", "1", qos: .atLeastOnce, id: 1)))
         s.sends("old", .disconnect(Disconnect()))
-        s.sends("old", .publish(.text("t", "2", qos: .atLeastOnce, id: 2)))
+        s.sends("old", .publish(.text("t", "2")))
         s.handle(.storage(.pressure(false)))
-        #expect(s.drains("screen").map(\.text) == ["1"])
+        #expect(s.drains("screen").isEmpty)
+        #expect(s.received("old") == [])
     }
 
     @Test("Under pressure no new persistent Session begins, and an old one goes on")
@@ -280,12 +278,12 @@ struct FlowTests {
                 .puback(Acknowledgement(1)), .puback(Acknowledgement(2)),
                 .puback(Acknowledgement(3, .quotaExceeded)),
             ])
-        #expect(s.received("old") == [] && s.pausedClients.contains("old"))
+        #expect(s.received("old") == [])
         s.connects("archive")
         #expect(s.drains("archive").map(\.text) == ["1", "2"])
         s.passes(milliseconds: 1000)
         #expect(s.drains("archive").map(\.text) == ["old"])
-        #expect(s.received("old") == [.puback(Acknowledgement(1))] && !s.pausedClients.contains("old"))
+        #expect(s.received("old") == [.puback(Acknowledgement(1))])
     }
 
     @Test("A Session that keeps nothing loses the newest when its queue is full, counted")

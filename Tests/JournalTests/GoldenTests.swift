@@ -77,6 +77,15 @@ struct GoldenTests {
                     ])),
             "23040901590629"
         ),
+        (
+            .queue(
+                QueueRecord(
+                    session: SessionID(4), floor: Delivery(9),
+                    entries: [
+                        .init(position: Position(41), qos: .atLeastOnce, isReceived: false, isUnsent: true)
+                    ])),
+            "230409018929"
+        ),
     ]
 
     /// A checkpoint that has an anchor, a segment's end and one Record of each kind that only checkpoints have.

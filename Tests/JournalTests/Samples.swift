@@ -92,7 +92,7 @@ enum Samples {
                     entries: (0..<count).map { _ in
                         QueueRecord.Entry(
                             position: dice.maybe { Position($0.number()) }, qos: qos(&dice),
-                            isReceived: dice.coin(),
+                            isReceived: dice.coin(), isUnsent: dice.coin(),
                             origin: dice.maybe { .init(group: session(&$0), qos: qos(&$0)) })
                     }))
         }

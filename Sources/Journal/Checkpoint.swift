@@ -20,19 +20,46 @@ package struct CheckpointHeader: Hashable, Sendable {
     /// No segment has had this number or a higher one.
     package var nextSegment: UInt64
     package var anchor: WallAnchor?
-    /// Where every segment that was complete then ends: its successor, which also says so, may be deleted.
-    package var ends: [SegmentEnd]
+    /// Every segment that was complete then: none of them need be looked into to start, and where one ends its
+    /// successor, which also says so, may be deleted.
+    package var segments: [SegmentRow]
 
     package init(
         position: Position, clock: Instant, boot: UInt32, nextSegment: UInt64, anchor: WallAnchor?,
-        ends: [SegmentEnd]
+        segments: [SegmentRow]
     ) {
         self.position = position
         self.clock = clock
         self.boot = boot
         self.nextSegment = nextSegment
         self.anchor = anchor
-        self.ends = ends
+        self.segments = segments
+    }
+}
+
+/// What a checkpoint says of a complete segment.
+package struct SegmentRow: Hashable, Sendable {
+    package var segment: UInt64
+    /// nil in checkpoints of format 1.0: the segment itself says it.
+    package var first: Position?
+    package var last: Position
+    /// First byte after its last batch.
+    package var end: UInt64
+    /// What the file may have grown to, in bytes.
+    package var capacity: UInt64
+
+    package init(segment: UInt64, first: Position?, last: Position, end: UInt64, capacity: UInt64) {
+        self.segment = segment
+        self.first = first
+        self.last = last
+        self.end = end
+        self.capacity = capacity
+    }
+
+    init(_ segment: Segment) {
+        self.init(
+            segment: segment.id, first: segment.first, last: segment.last, end: UInt64(segment.end),
+            capacity: UInt64(segment.capacity))
     }
 }
 
@@ -142,11 +169,16 @@ extension CheckpointHeader {
         bytes.append(anchor == nil ? 0 : 1)
         bytes.append(fixed: anchor?.clock.milliseconds ?? 0)
         bytes.append(fixed: anchor?.wallMilliseconds ?? 0)
-        bytes.append(fixed: UInt32(ends.count))
-        for end in ends {
-            bytes.append(fixed: end.segment)
-            bytes.append(fixed: end.offset)
-            bytes.append(fixed: end.last.number)
+        bytes.append(fixed: UInt32(segments.count))
+        for row in segments {
+            bytes.append(fixed: row.segment)
+            bytes.append(fixed: row.end)
+            bytes.append(fixed: row.last.number)
+        }
+        // 1.0 stops reading here.
+        for row in segments {
+            bytes.append(fixed: row.first?.number ?? 0)
+            bytes.append(fixed: row.capacity)
         }
         return bytes
     }
@@ -163,15 +195,24 @@ extension CheckpointHeader {
         anchor = hasAnchor ? WallAnchor(clock: anchorClock, wallMilliseconds: anchorWall) : nil
         let count = Int(try reader.fixed(UInt32.self))
         guard count <= reader.remaining / 24 else { throw .truncated }
-        ends = []
+        segments = []
         for _ in 0..<count {
-            ends.append(
-                SegmentEnd(
-                    segment: try reader.fixed(UInt64.self), offset: try reader.fixed(UInt64.self),
-                    last: Position(try reader.fixed(UInt64.self))))
+            let segment = try reader.fixed(UInt64.self)
+            let end = try reader.fixed(UInt64.self)
+            segments.append(
+                SegmentRow(
+                    segment: segment, first: nil, last: Position(try reader.fixed(UInt64.self)), end: end,
+                    capacity: end))
         }
-        guard nextSegment < countableLimit, ends.allSatisfy({ $0.last.number < countableLimit }) else {
+        guard nextSegment < countableLimit, segments.allSatisfy({ $0.last.number < countableLimit }) else {
             throw .invalidField
+        }
+        if reader.isAtEnd { return }
+        for index in segments.indices {
+            let first = try reader.fixed(UInt64.self)
+            segments[index].capacity = try reader.fixed(UInt64.self)
+            guard first > 0, first <= segments[index].last.number + 1 else { throw .invalidField }
+            segments[index].first = Position(first)
         }
     }
 }

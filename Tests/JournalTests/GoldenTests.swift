@@ -45,10 +45,11 @@ struct GoldenTests {
         """
     static let checkpointHex =
         """
-        5447434b73be6a2f49000000a015c41e01000000000000002a0000000000000040e201000000000003000000080000\
+        5447434b840ce74c5900000007294ea301000000000000002a0000000000000040e201000000000003000000080000\
         000000000001e8030000000000000068e5cf8b01000001000000060000000000000000200000000000002800000000\
-        0000005447434bde9b1ad1200000003012ab8e0200000001000000022006062101017200010522030207080f240409\
-        0309290001000e01000000005447434b2922d15a080000001054cf3e030000000200000004
+        0000001f0000000000000000004000000000005447434bde9b1ad1200000003012ab8e020000000100000002200606\
+        2101017200010522030207080f2404090309290001000e01000000005447434b2922d15a080000001054cf3e030000\
+        000200000004
         """
 
     /// What only shared subscriptions write.
@@ -118,7 +119,9 @@ struct GoldenTests {
     static let header = CheckpointHeader(
         position: Position(42), clock: Instant(milliseconds: 123_456), boot: 3, nextSegment: 8,
         anchor: WallAnchor(clock: Instant(milliseconds: 1000), wallMilliseconds: 1_700_000_000_000),
-        ends: [SegmentEnd(segment: 6, offset: 8192, last: Position(40))])
+        segments: [
+            SegmentRow(segment: 6, first: Position(31), last: Position(40), end: 8192, capacity: 4 << 20)
+        ])
     static let state: [Record] = [
         .counters(nextSession: 6),
         .retained(
@@ -190,7 +193,7 @@ struct GoldenTests {
         for record in Self.state { builder.add(record) }
         #expect(Self.hex(builder.sealed()) == Self.checkpointHex)
         var disk = FaultDisk(formatted: store)
-        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Self.checkpointHex, paddedTo: 185))
+        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Self.checkpointHex, paddedTo: 201))
         var records: [Record] = []
         let log = try Recovery.recover(&disk) { record, position in
             #expect(position == .zero)

@@ -29,8 +29,8 @@ package enum RecordCodec {
     }
 
     static let ignorableBit: UInt8 = 0x80
-    /// The type of a Record that says nothing: it keeps the place of one that need not be written.
-    static let nothing: UInt8 = ignorableBit
+    /// The place of a Record that need not be written: one that every version skips.
+    static let emptyFrame: [UInt8] = [1, ignorableBit]
 
     /// Appends `record` with its length before it.
     ///

@@ -43,7 +43,9 @@ package struct DiskStore: Sendable {
         }
         var reader = DiskReader(directory: directory)
         var log: RecoveredLog
-        do { log = try Recovery.recover(&reader, body, sealed: sealed) } catch { throw explained(error, path) }
+        do { log = try Recovery.recover(&reader, body, sealed: sealed) } catch {
+            throw explained(error, path)
+        }
         do { try tidy(directory, log) } catch { throw .cannot("tidy up", path: path, error) }
         log.space = directory.space()
         return DiskStore(recovered: log, warnings: warnings, directory: directory, lock: lock)

@@ -355,7 +355,8 @@ package struct Recovery<Reader: StoreReader> {
             let following = scan.firstBatch(from: next, limit: limit, &reader)
             let expected = log.last.next
             if following == nil, !isLimitKnown,
-                let footer = scan.firstFooter(from: next, limit: limit, &reader), footer.stretch.last >= expected
+                let footer = scan.firstFooter(from: next, limit: limit, &reader),
+                footer.stretch.last >= expected
             {
                 // It is only written behind what is durable.
                 log.report.damaged.append(.init(file: scan.name, bytes: offset..<footer.end))

@@ -29,6 +29,7 @@ struct FaultDisk: StoreReader {
     var stepsLeft = Int.max
     /// What the next operation of each kind fails with.
     var failWrites: Int32?
+    var failFooters: Int32?
     var space: FileSystemSpace?
     /// Leaves out what the journal relies on, to see that the tests notice.
     var skipsDirectorySync = false
@@ -63,6 +64,9 @@ struct FaultDisk: StoreReader {
             try write(file.name, offset, bytes)
             try sync(file.name)
         case .writeFooter(let file, let offset, let bytes):
+            if let failFooters {
+                return DiskCompletion(token: operation.token, outcome: .failed(errorNumber: failFooters))
+            }
             try write(file.name, offset, bytes)
         case .read(let file, let offset, let count):
             reads += 1

@@ -23,10 +23,13 @@ package struct CheckpointHeader: Hashable, Sendable {
     /// Every segment that was complete then: none of them need be looked into to start, and where one ends its
     /// successor, which also says so, may be deleted.
     package var segments: [SegmentRow]
+    /// At `clock`; nil in what an earlier version wrote.
+    package var uptime: Uptime?
+    package var unproven: UnprovenStart?
 
     package init(
         position: Position, clock: Instant, boot: UInt32, nextSegment: UInt64, anchor: WallAnchor?,
-        segments: [SegmentRow]
+        segments: [SegmentRow], uptime: Uptime? = nil, unproven: UnprovenStart? = nil
     ) {
         self.position = position
         self.clock = clock
@@ -34,6 +37,8 @@ package struct CheckpointHeader: Hashable, Sendable {
         self.nextSegment = nextSegment
         self.anchor = anchor
         self.segments = segments
+        self.uptime = uptime?.at(clock)
+        self.unproven = unproven
     }
 }
 
@@ -175,6 +180,10 @@ extension CheckpointHeader {
             bytes.append(fixed: row.end)
             bytes.append(fixed: row.last.number)
         }
+        Uptime.append(uptime, at: clock, to: &bytes)
+        bytes.append(unproven == nil ? 0 : 1)
+        bytes.append(fixed: unproven?.after.number ?? 0)
+        bytes.append(fixed: unproven?.since.milliseconds ?? 0)
         // 1.0 stops reading here.
         for row in segments {
             bytes.append(fixed: row.first?.number ?? 0)
@@ -207,12 +216,27 @@ extension CheckpointHeader {
         guard nextSegment < countableLimit, segments.allSatisfy({ $0.last.number < countableLimit }) else {
             throw .invalidField
         }
-        if reader.isAtEnd { return }
+        // Earlier versions ended here, or behind the uptime.
+        if !reader.isAtEnd { try decodeTime(&reader) }
+        if !reader.isAtEnd { try decodePlaces(&reader) }
+    }
+
+    private mutating func decodeTime(_ reader: inout ByteReader) throws(DecodingError) {
+        uptime = try Uptime.read(at: clock, &reader)
+        let isUnproven = try reader.byte() != 0
+        let start = UnprovenStart(
+            after: Position(try reader.fixed(UInt64.self)),
+            since: Instant(milliseconds: try reader.fixed(UInt64.self)))
+        unproven = isUnproven ? start : nil
+        guard start.after.number < countableLimit else { throw .invalidField }
+    }
+
+    private mutating func decodePlaces(_ reader: inout ByteReader) throws(DecodingError) {
         for index in segments.indices {
             let first = try reader.fixed(UInt64.self)
             segments[index].capacity = try reader.fixed(UInt64.self)
-            guard first > 0, first <= segments[index].last.number + 1 else { throw .invalidField }
-            segments[index].first = Position(first)
+            guard first <= segments[index].last.number + 1 else { throw .invalidField }
+            segments[index].first = first == 0 ? nil : Position(first)
         }
     }
 }

@@ -24,13 +24,19 @@ package struct SegmentHeader: Hashable, Sendable {
     package var predecessor: SegmentEnd
     package var clock: Instant
     package var boot: UInt32
+    /// At `clock`; nil in what an earlier version wrote.
+    package var uptime: Uptime?
 
-    package init(store: StoreID, segment: UInt64, predecessor: SegmentEnd, clock: Instant, boot: UInt32) {
+    package init(
+        store: StoreID, segment: UInt64, predecessor: SegmentEnd, clock: Instant, boot: UInt32,
+        uptime: Uptime? = nil
+    ) {
         self.store = store
         self.segment = segment
         self.predecessor = predecessor
         self.clock = clock
         self.boot = boot
+        self.uptime = uptime?.at(clock)
     }
 
     private static let magic: UInt32 = 0x4745_5354  // "TSEG"
@@ -52,6 +58,7 @@ package struct SegmentHeader: Hashable, Sendable {
         bytes.append(fixed: predecessor.last.number)
         bytes.append(fixed: clock.milliseconds)
         bytes.append(fixed: boot)
+        Uptime.append(uptime, at: clock, to: &bytes)
         bytes.pad(to: pageBytes)
         bytes.put(Checksum.of(bytes, 8..<pageBytes, seed: Self.seed(segment)), at: 4)
         return bytes
@@ -79,6 +86,7 @@ package struct SegmentHeader: Hashable, Sendable {
             last: Position(try reader.fixed(UInt64.self)))
         clock = Instant(milliseconds: try reader.fixed(UInt64.self))
         boot = try reader.fixed(UInt32.self)
+        uptime = try Uptime.read(at: clock, &reader)
         guard self.segment == segment, predecessor.last.number < countableLimit else { throw .invalidField }
     }
 

@@ -52,6 +52,13 @@ struct GoldenTests {
         0522030207080f2404090309290001000e01000000005447434b2922d15a080000001054cf3e030000000200000004
         """
 
+    static let footerHex =
+        """
+        54474654152078c8180000002307f5780700000000000000003000000000000029000000000000002d000000000000\
+        008813000000000000ffffffffffffffff000000000000000000000000000000000201000104020401050301020a07\
+        0f0015ac020016010415
+        """
+
     /// What only shared subscriptions write.
     static let sharedRecords: [(record: Record, hex: String)] = [
         (
@@ -166,6 +173,28 @@ struct GoldenTests {
         var records: [Record] = []
         try header.records(in: bytes, at: 0) { record, _ in records.append(record) }
         #expect(records == [Self.message, Self.settled])
+    }
+
+    @Test("a footer, behind that batch and another")
+    func footer() throws {
+        let store = try #require(testStore)
+        var builder = IndexBuilder(segment: 7, first: Position(41))
+        let batch = BatchTests.batch([Self.message, Self.settled], BatchTests.stamp(store))
+        var header = try BatchHeader(decoding: batch, at: 0, store: store, segment: 7)
+        builder.add(header, at: pageBytes)
+        builder.add(Self.message, at: Position(41))
+        builder.add(Self.settled, at: Position(42))
+        // The second begins at 45: what had the positions 43 and 44 was elided.
+        header.first = Position(45)
+        header.recordCount = 1
+        builder.add(header, at: 2 * pageBytes)
+        builder.add(Samples.plain("a/b", to: 5, delivery: 301, payload: [1, 2]), at: Position(45))
+        let written = Footer.encoded(builder.index, store: store)
+        #expect(Self.hex(written) == Self.footerHex)
+        let bytes = Self.bytes(Self.footerHex, paddedTo: pageBytes)
+        let head = try Footer.head(bytes, at: 0, offset: 3 * pageBytes, store: store, segment: 7)
+        #expect(try Footer.index(head, bytes, store: store) == builder.index)
+        #expect(builder.index.place(of: Position(42)) == pageBytes..<2 * pageBytes)
     }
 
     @Test("a segment's header")

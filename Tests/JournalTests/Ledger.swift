@@ -59,6 +59,8 @@ struct Rig {
     var history: [(record: Record, ledger: Ledger)]
     /// What was promised: the last `.durable`.
     var promised = Position.zero
+    /// The stretches that were ever called complete.
+    var told: Set<Stretch> = []
     var events: [StorageEvent] = []
     var now = Instant(milliseconds: 1000)
     var recovered: RecoveredLog
@@ -114,6 +116,7 @@ struct Rig {
                 #expect(position > promised)
                 promised = position
             }
+            if case .sealed(let stretch, _) = event { told.insert(stretch) }
         }
         events += fresh
     }
@@ -157,6 +160,11 @@ struct Rig {
         try #require(last < history.count)
         #expect(found == history[last].ledger)
         #expect(!recovered.report.isDamaged)
+        // A stretch is the same in every life, as long as its file is there.
+        for stretch in told {
+            #expect(recovered.stretches.allSatisfy { $0 == stretch || !$0.contains(stretch.first) })
+        }
+        told.formUnion(recovered.stretches)
         history.removeSubrange((last + 1)...)
         ledger = found
         promised = recovered.last

@@ -124,7 +124,9 @@ struct Reading {
     mutating func completed(
         _ completion: DiskCompletion, into events: inout [StorageEvent]
     ) -> [Read]? {
-        if loading.completed(completion, store: store, into: &events) { return [] }
+        if let again = loading.completed(completion, store: store, into: &events) {
+            return again.map { .messages($0) }
+        }
         guard let segment = tokens.removeValue(forKey: completion.token) else { return nil }
         guard var fetch = fetches.removeValue(forKey: segment) else { return [] }
         var bytes: [UInt8]?

@@ -81,6 +81,16 @@ struct Loading {
         }
 
         fileprivate var positions: [Position] { batches.flatMap(\.positions) }
+
+        /// A read of its own for each batch.
+        fileprivate var alone: [Read] {
+            batches.map { batch in
+                var read = self
+                read.bytes = batch.bytes
+                read.batches = [batch]
+                return read
+            }
+        }
     }
 
     private var requests: [UInt64: Request] = [:]
@@ -130,21 +140,27 @@ struct Loading {
         return started
     }
 
-    /// Whether the completion was that of a read; if so it has been dealt with.
-    mutating func completed(_ completion: DiskCompletion, store: StoreID, into events: inout [StorageEvent])
-        -> Bool
-    {
+    /// What to read next; nil when the completion was not that of a read.
+    mutating func completed(
+        _ completion: DiskCompletion, store: StoreID, into events: inout [StorageEvent]
+    ) -> [Read]? {
         guard let read = reads.removeValue(forKey: completion.token),
             var request = requests.removeValue(forKey: read.request)
-        else { return false }
+        else { return nil }
         switch completion.outcome {
         case .read(let bytes): Self.answer(&request, read, bytes, store)
-        case .done, .failed: for position in read.positions { request.answer(position, nil) }
+        case .done, .failed:
+            if read.batches.count > 1 {
+                // One bad page shall not cost its neighbours.
+                request.reads = read.alone
+            } else {
+                for position in read.positions { request.answer(position, nil) }
+            }
         }
         request.outstanding -= 1
-        requests[read.request] = request
+        let again = start(&request, read.request)
         finishIfAnswered(read.request, into: &events)
-        return true
+        return again
     }
 
     private mutating func finishIfAnswered(_ number: UInt64, into events: inout [StorageEvent]) {

@@ -30,6 +30,8 @@ struct FaultDisk: StoreReader {
     /// What the next operation of each kind fails with.
     var failWrites: Int32?
     var failFooters: Int32?
+    /// The journal's reads that touch this byte of this file fail.
+    var refusedByte: (name: String, offset: Int)?
     var space: FileSystemSpace?
     /// Leaves out what the journal relies on, to see that the tests notice.
     var skipsDirectorySync = false
@@ -70,6 +72,11 @@ struct FaultDisk: StoreReader {
             try write(file.name, offset, bytes)
         case .read(let file, let offset, let count):
             reads += 1
+            if let refusedByte, refusedByte.name == file.name,
+                (offset..<offset + count).contains(refusedByte.offset)
+            {
+                return DiskCompletion(token: operation.token, outcome: .failed(errorNumber: 5))
+            }
             outcome = .read(bytes(of: file.name, offset, count))
         case .writeCheckpoint(let file, let bytes):
             try create(file.temporaryName)

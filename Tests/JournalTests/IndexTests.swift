@@ -298,4 +298,98 @@ struct IndexTests {
         try rig.checkIndexes(of: 9)
         try rig.loadAllOwed()
     }
+
+    @Test(
+        "a page that the disk refuses to read costs the batch it is in, whether a footer or a scan leads there"
+    )
+    func refusedPage() throws {
+        for failFooters in [nil, 28] as [Int32?] {
+            var rig = try Rig(try #require(testStore))
+            rig.disk.failFooters = failFooters
+            for n in 0..<60 as Range<UInt64> {
+                rig.append(Samples.plain("n\(n)", delivery: n, payload: Array(repeating: 1, count: 2000)))
+                try rig.settle()
+            }
+            try rig.restart()
+            let stretch = rig.recovered.stretches[1]
+            rig.disk.refusedByte = (Self.segmentNames(rig)[1], 3 * pageBytes)
+            let refused = Position(stretch.first.number + 2)
+            rig.journal.index(SessionID(1), stretch)
+            let all = (stretch.first.number...stretch.last.number).map { Position($0) }
+            rig.journal.load(SessionID(1), [refused, all[4]])
+            while try rig.work() {}
+            var found: [Position] = []
+            for event in rig.events {
+                switch event {
+                case .indexed(_, _, let postings?): found = postings.map(\.position)
+                case .loaded(_, let answers):
+                    #expect(answers.map { $0.1 == nil } == [true, false])
+                default: continue
+                }
+            }
+            #expect(found == all.filter { failFooters == nil || $0 != refused })
+        }
+    }
+
+    @Test("a batch larger than what a scan reads at once is scanned too")
+    func jumbo() throws {
+        var rig = try Rig(try #require(testStore))
+        rig.disk.failFooters = 28
+        for (n, size) in [10, 700_000, 20, 300_000, 30].enumerated() {
+            rig.append(
+                Samples.plain("m\(n)", delivery: UInt64(n), payload: Array(repeating: 1, count: size)))
+            try rig.settle()
+        }
+        try rig.restart()
+        try rig.checkIndexes()
+        try rig.loadAllOwed()
+    }
+
+    @Test("positions between two batches that were elided are not lost; damage before them is")
+    func elidedPositions() throws {
+        let store = try #require(testStore)
+        let header = SegmentHeader(
+            store: store, segment: 1, predecessor: SegmentEnd(segment: 0, offset: 0, last: .zero),
+            clock: Instant(milliseconds: 0), boot: 1)
+        var file = header.encoded
+        for (first, durable) in [(UInt64(1), UInt64(0)), (5, 2), (6, 5), (90, 6)] {
+            var stamp = BatchTests.stamp(store, segment: 1)
+            stamp.first = Position(first)
+            stamp.durableBefore = Position(durable)
+            let count = first == 1 ? 2 : 1
+            file += BatchTests.batch(
+                (0..<count).map { Samples.plain("m", delivery: first + UInt64($0)) }, stamp)
+        }
+        let expected: [(damaged: Int?, lost: [ClosedRange<UInt64>], found: [UInt64])] = [
+            (nil, [], [1, 2, 5, 6, 90]), (1, [1...2], [5, 6, 90]), (2, [3...5], [1, 2, 6, 90]),
+            (3, [6...6], [1, 2, 5, 90]),
+        ]
+        for (damaged, lost, found) in expected {
+            var bytes = file
+            if let damaged { bytes[damaged * pageBytes + 70] ^= 1 }
+            var disk = FaultDisk(formatted: store)
+            disk.put(StoreFile.segment(1).name, bytes)
+            var positions: [UInt64] = []
+            let log = try Recovery.recover(&disk) { positions.append($1.number) }
+            #expect(log.report.lost == lost && positions == found && log.last == Position(90))
+            #expect(log.stretches == [Stretch(first: Position(1), last: Position(90))])
+            var journal = Journal(plan: Rig.smallPlan(), recovered: log)
+            journal.load(SessionID(1), [5, 70, 90].map { Position($0) })
+            var operations: [DiskOperation] = []
+            var events: [StorageEvent] = []
+            repeat {
+                operations = []
+                journal.takeOperations(into: &operations)
+                for operation in operations {
+                    journal.completed(try disk.perform(operation), at: Instant(milliseconds: 0))
+                }
+                journal.takeEvents(into: &events)
+            } while !operations.isEmpty
+            guard case .loaded(_, let answers)? = events.last else {
+                Issue.record("no answer")
+                continue
+            }
+            #expect(answers.map { $0.1 != nil } == [damaged != 2, false, true])
+        }
+    }
 }

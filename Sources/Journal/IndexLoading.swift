@@ -10,7 +10,9 @@ struct Reading {
     private var fetches: [UInt64: Fetch] = [:]
     private var tokens: [OperationToken: UInt64] = [:]
 
+    /// So many, or so many bytes of them, whichever is less; the last one stays in any case.
     private static let keptMax = 8
+    private static let keptBytesMax = 4 << 20
 
     private struct Fetch {
         var progress: IndexFetch
@@ -112,7 +114,11 @@ struct Reading {
     mutating func keep(_ index: SegmentIndex) {
         kept.removeAll { $0.segment == index.segment }
         kept.append(index)
-        if kept.count > Self.keptMax { kept.removeFirst() }
+        while kept.count > Self.keptMax
+            || kept.count > 1 && kept.reduce(0, { $0 + $1.memoryBytes }) > Self.keptBytesMax
+        {
+            kept.removeFirst()
+        }
     }
 
     /// These segments are gone.

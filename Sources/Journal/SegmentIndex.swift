@@ -44,6 +44,9 @@ struct SegmentIndex: Hashable, Sendable {
         self.expiry = expiry
     }
 
+    /// About what it holds in memory.
+    var memoryBytes: Int { 16 * batches.count + 48 * queues.count + lists.count }
+
     /// The Sessions whose queues it knows.
     var sessions: [SessionID] { queues.map(\.session) }
 
@@ -155,6 +158,22 @@ struct IndexBuilder {
         var messageBytes = 0
         /// A message of format 1.0 does not say which number it has in the queue: the index is of no use then.
         var lacksNumbers = false
+
+        /// Returns the bytes it takes.
+        mutating func add(_ target: MessageRecord.Target, at position: Position, size: Int) -> Int {
+            guard let delivery = target.delivery else {
+                lacksNumbers = true
+                return 0
+            }
+            let before = bytes.count
+            cursor.append(
+                Posting(
+                    delivery: delivery, position: position, qos: target.qos, bytes: UInt32(clamping: size)),
+                to: &bytes)
+            count += 1
+            messageBytes += size
+            return bytes.count - before
+        }
     }
 
     init(segment: UInt64, first: Position) {
@@ -179,22 +198,8 @@ struct IndexBuilder {
         expiry.add(message.expiresAt)
         let size = message.message.bytes.count
         for target in message.targets where !target.session.isVolatile {
-            var queue =
-                queues.removeValue(forKey: target.session) ?? Queue(cursor: PostingCursor(first))
-            if let delivery = target.delivery {
-                let before = queue.bytes.count
-                queue.cursor.append(
-                    Posting(
-                        delivery: delivery, position: position, qos: target.qos,
-                        bytes: UInt32(clamping: size)),
-                    to: &queue.bytes)
-                queue.count += 1
-                queue.messageBytes += size
-                listBytes += queue.bytes.count - before
-            } else {
-                queue.lacksNumbers = true
-            }
-            queues[target.session] = queue
+            listBytes += queues[target.session, default: Queue(cursor: PostingCursor(first))]
+                .add(target, at: position, size: size)
         }
     }
 

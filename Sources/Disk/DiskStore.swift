@@ -20,9 +20,12 @@ package struct DiskStore: Sendable {
     ///   - path: the store's own directory; its parent must exist.
     ///   - allowVolatile: accept file systems that keep nothing through a power cut, for tests and containers.
     ///   - body: gets every Record: those of the checkpoint at `Position.zero`, then the log's in order.
-    /// - Complexity: O(checkpoint + log after it + batches before it); blocks on the disk
+    ///   - sealed: told of each stretch of the log that the checkpoint did not know as complete, behind its last
+    ///     Record.
+    /// - Complexity: O(checkpoint + segments it does not cover); blocks on the disk
     package static func open(
-        path: String, allowVolatile: Bool = false, _ body: (Record, Position) -> Void
+        path: String, allowVolatile: Bool = false, _ body: (Record, Position) -> Void,
+        sealed: (Stretch, [SessionID]) -> Void = { _, _ in }
     ) throws(StoreError) -> DiskStore {
         let directory: Directory
         do { directory = try Directory(path: path) } catch {
@@ -40,7 +43,9 @@ package struct DiskStore: Sendable {
         }
         var reader = DiskReader(directory: directory)
         var log: RecoveredLog
-        do { log = try Recovery.recover(&reader, body) } catch { throw explained(error, path) }
+        do { log = try Recovery.recover(&reader, body, sealed: sealed) } catch {
+            throw explained(error, path)
+        }
         do { try tidy(directory, log) } catch { throw .cannot("tidy up", path: path, error) }
         log.space = directory.space()
         return DiskStore(recovered: log, warnings: warnings, directory: directory, lock: lock)

@@ -83,7 +83,7 @@ package final class DiskThread: @unchecked Sendable {
                 case .createSegment, .write, .writeCheckpoint, .read:
                     deliver(done)
                     done = []
-                case .delete, .measureSpace:
+                case .writeFooter, .delete, .measureSpace:
                     break
                 }
             }
@@ -112,6 +112,8 @@ package final class DiskThread: @unchecked Sendable {
                 try createSegment(file, page)
             case .write(let file, let offset, let bytes):
                 try write(file, offset, bytes)
+            case .writeFooter(let file, let offset, let bytes):
+                try openForWriting(file).write(bytes, at: offset)
             case .read(let file, let offset, let count):
                 measures = false
                 outcome = .read(try read(file, offset, count))
@@ -140,10 +142,15 @@ package final class DiskThread: @unchecked Sendable {
     }
 
     private func write(_ name: StoreFile, _ offset: Int, _ bytes: [UInt8]) throws(SystemError) {
-        // The journal only writes to the segment that it created last.
+        let file = try openForWriting(name)
+        try file.write(bytes, at: offset)
+        try file.syncData()
+    }
+
+    /// The journal only writes to the segment that it created last.
+    private func openForWriting(_ name: StoreFile) throws(SystemError) -> File {
         guard let writing, writing.name == name else { throw SystemError(number: EBADF) }
-        try writing.file.write(bytes, at: offset)
-        try writing.file.syncData()
+        return writing.file
     }
 
     private func read(_ name: StoreFile, _ offset: Int, _ count: Int) throws(SystemError) -> [UInt8] {

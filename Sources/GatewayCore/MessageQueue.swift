@@ -364,16 +364,17 @@ package struct MessageQueue {
                 let assignment = isGone ? nil : assignment(of: Delivery(floor.number + UInt64(i)))
                 return QueueRecord.Entry(
                     position: isGone ? nil : entry.position, qos: entry.qos,
-                    isReceived: entry.phase == .received, isUnsent: !isGone && isAway && isUnsent(i),
+                    isReceived: entry.phase == .received,
                     origin: assignment.map { QueueRecord.Origin(group: $0.group, qos: $0.groupQoS) })
-            })
+            }, unsentFrom: isAway ? max(floor, unsentFrom) : nil)
     }
 
     init(_ record: QueueRecord) {
         floor = record.floor
         confirmedFloor = record.floor
         for entry in record.entries {
-            let unsettled: Phase = entry.isReceived ? .received : entry.isUnsent ? .waiting : .sent
+            let isUnsent = record.unsentFrom.map { $0 <= end } ?? false
+            let unsettled: Phase = entry.isReceived ? .received : isUnsent ? .waiting : .sent
             let phase: Phase = entry.position == nil ? .settled : unsettled
             if let origin = entry.origin {
                 assignments.append(
@@ -383,8 +384,8 @@ package struct MessageQueue {
             }
             entries.append(Entry(position: entry.position ?? .zero, qos: entry.qos, phase: phase))
             if phase != .settled { waitingCount += 1 }
-            if !entry.isUnsent { unsentFrom = end }
         }
+        unsentFrom = record.unsentFrom ?? end
     }
 
     /// The positions of all Records still needed.

@@ -349,10 +349,12 @@ package struct QueueRecord: Hashable, Sendable {
     /// Deliveries in the range of the pages that no index has, in rising order: a member gave them back to its
     /// group, and their Records are older than their place in the queue.
     package var strays: [Stray]
+    /// From here on everything came while its receiver was away, which it still is; nil when it is here.
+    package var unsentFrom: Delivery?
 
     package init(
         session: SessionID, floor: Delivery, entries: [Entry], pages: [QueuePage] = [], tail: [Entry] = [],
-        strays: [Stray] = []
+        strays: [Stray] = [], unsentFrom: Delivery? = nil
     ) {
         self.session = session
         self.floor = floor
@@ -360,6 +362,7 @@ package struct QueueRecord: Hashable, Sendable {
         self.pages = pages
         self.tail = tail
         self.strays = strays
+        self.unsentFrom = unsentFrom
     }
 
     package struct Entry: Hashable, Sendable {
@@ -368,8 +371,6 @@ package struct QueueRecord: Hashable, Sendable {
         package var qos: QoS
         /// PUBREC came: only PUBREL is owed.
         package var isReceived: Bool
-        /// It came while its receiver was away, which it still is.
-        package var isUnsent: Bool
         /// Of the message; 0 once it is not needed any more.
         package var bytes: UInt32
         /// No index of a stretch has it: a member gave it back to its group, or a group assigned it.
@@ -378,15 +379,14 @@ package struct QueueRecord: Hashable, Sendable {
         package var origin: Origin?
 
         package init(
-            position: Position?, qos: QoS, isReceived: Bool, isUnsent: Bool = false, bytes: UInt32 = 0,
-            isStray: Bool = false, origin: Origin? = nil
+            position: Position?, qos: QoS, isReceived: Bool, bytes: UInt32 = 0, isStray: Bool = false,
+            origin: Origin? = nil
         ) {
             self.position = position
             self.qos = qos
             self.isReceived = isReceived
             self.bytes = bytes
             self.isStray = isStray
-            self.isUnsent = isUnsent
             self.origin = origin
         }
     }

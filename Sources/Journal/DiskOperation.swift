@@ -20,6 +20,9 @@ package struct DiskOperation: Sendable {
         case createSegment(StoreFile, page: [UInt8])
         /// Write and fdatasync as one unit. Durable when answered.
         case write(StoreFile, offset: Int, bytes: [UInt8])
+        /// Write a footer behind the last batch of the segment that was written to last, and no more: what becomes
+        /// of it in a power cut, or of an error, does not matter.
+        case writeFooter(StoreFile, offset: Int, bytes: [UInt8])
         /// Answered with the bytes, fewer than asked for only at the end of the file.
         case read(StoreFile, offset: Int, count: Int)
         /// Write under the temporary name, fsync, rename, fsync the directory. Durable when answered.

@@ -60,7 +60,11 @@ package struct Journal {
     private var grownBytes = 0
     private var grownSegments = 0
 
-    private var loading = Loading()
+    private var reading: Reading
+    /// Of the segment that is written to.
+    private var activeIndex: IndexBuilder?
+    /// A footer that is being written: nobody waits for it, and its failure costs a scan.
+    private var footerToken: OperationToken?
     private var space: SpaceWatch
     /// What is not durable yet holds too much memory: the disk is slower than the publishers.
     private var isBackedUp = false
@@ -95,9 +99,10 @@ package struct Journal {
     /// - Parameter resumed: where the clock goes on; without it nothing is known of the time off.
     package init(plan: JournalPlan, recovered: RecoveredLog, resumed: Resumption? = nil) {
         let resumed = resumed ?? recovered.resume(on: nil, uptimeMilliseconds: 0)
-        precondition(plan.segmentBytes >= 2 * pageBytes, "a segment holds its header and a page")
+        precondition(plan.segmentBytes >= 3 * pageBytes, "a segment holds its header, a page and its footer")
         self.plan = plan
         store = recovered.store
+        reading = Reading(store: recovered.store)
         boot = recovered.boot &+ 1
         durable = recovered.last
         segments = recovered.segments
@@ -203,7 +208,7 @@ package struct Journal {
             return
         }
         guard hasActive, let active = segments.last else { return createSegment(forBytes: pageBytes) }
-        let room = active.capacity - active.end
+        let room = active.capacity - active.end - (activeIndex?.footerBytes ?? 0)
         var builder = BatchBuilder()
         var taken = 0
         while taken < buffer.count, builder.add(buffer[taken], limit: min(room, plan.batchBytesMax)) {
@@ -243,13 +248,25 @@ package struct Journal {
         nextSegment += 1
         if hasActive, let active = segments.last {
             tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: durable)
+            seal(active)
         }
         let header = SegmentHeader(
             store: store, segment: id, predecessor: tail, clock: latest, boot: boot, uptime: uptime)
         let segment = Segment(
-            id: id, first: durable.next, capacity: max(plan.segmentBytes, pageBytes + needed))
+            id: id, first: tail.last.next, capacity: max(plan.segmentBytes, 2 * pageBytes + needed))
         let token = ask(.createSegment(.segment(id), page: header.encoded))
         phase = .creating(token, segment)
+    }
+
+    /// Nothing is appended to `segment` any more: its index goes behind its last batch.
+    private mutating func seal(_ segment: Segment) {
+        guard let index = activeIndex?.index, let stretch = segment.stretch else { return }
+        activeIndex = nil
+        footerToken = ask(
+            .writeFooter(
+                .segment(segment.id), offset: segment.end, bytes: Footer.encoded(index, store: store)))
+        reading.keep(index)
+        events.append(.sealed(stretch, queues: index.sessions))
     }
 
     // MARK: Loading
@@ -257,22 +274,43 @@ package struct Journal {
     /// Reads message Records back for a Session, in rising order; answered by one `.loaded` event, with nil for
     /// what is damaged or not a message of `target`: the Session itself, or the group that assigned it.
     ///
-    /// - Complexity: O(positions · log batches)
+    /// - Complexity: O(positions · log batches), and reading the index of a segment that has not been used lately
     package mutating func load(
         _ session: SessionID, _ positions: [Position], target: SessionID? = nil
     ) {
         var request = Loading.Request(session: session, target: target ?? session)
+        var written: [Position] = []
         for position in positions {
             if position > durable {
                 request.answer(position, unwritten(position))
-            } else if let (segment, bytes) = place(of: position) {
-                request.want(position, segment: segment, bytes: bytes)
             } else {
-                request.answer(position, nil)
+                written.append(position)
             }
         }
-        for read in loading.begin(request, into: &events, firstToken: lastToken + 1) {
-            ask(.read(.segment(read.segment), offset: read.bytes.lowerBound, count: read.bytes.count))
+        read(reading.load(request, written, in: segments, active: activeIndex, into: &events))
+    }
+
+    /// Finds what the index of a complete stretch of the log knows of a Session's queue; answered by `.indexed`.
+    ///
+    /// - Complexity: O(log segments + the queue's postings), or O(segment) where it has no footer
+    package mutating func index(_ session: SessionID, _ stretch: Stretch) {
+        guard let segment = segments.holding(stretch.first) ?? segments.holding(stretch.last) else {
+            events.append(.indexed(session, stretch, nil))
+            return
+        }
+        if let activeIndex, activeIndex.segment == segment.id {
+            events.append(
+                .indexed(session, stretch, activeIndex.index.postings(of: session, in: stretch)))
+        } else {
+            read(reading.page(session, stretch, of: segment, into: &events))
+        }
+    }
+
+    private mutating func read(_ reads: [Reading.Read]) {
+        for read in reads {
+            let token = ask(
+                .read(.segment(read.segment), offset: read.bytes.lowerBound, count: read.bytes.count))
+            reading.expect(read, token)
         }
     }
 
@@ -281,18 +319,6 @@ package struct Journal {
         if index < inFlight.count { return inFlight[index] }
         let behind = index - inFlight.count
         return behind < buffer.count ? buffer[behind] : nil
-    }
-
-    private func place(of position: Position) -> (segment: UInt64, bytes: Range<Int>)? {
-        var low = 0
-        var high = segments.count
-        while low < high {
-            let middle = (low + high) / 2
-            if segments[middle].first <= position { low = middle + 1 } else { high = middle }
-        }
-        // Several segments may begin at one position when a boot wrote nothing; the last of them holds it.
-        guard low > 0, let bytes = segments[low - 1].place(of: position) else { return nil }
-        return (segments[low - 1].id, bytes)
     }
 
     // MARK: Checkpoints
@@ -337,8 +363,7 @@ package struct Journal {
         let complete = hasActive ? segments.dropLast() : segments[...]
         let header = CheckpointHeader(
             position: last, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
-            ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) },
-            uptime: uptime, unproven: unproven)
+            segments: complete.map { SegmentRow($0) }, uptime: uptime, unproven: unproven)
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
         // One at this very position is about to be replaced, and is no fallback for what replaces it.
@@ -382,6 +407,7 @@ package struct Journal {
         var files = deletable.map { StoreFile.segment($0) }
         var freed = 0
         let gone = Set(deletable)
+        reading.forget(gone)
         segments.removeAll { segment in
             guard gone.contains(segment.id) else { return false }
             freed += segment.end
@@ -404,7 +430,11 @@ package struct Journal {
     package mutating func completed(_ completion: DiskCompletion, at now: Instant) {
         note(now)
         if let space = completion.space { self.space.measured(space, at: latest) }
-        if loading.completed(completion, store: store, into: &events) { return }
+        if let next = reading.completed(completion, into: &events) { return read(next) }
+        if completion.token == footerToken {
+            footerToken = nil
+            return
+        }
         guard !hasFailed else { return }
         switch completion.outcome {
         case .failed: fail()
@@ -435,6 +465,7 @@ package struct Journal {
             phase = .idle
             segments.append(segment)
             hasActive = true
+            activeIndex = IndexBuilder(segment: segment.id, first: segment.first)
             space.usedBytes += segment.end
             grownBytes += segment.end
             grownSegments += 1
@@ -448,6 +479,10 @@ package struct Journal {
 
     private mutating func batchIsDurable(_ batch: BatchHeaderSummary) {
         segments[segments.count - 1].add(batch.header, at: batch.offset)
+        activeIndex?.add(batch.header, at: batch.offset)
+        for (record, number) in zip(inFlight, batch.header.first.number...) {
+            activeIndex?.add(record, at: Position(number))
+        }
         space.usedBytes += batch.header.totalLength
         grownBytes += batch.header.totalLength
         inFlight = []
@@ -485,7 +520,7 @@ package struct Journal {
         operations.removeAll { operation in
             switch operation.action {
             case .read: false
-            case .createSegment, .write, .writeCheckpoint, .delete, .measureSpace: true
+            case .createSegment, .write, .writeFooter, .writeCheckpoint, .delete, .measureSpace: true
             }
         }
         events.append(.failed)

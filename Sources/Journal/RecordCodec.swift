@@ -24,10 +24,14 @@ package enum RecordCodec {
         case counters = 32
         case retained = 33
         case inboundHeld = 34
-        case queue = 35
+        /// As format 1.0 wrote it: only read.
+        case plainQueue = 35
+        case queue = 36
     }
 
     static let ignorableBit: UInt8 = 0x80
+    /// The place of a Record that need not be written: one that every version skips.
+    static let emptyFrame: [UInt8] = [1, ignorableBit]
 
     /// Appends `record` with its length before it.
     ///
@@ -149,7 +153,9 @@ package enum RecordCodec {
         if target.retain { flags |= 4 }
         if !target.subscriptionIdentifiers.isEmpty { flags |= 8 }
         if target.rename != nil { flags |= 16 }
+        if target.delivery != nil { flags |= 32 }
         bytes.append(flags)
+        if let delivery = target.delivery { bytes.append(integer: delivery.number) }
         if !target.subscriptionIdentifiers.isEmpty {
             bytes.append(integer: UInt64(target.subscriptionIdentifiers.count))
             for id in target.subscriptionIdentifiers { bytes.append(integer: UInt64(id)) }
@@ -215,18 +221,49 @@ package enum RecordCodec {
     private static func append(_ queue: QueueRecord, to bytes: inout [UInt8]) {
         bytes.append(integer: queue.session.number)
         bytes.append(integer: queue.floor.number)
+        // 0 for nothing; nobody but a damaged queue has it before the floor.
+        let unsent = queue.unsentFrom.map { $0.number < queue.floor.number ? 0 : $0.number - queue.floor.number }
+        bytes.append(integer: unsent.map { $0 + 1 } ?? 0)
+        var position: UInt64 = 0
         bytes.append(integer: UInt64(queue.entries.count))
-        var previous: UInt64 = 0
-        for entry in queue.entries {
-            var flags = entry.qos.rawValue | (entry.isReceived ? 4 : 0) | (entry.position == nil ? 0 : 8)
-            if let origin = entry.origin { flags |= 16 | origin.qos.rawValue << 5 }
-            if entry.isUnsent { flags |= 0x80 }
-            bytes.append(flags)
-            if let origin = entry.origin { bytes.append(integer: origin.group.number) }
-            guard let position = entry.position else { continue }
+        for entry in queue.entries { append(entry, after: &position, to: &bytes) }
+        // Where nothing is missing a page begins behind the entries or the page before it, and this is 0.
+        var place = queue.floor.number &+ UInt64(queue.entries.count)
+        bytes.append(integer: UInt64(queue.pages.count))
+        for page in queue.pages {
+            bytes.append(integer: page.first.number &- place)
+            bytes.append(integer: page.span)
+            bytes.append(integer: page.stretch.first.number &- position)
+            bytes.append(integer: page.stretch.last.number &- page.stretch.first.number)
+            bytes.append(integer: UInt64(page.waitingCount))
+            bytes.append(integer: UInt64(page.waitingBytes))
+            place = page.end.number
+            position = page.stretch.first.number
+        }
+        bytes.append(integer: UInt64(queue.tail.count))
+        for entry in queue.tail { append(entry, after: &position, to: &bytes) }
+        bytes.append(integer: UInt64(queue.strays.count))
+        var delivery: UInt64 = 0
+        for stray in queue.strays {
+            bytes.append(integer: stray.delivery.number &- delivery)
+            append(stray.entry, after: &position, to: &bytes)
+            delivery = stray.delivery.number
+        }
+    }
+
+    private static func append(
+        _ entry: QueueRecord.Entry, after previous: inout UInt64, to bytes: inout [UInt8]
+    ) {
+        var flags = entry.qos.rawValue | (entry.isReceived ? 4 : 0) | (entry.position == nil ? 0 : 8)
+        if let origin = entry.origin { flags |= 16 | origin.qos.rawValue << 5 }
+        if entry.isStray { flags |= 128 }
+        bytes.append(flags)
+        if let origin = entry.origin { bytes.append(integer: origin.group.number) }
+        if let position = entry.position {
             bytes.append(integer: position.number &- previous)
             previous = position.number
         }
+        bytes.append(integer: UInt64(entry.bytes))
     }
 
     private static func append(_ deliveries: [Delivery], to bytes: inout [UInt8]) {

@@ -75,6 +75,7 @@ extension RecordCodec {
         case .counters: return .counters(nextSession: try countable(try reader.integer()))
         case .retained: return .retained(try retained(&reader))
         case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
+        case .plainQueue: return .queue(try plainQueue(&reader))
         case .queue: return .queue(try queue(&reader))
         }
     }
@@ -99,8 +100,9 @@ extension RecordCodec {
     private static func target(_ reader: inout ByteReader) throws(DecodingError) -> MessageRecord.Target {
         let id = try session(&reader)
         let flags = try reader.byte()
-        guard flags & 0xE0 == 0 else { throw .invalidField }
+        guard flags & 0xC0 == 0 else { throw .invalidField }
         let qos = try qos(flags)
+        let number = flags & 32 == 0 ? nil : try delivery(&reader)
         let identifiers =
             flags & 8 == 0
             ? []
@@ -113,8 +115,8 @@ extension RecordCodec {
                 dropping: try reader.integer(as: Int.self), prepending: Array(try reader.lengthPrefixed()))
         }
         return MessageRecord.Target(
-            session: id, qos: qos, retain: flags & 4 != 0, subscriptionIdentifiers: identifiers,
-            rename: rename)
+            session: id, delivery: number, qos: qos, retain: flags & 4 != 0,
+            subscriptionIdentifiers: identifiers, rename: rename)
     }
 
     private static func applicationMessage(_ reader: inout ByteReader) throws(DecodingError)
@@ -188,25 +190,86 @@ extension RecordCodec {
     private static func queue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {
         let id = try session(&reader)
         let floor = try delivery(&reader)
-        var previous: UInt64 = 0
+        let unsent = try countable(try reader.integer())
+        let unsentFrom = unsent == 0 ? nil : Delivery(try countable(floor.number + unsent - 1))
+        var position: UInt64 = 0
         let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            let flags = try reader.byte()
-            guard flags & 16 != 0 || flags & 0x60 == 0 else { throw .invalidField }
-            let qos = try Self.qos(flags)
-            var origin: QueueRecord.Origin?
-            if flags & 16 != 0 {
-                origin = QueueRecord.Origin(group: try session(&reader), qos: try Self.qos(flags >> 5))
-            }
-            var position: Position?
-            if flags & 8 != 0 {
-                previous = try countable(previous &+ (try reader.integer()))
-                position = Position(previous)
-            }
-            return QueueRecord.Entry(
-                position: position, qos: qos, isReceived: flags & 4 != 0, isUnsent: flags & 0x80 != 0,
-                origin: origin)
+            try entry(&reader, after: &position, hasBytes: true)
         }
-        return QueueRecord(session: id, floor: floor, entries: entries)
+        var place = floor.number + UInt64(entries.count)
+        let pages = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
+            try page(&reader, place: &place, after: &position)
+        }
+        let tail = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
+            try entry(&reader, after: &position, hasBytes: true)
+        }
+        var previous: UInt64 = 0
+        let strays = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
+            previous = try countable(previous &+ (try reader.integer()))
+            return QueueRecord.Stray(
+                delivery: Delivery(previous), entry: try entry(&reader, after: &position, hasBytes: true))
+        }
+        if !pages.isEmpty || !tail.isEmpty { _ = try countable(place + UInt64(tail.count)) }
+        return QueueRecord(
+            session: id, floor: floor, entries: entries, pages: pages, tail: tail, strays: strays,
+            unsentFrom: unsentFrom)
+    }
+
+    /// Pages come in order of delivery and do not overlap, whatever verifies.
+    private static func page(
+        _ reader: inout ByteReader, place: inout UInt64, after previous: inout UInt64
+    ) throws(DecodingError) -> QueuePage {
+        let first = try countable(place &+ (try reader.integer()))
+        let span = try countable(try reader.integer())
+        let begin = try countable(previous &+ (try reader.integer()))
+        let last = try countable(begin &+ (try reader.integer()))
+        let count = try reader.integer(as: Int.self)
+        let bytes = try reader.integer(as: Int.self)
+        guard first >= place, last >= begin, UInt64(count) <= span, UInt64(bytes) < countableLimit else {
+            throw .invalidField
+        }
+        place = try countable(first + span)
+        previous = begin
+        return QueuePage(
+            stretch: Stretch(first: Position(begin), last: Position(last)), first: Delivery(first),
+            span: span, waitingCount: count, waitingBytes: bytes)
+    }
+
+    /// Type 35: nothing but entries, without their sizes.
+    private static func plainQueue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {
+        let id = try session(&reader)
+        let floor = try delivery(&reader)
+        var position: UInt64 = 0
+        var entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
+            try entry(&reader, after: &position, hasBytes: false)
+        }
+        // Here bit 7 marks what came while its receiver was away.
+        let unsent = entries.firstIndex { $0.isStray }
+        for i in entries.indices { entries[i].isStray = false }
+        return QueueRecord(
+            session: id, floor: floor, entries: entries,
+            unsentFrom: unsent.map { Delivery(floor.number + UInt64($0)) })
+    }
+
+    private static func entry(
+        _ reader: inout ByteReader, after previous: inout UInt64, hasBytes: Bool
+    ) throws(DecodingError) -> QueueRecord.Entry {
+        let flags = try reader.byte()
+        guard flags & 16 != 0 || flags & 0x60 == 0 else { throw .invalidField }
+        let qos = try qos(flags)
+        var origin: QueueRecord.Origin?
+        if flags & 16 != 0 {
+            origin = QueueRecord.Origin(group: try session(&reader), qos: try Self.qos(flags >> 5))
+        }
+        var position: Position?
+        if flags & 8 != 0 {
+            previous = try countable(previous &+ (try reader.integer()))
+            position = Position(previous)
+        }
+        return QueueRecord.Entry(
+            position: position, qos: qos, isReceived: flags & 4 != 0,
+            bytes: hasBytes ? try reader.integer(as: UInt32.self) : 0, isStray: flags & 128 != 0,
+            origin: origin)
     }
 
     private static func deliveries(_ reader: inout ByteReader) throws(DecodingError) -> [Delivery] {

@@ -52,6 +52,8 @@ package struct RecoveredLog: Sendable, Equatable {
     package var nextSegment: UInt64
     /// In rising order.
     package var segments: [Segment]
+    /// The parts of the log that are complete, in rising order: all there is.
+    package var stretches: [Stretch] { segments.compactMap(\.stretch) }
     /// Valid ones, in rising order.
     package var checkpoints: [CheckpointFile]
     /// Nothing was in flight when the last boot ended.

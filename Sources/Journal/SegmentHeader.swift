@@ -49,7 +49,7 @@ package struct SegmentHeader: Hashable, Sendable {
         bytes.append(fixed: Self.magic)
         bytes.append(fixed: UInt32(0))
         bytes.append(fixed: StoreFormat.currentMajor)
-        bytes.append(fixed: UInt16(0))
+        bytes.append(fixed: StoreFormat.currentMinor)
         bytes.append(fixed: UInt32(0))
         bytes.append(contentsOf: store.bytes)
         bytes.append(fixed: segment)

@@ -16,7 +16,7 @@ package struct StoreFormat: Hashable, Sendable {
     package init(store: StoreID, createdWallMilliseconds: Int64) {
         self.store = store
         major = Self.currentMajor
-        minor = 0
+        minor = Self.currentMinor
         compatible = 0
         readOnlyCompatible = 0
         incompatible = 0
@@ -24,6 +24,8 @@ package struct StoreFormat: Hashable, Sendable {
     }
 
     package static let currentMajor: UInt16 = 1
+    /// 0 had no footers, no numbers of deliveries in messages and Records of type 35 for queues; all that is read.
+    package static let currentMinor: UInt16 = 1
     /// None yet. This code writes to a store, so that an unknown `readOnlyCompatible` bit stops it too.
     static let knownIncompatible: UInt32 = 0
     static let knownReadOnlyCompatible: UInt32 = 0

@@ -168,7 +168,8 @@ final class Host: TransportDelegate {
             case .append(let record, let urgency): _ = journal.append(record, urgency, at: clock.now)
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
-            case .index, .elide, .hasten: break
+            case .index(let session, let stretch): journal.index(session, stretch)
+            case .elide, .hasten: break
             case .uplink(let index, let command): links[index.number].perform(command)
             case .report(let observation): report(observation)
             }

@@ -225,18 +225,24 @@ struct DamageTests {
     @Test("a checkpoint that names Records behind its own position is put aside, whole as it looks")
     func checkpointFromTheFuture() throws {
         let store = try #require(testStore)
-        for (named, isSetAside) in [(UInt64(5), false), (6, true), (countableLimit - 1, true)] {
+        let numbers = [(UInt64(5), false), (6, true), (countableLimit - 1, true)]
+        for ((named, isSetAside), place) in numbers.flatMap({ number in (0..<4).map { (number, $0) } }) {
+            let entry = QueueRecord.Entry(position: Position(named), qos: .atLeastOnce, isReceived: false)
+            let page = QueuePage(
+                stretch: Stretch(first: Position(1), last: Position(named)), first: Delivery(5), span: 1,
+                waitingCount: 1, waitingBytes: 1)
             var disk = FaultDisk(formatted: store)
             var builder = CheckpointBuilder(
                 CheckpointHeader(
                     position: Position(5), clock: Instant(milliseconds: 0), boot: 1, nextSegment: 1,
-                    anchor: nil, ends: []),
+                    anchor: nil, segments: []),
                 store: store)
             builder.add(
                 .queue(
                     QueueRecord(
-                        session: SessionID(1), floor: Delivery(0),
-                        entries: [.init(position: Position(named), qos: .atLeastOnce, isReceived: false)])))
+                        session: SessionID(1), floor: Delivery(0), entries: place == 0 ? [entry] : [],
+                        pages: place == 1 ? [page] : [], tail: place == 2 ? [entry] : [],
+                        strays: place == 3 ? [.init(delivery: Delivery(1), entry: entry)] : [])))
             let name = StoreFile.checkpoint(5).name
             disk.put(name, builder.sealed())
             var count = 0
@@ -251,10 +257,11 @@ struct DamageTests {
     func endBehindTheFile() throws {
         let store = try #require(testStore)
         var disk = FaultDisk(formatted: store)
-        let ends = (1...2 as ClosedRange<UInt64>).map {
-            SegmentEnd(segment: $0, offset: UInt64(Int.max), last: .zero)
+        let rows = (1...2 as ClosedRange<UInt64>).map {
+            SegmentRow(
+                segment: $0, first: Position(1), last: .zero, end: UInt64(Int.max), capacity: UInt64.max)
         }
-        for end in ends {
+        for end in rows {
             let header = SegmentHeader(
                 store: store, segment: end.segment,
                 predecessor: SegmentEnd(segment: 0, offset: 0, last: .zero),
@@ -264,7 +271,7 @@ struct DamageTests {
         var builder = CheckpointBuilder(
             CheckpointHeader(
                 position: .zero, clock: Instant(milliseconds: 0), boot: 1, nextSegment: 3, anchor: nil,
-                ends: ends),
+                segments: rows),
             store: store)
         builder.add(.counters(nextSession: 1))
         disk.put(StoreFile.checkpoint(0).name, builder.sealed())

@@ -29,10 +29,15 @@ struct FaultDisk: StoreReader {
     var stepsLeft = Int.max
     /// What the next operation of each kind fails with.
     var failWrites: Int32?
+    var failFooters: Int32?
+    /// The journal's reads that touch this byte of this file fail.
+    var refusedByte: (name: String, offset: Int)?
     var space: FileSystemSpace?
     /// Leaves out what the journal relies on, to see that the tests notice.
     var skipsDirectorySync = false
     private(set) var syncs = 0
+    /// Of the journal and of recovery.
+    var reads = 0
 
     private static let sector = 512
 
@@ -47,7 +52,7 @@ struct FaultDisk: StoreReader {
             switch operation.action {
             case .write, .createSegment, .writeCheckpoint:
                 return DiskCompletion(token: operation.token, outcome: .failed(errorNumber: failWrites))
-            case .read, .delete, .measureSpace: break
+            case .writeFooter, .read, .delete, .measureSpace: break
             }
         }
         var outcome = DiskCompletion.Outcome.done
@@ -60,7 +65,18 @@ struct FaultDisk: StoreReader {
         case .write(let file, let offset, let bytes):
             try write(file.name, offset, bytes)
             try sync(file.name)
+        case .writeFooter(let file, let offset, let bytes):
+            if let failFooters {
+                return DiskCompletion(token: operation.token, outcome: .failed(errorNumber: failFooters))
+            }
+            try write(file.name, offset, bytes)
         case .read(let file, let offset, let count):
+            reads += 1
+            if let refusedByte, refusedByte.name == file.name,
+                (offset..<offset + count).contains(refusedByte.offset)
+            {
+                return DiskCompletion(token: operation.token, outcome: .failed(errorNumber: 5))
+            }
             outcome = .read(bytes(of: file.name, offset, count))
         case .writeCheckpoint(let file, let bytes):
             try create(file.temporaryName)
@@ -187,7 +203,8 @@ struct FaultDisk: StoreReader {
     mutating func size(of name: String) throws(StoreReadFailure) -> Int { content(name).count }
 
     mutating func read(_ name: String, at offset: Int, count: Int) throws(StoreReadFailure) -> [UInt8] {
-        bytes(of: name, offset, count)
+        reads += 1
+        return bytes(of: name, offset, count)
     }
 
     mutating func makeDurable(_ name: String) throws(StoreReadFailure) {

@@ -4,9 +4,9 @@ import Testing
 
 @testable import Journal
 
-/// Format version 1, byte by byte: what is written today must be what was written, and must be readable for
-/// ever. A change here is a change of the format: Format.md and the version move with it.
-@Suite("Format version 1")
+/// Format version 1.1, byte by byte: what is written today must be what was written, and must be readable for
+/// ever, as 1.0 is. A change here is a change of the format: Format.md and the version move with it.
+@Suite("Format version 1.1")
 struct GoldenTests {
     static let message = Record.message(
         MessageRecord(
@@ -14,9 +14,11 @@ struct GoldenTests {
             message: ApplicationMessage(topic: Array("a/b".utf8), payload: Array("hi".utf8)),
             expiresAt: Instant(milliseconds: 5000),
             targets: [
-                .init(session: SessionID(4), qos: .atLeastOnce, retain: true, subscriptionIdentifiers: [300]),
                 .init(
-                    session: SessionID(5), qos: .exactlyOnce,
+                    session: SessionID(4), delivery: Delivery(15), qos: .atLeastOnce, retain: true,
+                    subscriptionIdentifiers: [300]),
+                .init(
+                    session: SessionID(5), delivery: Delivery(300), qos: .exactlyOnce,
                     rename: TopicRename(dropping: 2, prepending: Array("x/".utf8))),
             ]))
     static let settled = Record.acknowledged(
@@ -24,29 +26,37 @@ struct GoldenTests {
             session: SessionID(4), floor: Delivery(9), settledAbove: [Delivery(11), Delivery(14)]))
 
     static let messageHex =
-        "012b0307882702040d01ac0205120202782f03612f62006869"
+        "012b0307882702042d0f01ac020532ac020202782f03612f62006869"
     static let batchHex =
         """
-        54474254ed11ad5821000000e92e0d0707000000000000002900000000000000280000000000000040e2010000000000\
-        03000000020001000068e5cf8b01000019012b0307882702040d01ac0205120202782f03612f6200686906020409020b\
-        03
+        544742546a7de7ad24000000df972b8207000000000000002900000000000000280000000000000040e20100000000\
+        0003000000020001000068e5cf8b0100001c012b0307882702042d0f01ac020532ac020202782f03612f6200686906\
+        020409020b03
         """
     static let segmentHex =
         """
-        545345471348713801000000000000000102030405060708090a0b0c0d0e0f1007000000000000000600000000000000\
-        0020000000000000280000000000000078e001000000000003
+        54534547bd4974ac01000100000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
+        000020000000000000280000000000000078e001000000000003
         """
     static let formatHex =
         """
-        5449444547415445bc5311f801000000000000000000000000000000001000000102030405060708090a0b0c0d0e0f10\
-        0068e5cf8b01
+        5449444547415445f5a5ed1901000100000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
+        100068e5cf8b01
         """
     static let checkpointHex =
         """
-        5447434b73be6a2f49000000a015c41e01000000000000002a0000000000000040e20100000000000300000008000000\
-        0000000001e8030000000000000068e5cf8b010000010000000600000000000000002000000000000028000000000000\
-        005447434b939cd5391a00000082cb3f7f02000000010000000220060621010172000105220302070809230409030929\
-        010e015447434b2922d15a080000001054cf3e030000000200000004
+        5447434bd9f6bf4f82000000f7c7953001000000000000002a0000000000000040e201000000000003000000080000\
+        000000000001e8030000000000000068e5cf8b01000001000000060000000000000000200000000000002800000000\
+        00000000000000000000000000000000000000000000000000000000000000000000000000000000000000001f0000\
+        000000000000004000000000005447434bde9b1ad1200000003012ab8e020000000100000002200606210101720001\
+        0522030207080f2404090309290001000e01000000005447434b2922d15a080000001054cf3e030000000200000004
+        """
+
+    static let footerHex =
+        """
+        54474654152078c8180000002307f5780700000000000000003000000000000029000000000000002d000000000000\
+        008813000000000000ffffffffffffffff000000000000000000000000000000000201000104020401050301020a07\
+        0f0015ac020016010415
         """
 
     /// What only shared subscriptions write.
@@ -72,27 +82,53 @@ struct GoldenTests {
                     session: SessionID(4), floor: Delivery(9),
                     entries: [
                         .init(
-                            position: Position(41), qos: .atLeastOnce, isReceived: false,
+                            position: Position(41), qos: .atLeastOnce, isReceived: false, bytes: 300,
                             origin: .init(group: SessionID(6), qos: .exactlyOnce))
-                    ])),
-            "23040901590629"
-        ),
-        (
-            .queue(
-                QueueRecord(
-                    session: SessionID(4), floor: Delivery(9),
-                    entries: [
-                        .init(position: Position(41), qos: .atLeastOnce, isReceived: false, isUnsent: true)
-                    ])),
-            "230409018929"
+                    ],
+                    pages: [
+                        QueuePage(
+                            stretch: Stretch(first: Position(42), last: Position(50)), first: Delivery(10),
+                            span: 5, waitingCount: 4, waitingBytes: 99)
+                    ],
+                    tail: [.init(position: Position(51), qos: .exactlyOnce, isReceived: true, bytes: 0)],
+                    strays: [
+                        .init(
+                            delivery: Delivery(12),
+                            entry: .init(
+                                position: Position(3), qos: .atLeastOnce, isReceived: false, bytes: 7,
+                                isStray: true))
+                    ], unsentFrom: Delivery(10))),
+            "2404090201590629ac0201000501080463010e0900010c89d0ffffffffffffffff0107"
         ),
     ]
+
+    /// What 1.0 wrote.
+    enum Old {
+        static let messageHex = "012b0307882702040d01ac0205120202782f03612f62006869"
+        static let queueHex = "23040901590629"
+        static let segmentHex = """
+            545345471348713801000000000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
+            000020000000000000280000000000000078e001000000000003
+            """
+        static let formatHex = """
+            5449444547415445bc5311f801000000000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
+            100068e5cf8b01
+            """
+        static let checkpointHex = """
+            5447434b73be6a2f49000000a015c41e01000000000000002a0000000000000040e2010000000000030000000800000\
+            00000000001e8030000000000000068e5cf8b010000010000000600000000000000002000000000000028000000000\
+            000005447434b939cd5391a00000082cb3f7f0200000001000000022006062101017200010522030207080923040903\
+            0929010e015447434b2922d15a080000001054cf3e030000000200000004
+            """
+    }
 
     /// A checkpoint that has an anchor, a segment's end and one Record of each kind that only checkpoints have.
     static let header = CheckpointHeader(
         position: Position(42), clock: Instant(milliseconds: 123_456), boot: 3, nextSegment: 8,
         anchor: WallAnchor(clock: Instant(milliseconds: 1000), wallMilliseconds: 1_700_000_000_000),
-        ends: [SegmentEnd(segment: 6, offset: 8192, last: Position(40))])
+        segments: [
+            SegmentRow(segment: 6, first: Position(31), last: Position(40), end: 8192, capacity: 4 << 20)
+        ])
     static let state: [Record] = [
         .counters(nextSession: 6),
         .retained(
@@ -137,6 +173,28 @@ struct GoldenTests {
         var records: [Record] = []
         try header.records(in: bytes, at: 0) { record, _ in records.append(record) }
         #expect(records == [Self.message, Self.settled])
+    }
+
+    @Test("a footer, behind that batch and another")
+    func footer() throws {
+        let store = try #require(testStore)
+        var builder = IndexBuilder(segment: 7, first: Position(41))
+        let batch = BatchTests.batch([Self.message, Self.settled], BatchTests.stamp(store))
+        var header = try BatchHeader(decoding: batch, at: 0, store: store, segment: 7)
+        builder.add(header, at: pageBytes)
+        builder.add(Self.message, at: Position(41))
+        builder.add(Self.settled, at: Position(42))
+        // The second begins at 45: what had the positions 43 and 44 was elided.
+        header.first = Position(45)
+        header.recordCount = 1
+        builder.add(header, at: 2 * pageBytes)
+        builder.add(Samples.plain("a/b", to: 5, delivery: 301, payload: [1, 2]), at: Position(45))
+        let written = Footer.encoded(builder.index, store: store)
+        #expect(Self.hex(written) == Self.footerHex)
+        let bytes = Self.bytes(Self.footerHex, paddedTo: pageBytes)
+        let head = try Footer.head(bytes, at: 0, offset: 3 * pageBytes, store: store, segment: 7)
+        #expect(try Footer.index(head, bytes, store: store) == builder.index)
+        #expect(builder.index.place(of: Position(42)) == pageBytes..<2 * pageBytes)
     }
 
     @Test("a segment's header")
@@ -198,8 +256,14 @@ struct GoldenTests {
         #expect(
             Self.bytes(words + "01" + "2800000000000000" + "8813000000000000")
                 == Array(file[start..<start + 41]))
+        #expect(try CheckpointHeader(decoding: Array(file[24..<start + 57])) == header)
+        // Earlier versions had no places of segments behind the uptime, or nothing of either.
+        header.segments[0].first = nil
+        header.segments[0].capacity = header.segments[0].end
         #expect(try CheckpointHeader(decoding: Array(file[24..<start + 41])) == header)
-        #expect(try CheckpointHeader(decoding: Array(file[24..<start])) == Self.header)
+        header.uptime = nil
+        header.unproven = nil
+        #expect(try CheckpointHeader(decoding: Array(file[24..<start])) == header)
     }
 
     @Test("FORMAT")
@@ -216,7 +280,7 @@ struct GoldenTests {
         for record in Self.state { builder.add(record) }
         #expect(Self.hex(builder.sealed()) == Self.checkpointHex)
         var disk = FaultDisk(formatted: store)
-        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Self.checkpointHex, paddedTo: 179))
+        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Self.checkpointHex, paddedTo: 242))
         var records: [Record] = []
         let log = try Recovery.recover(&disk) { record, position in
             #expect(position == .zero)
@@ -225,6 +289,35 @@ struct GoldenTests {
         #expect(records == Self.state)
         #expect(log.last == Position(42) && log.boot == 3 && log.nextSegment == 8)
         #expect(log.anchor == Self.header.anchor && log.clock == Self.header.clock)
+    }
+
+    @Test("what 1.0 wrote is read: FORMAT, a segment's header, a queue, a checkpoint")
+    func old() throws {
+        let store = try #require(testStore)
+        var format = StoreFormat(store: store, createdWallMilliseconds: 1_700_000_000_000)
+        format.minor = 0
+        #expect(try StoreFormat(decoding: Self.bytes(Old.formatHex, paddedTo: 64)) == format)
+        let page = Self.bytes(Old.segmentHex, paddedTo: pageBytes)
+        #expect(try SegmentHeader(decoding: page, segment: 7).predecessor.offset == 8192)
+        let queue = QueueRecord(
+            session: SessionID(4), floor: Delivery(9),
+            entries: [
+                .init(
+                    position: Position(41), qos: .atLeastOnce, isReceived: false,
+                    origin: .init(group: SessionID(6), qos: .exactlyOnce))
+            ])
+        #expect(try RecordCodec.decode(Self.bytes(Old.queueHex)) == .queue(queue))
+        var message = Self.message
+        if case .message(var record) = message {
+            for index in record.targets.indices { record.targets[index].delivery = nil }
+            message = .message(record)
+        }
+        #expect(try RecordCodec.decode(Self.bytes(Old.messageHex)) == message)
+        var disk = FaultDisk(formatted: store)
+        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Old.checkpointHex, paddedTo: 179))
+        var records: [Record] = []
+        let log = try Recovery.recover(&disk) { record, _ in records.append(record) }
+        #expect(records == Self.state && !log.report.isDamaged && log.last == Position(42))
     }
 
     /// Without the zeros at the end.

@@ -204,7 +204,7 @@ struct JournalTests {
             case .write: seen.append("write")
             case .writeCheckpoint: seen.append("checkpoint")
             case .delete: seen.append("delete")
-            case .createSegment, .read, .measureSpace: seen.append("other")
+            case .createSegment, .writeFooter, .read, .measureSpace: seen.append("other")
             }
             rig.journal.completed(try rig.disk.perform(operation), at: rig.now)
         }

@@ -29,6 +29,7 @@ struct PowerCutTests {
             if !isKilled { rig.disk.losePower(&dice) }
             rig.disk.stepsLeft = .max
             try rig.restart()
+            try rig.checkIndexes()
             try rig.loadAllOwed()
         }
     }

@@ -79,7 +79,7 @@ struct RecordCodecTests {
         var dice = Dice(8)
         for round in 0..<20_000 {
             var bytes = dice.bytes(upTo: 60)
-            if !bytes.isEmpty { bytes[0] = UInt8(round % 40) }
+            if !bytes.isEmpty { bytes[0] = UInt8(round % 41) }
             do { _ = try RecordCodec.decode(bytes) } catch { continue }
         }
         for round in 0..<5_000 {
@@ -135,6 +135,35 @@ struct RecordCodecTests {
                     .init(position: Position(9), qos: .atLeastOnce, isReceived: false),
                     .init(position: Position(countableLimit), qos: .atLeastOnce, isReceived: false),
                 ])),
+        .queue(
+            QueueRecord(
+                session: SessionID(1), floor: Delivery(1), entries: [],
+                pages: [
+                    QueuePage(
+                        stretch: Stretch(first: Position(1), last: Position(2)), first: Delivery(1),
+                        span: countableLimit - 1, waitingCount: 0, waitingBytes: 0)
+                ])),
+        .queue(
+            QueueRecord(
+                session: SessionID(1), floor: Delivery(1), entries: [],
+                pages: [
+                    QueuePage(
+                        stretch: Stretch(first: Position(1), last: Position(countableLimit)),
+                        first: Delivery(1),
+                        span: 1, waitingCount: 0, waitingBytes: 0)
+                ])),
+        .queue(
+            QueueRecord(
+                session: SessionID(1), floor: Delivery(countableLimit - 1), entries: [],
+                tail: [.init(position: nil, qos: .atLeastOnce, isReceived: false)])),
+        .queue(
+            QueueRecord(
+                session: SessionID(1), floor: Delivery(1), entries: [],
+                strays: [
+                    .init(
+                        delivery: Delivery(.max),
+                        entry: .init(position: nil, qos: .atLeastOnce, isReceived: false))
+                ])),
         .counters(nextSession: .max),
         .inboundVoided(SessionID(countableLimit)),
     ]
@@ -144,6 +173,24 @@ struct RecordCodecTests {
         var bytes: [UInt8] = []
         RecordCodec.encode(record, into: &bytes)
         #expect(throws: DecodingError.invalidField) { try RecordCodec.decode(bytes) }
+    }
+
+    @Test("a queue's page that overlaps the one before, or waits for more than it spans, is refused")
+    func pagesAreInOrder() {
+        let first = QueuePage(
+            stretch: Stretch(first: Position(1), last: Position(2)), first: Delivery(1), span: 5,
+            waitingCount: 2, waitingBytes: 9)
+        var second = first
+        second.first = Delivery(5)
+        var third = first
+        third.waitingCount = 6
+        for pages in [[first, second], [third]] {
+            var bytes: [UInt8] = []
+            let queue = QueueRecord(
+                session: SessionID(1), floor: Delivery(1), entries: [], pages: pages)
+            RecordCodec.encode(.queue(queue), into: &bytes)
+            #expect(throws: DecodingError.invalidField) { try RecordCodec.decode(bytes) }
+        }
     }
 
     @Test("a queue's positions may fall back to zero, where only PUBREL is owed")

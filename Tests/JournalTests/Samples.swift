@@ -85,16 +85,7 @@ enum Samples {
                     after: Position(dice.number()), since: Instant(milliseconds: dice.number()),
                     milliseconds: dice.number()))
         default:
-            let count = dice.below(20)
-            return .queue(
-                QueueRecord(
-                    session: session(&dice), floor: Delivery(dice.number()),
-                    entries: (0..<count).map { _ in
-                        QueueRecord.Entry(
-                            position: dice.maybe { Position($0.number()) }, qos: qos(&dice),
-                            isReceived: dice.coin(), isUnsent: dice.coin(),
-                            origin: dice.maybe { .init(group: session(&$0), qos: qos(&$0)) })
-                    }))
+            return .queue(queue(&dice))
         }
     }
 
@@ -103,11 +94,51 @@ enum Samples {
     }
 
     /// A message of a known size for one Session.
-    static func plain(_ text: String, to number: UInt64 = 1, payload: [UInt8] = []) -> Record {
+    static func plain(
+        _ text: String, to number: UInt64 = 1, delivery: UInt64? = nil, payload: [UInt8] = []
+    ) -> Record {
         .message(
             MessageRecord(
                 qos: .atLeastOnce, message: ApplicationMessage(topic: Array(text.utf8), payload: payload),
-                targets: [.init(session: SessionID(number), qos: .atLeastOnce)]))
+                targets: [
+                    .init(
+                        session: SessionID(number), delivery: delivery.map { Delivery($0) }, qos: .atLeastOnce
+                    )
+                ]))
+    }
+
+    private static func queue(_ dice: inout Dice) -> QueueRecord {
+        let floor = dice.number() / 2
+        let entries = (0..<dice.below(20)).map { _ in entry(&dice) }
+        var place = floor + UInt64(entries.count)
+        let pages = (0..<dice.below(4)).map { _ in
+            let span = dice.number() >> 20
+            let first = dice.number() >> 20
+            let page = QueuePage(
+                stretch: Stretch(
+                    first: Position(first),
+                    last: Position(first + dice.number() >> UInt64(dice.below(30) + 20))),
+                first: Delivery(place + (dice.coin() ? 0 : dice.number() >> 20)), span: span,
+                waitingCount: span == 0 ? 0 : dice.below(Int(span)), waitingBytes: Int(dice.number()))
+            place = page.end.number
+            return page
+        }
+        var delivery: UInt64 = 0
+        let strays = (0..<dice.below(3)).map { _ in
+            delivery += dice.number() >> 20
+            return QueueRecord.Stray(delivery: Delivery(delivery), entry: entry(&dice))
+        }
+        return QueueRecord(
+            session: session(&dice), floor: Delivery(floor), entries: entries, pages: pages,
+            tail: (0..<dice.below(5)).map { _ in entry(&dice) }, strays: strays,
+            unsentFrom: dice.maybe { Delivery(floor + $0.number() >> 20) })
+    }
+
+    private static func entry(_ dice: inout Dice) -> QueueRecord.Entry {
+        QueueRecord.Entry(
+            position: dice.maybe { Position($0.number()) }, qos: qos(&dice), isReceived: dice.coin(),
+            bytes: dice.coin() ? UInt32(truncatingIfNeeded: dice.next()) : 0, isStray: dice.below(4) == 0,
+            origin: dice.maybe { .init(group: session(&$0), qos: qos(&$0)) })
     }
 
     private static func message(_ dice: inout Dice, _ payloadMax: Int) -> MessageRecord {
@@ -120,7 +151,8 @@ enum Samples {
             targets: (0..<targets).map { _ in
                 let identifiers = dice.below(3)
                 return MessageRecord.Target(
-                    session: session(&dice), qos: qos(&dice), retain: dice.coin(),
+                    session: session(&dice), delivery: dice.maybe { Delivery($0.number()) }, qos: qos(&dice),
+                    retain: dice.coin(),
                     subscriptionIdentifiers: (0..<identifiers).map { _ in
                         UInt32(truncatingIfNeeded: dice.number())
                     },

@@ -24,16 +24,23 @@ package struct SegmentHeader: Hashable, Sendable {
     package var predecessor: SegmentEnd
     package var clock: Instant
     package var boot: UInt32
+    /// The file held another segment before: what stands behind the last batch means nothing.
+    package var isRecycled: Bool
 
-    package init(store: StoreID, segment: UInt64, predecessor: SegmentEnd, clock: Instant, boot: UInt32) {
+    package init(
+        store: StoreID, segment: UInt64, predecessor: SegmentEnd, clock: Instant, boot: UInt32,
+        isRecycled: Bool = false
+    ) {
         self.store = store
         self.segment = segment
         self.predecessor = predecessor
         self.clock = clock
         self.boot = boot
+        self.isRecycled = isRecycled
     }
 
     private static let magic: UInt32 = 0x4745_5354  // "TSEG"
+    private static let recycledFlag: UInt32 = 1
 
     /// One page. Its checksum is seeded with the segment's number alone, so that the store's id can be
     /// recovered from here when `FORMAT` is damaged.
@@ -52,6 +59,7 @@ package struct SegmentHeader: Hashable, Sendable {
         bytes.append(fixed: predecessor.last.number)
         bytes.append(fixed: clock.milliseconds)
         bytes.append(fixed: boot)
+        bytes.append(fixed: isRecycled ? Self.recycledFlag : 0)
         bytes.pad(to: pageBytes)
         bytes.put(Checksum.of(bytes, 8..<pageBytes, seed: Self.seed(segment)), at: 4)
         return bytes
@@ -79,6 +87,7 @@ package struct SegmentHeader: Hashable, Sendable {
             last: Position(try reader.fixed(UInt64.self)))
         clock = Instant(milliseconds: try reader.fixed(UInt64.self))
         boot = try reader.fixed(UInt32.self)
+        isRecycled = try reader.fixed(UInt32.self) & Self.recycledFlag != 0
         guard self.segment == segment, predecessor.last.number < countableLimit else { throw .invalidField }
     }
 

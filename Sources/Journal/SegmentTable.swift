@@ -1,5 +1,18 @@
 import GatewayCore
 
+/// A file that holds nothing any more and may become a segment.
+package struct FreeSegment: Hashable, Sendable {
+    /// Of the segment it was.
+    package var id: UInt64
+    /// What the file has, in bytes: it neither grows nor shrinks.
+    package var bytes: Int
+
+    package init(id: UInt64, bytes: Int) {
+        self.id = id
+        self.bytes = bytes
+    }
+}
+
 /// A segment that exists, and where its batches begin.
 package struct Segment: Hashable, Sendable {
     package let id: UInt64
@@ -9,8 +22,10 @@ package struct Segment: Hashable, Sendable {
     package internal(set) var last: Position
     /// First byte after the last durable batch.
     package internal(set) var end: Int
-    /// What the file may grow to.
+    /// What the file may grow to, or has when it was another segment before.
     var capacity: Int
+    /// What the file has at least, in bytes.
+    private(set) var fileBytes: Int
     private var batches: [BatchPlace] = []
 
     /// Eight bytes a batch: a million batches, some 4 GiB of log, cost 8 MB.
@@ -20,18 +35,20 @@ package struct Segment: Hashable, Sendable {
         var page: UInt32
     }
 
-    init(id: UInt64, first: Position, capacity: Int) {
+    init(id: UInt64, first: Position, capacity: Int, fileBytes: Int = pageBytes) {
         self.id = id
         self.first = first
         self.last = Position(first.number - 1)
         self.end = pageBytes
         self.capacity = capacity
+        self.fileBytes = fileBytes
     }
 
     /// Notes a batch behind all others.
     mutating func add(_ header: BatchHeader, at offset: Int) {
         last = max(last, header.last)
         end = offset + header.totalLength
+        fileBytes = max(fileBytes, end)
         guard header.recordCount > 0 else { return }
         batches.append(
             BatchPlace(

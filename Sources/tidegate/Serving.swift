@@ -105,6 +105,7 @@ private struct Start {
             loop: loop, clock: clock, gateway: gateway, effects: effects,
             journal: Journal(plan: JournalPlan(settings.journal), recovered: store.recovered),
             transportPlan: TransportPlan(settings), uplinks: uplinks, log: log, notifier: ServiceNotifier(),
+            endsOnFailure: settings.journal.onFailure == .exit,
             submit: { disk.submit($0) }, end: { _exit($0.rawValue) })
     }
 }

@@ -8,6 +8,9 @@ LIBDIR = $(PREFIX)/lib
 
 # How long the drill of `make run` lasts.
 DRILL_SECONDS ?= 60
+# What `make bench` measures: all rows, or some of them, and with how many messages in the backlog.
+BENCH_ROWS ?= lone,ingest,kills,backlog,flash
+BENCH_BACKLOG ?= 5000000
 # How long `make fuzz` tries to break the packet decoder; an hour is 3600.
 FUZZ_SECONDS ?= 60
 # Passed on to `swift build` and `swift test`, for example SWIFTFLAGS="-j 2".
@@ -17,7 +20,7 @@ RELEASE = .build/release
 PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
-.PHONY: help deps build run test fuzz lint install uninstall clean
+.PHONY: help deps build run test bench fuzz lint install uninstall clean
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
@@ -26,6 +29,7 @@ help:
 	@echo 'make install    install it with its systemd unit and configuration (PREFIX, DESTDIR)'
 	@echo 'make uninstall  remove what install put there; configuration and data stay'
 	@echo 'make test       run every test suite'
+	@echo 'make bench      measure speed, memory and flash wear (BENCH_ROWS=lone,ingest for some rows)'
 	@echo 'make fuzz       make up packets to break the decoder with (FUZZ_SECONDS=3600 for an hour)'
 	@echo 'make lint       check the sources against the formatting rules'
 	@echo 'make deps       install the Debian packages that are missing'
@@ -40,6 +44,10 @@ build:
 run: deps build
 	swift build -c release --static-swift-stdlib -Xlinker -s --product drill $(SWIFTFLAGS)
 	$(RELEASE)/drill --seconds $(DRILL_SECONDS) --gateway $(RELEASE)/tidegate
+
+bench: deps build
+	swift build -c release --static-swift-stdlib -Xlinker -s --product bench $(SWIFTFLAGS)
+	$(RELEASE)/bench --gateway $(RELEASE)/tidegate --rows $(BENCH_ROWS) --backlog $(BENCH_BACKLOG)
 
 test: deps
 	swift build --build-tests $(SWIFTFLAGS)

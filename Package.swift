@@ -91,6 +91,8 @@ let package = Package(
             swiftSettings: swift6),
         .executableTarget(
             name: "drill", dependencies: ["Workbench"], path: "Tests/Drill", swiftSettings: swift6),
+        .executableTarget(
+            name: "bench", dependencies: ["Workbench"], path: "Tests/Bench", swiftSettings: swift6),
         .testTarget(
             name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
             path: "Tests/ProcessTests",

@@ -14,6 +14,8 @@ package enum Input: Sendable {
     case writability(ConnectionID, Bool)
     case storage(StorageEvent)
     case uplink(UplinkIndex, UplinkEvent)
+    /// The gateway was off before this start for a time that is only now proven.
+    case wasOff(OffTime)
     /// How many bytes clients have sent and were sent since the start, as the transport counted them: for the
     /// `$SYS` tree, once a second or so.
     case traffic(bytesReceived: UInt64, bytesSent: UInt64)
@@ -176,6 +178,8 @@ package enum Observation: Hashable, Sendable {
     case pressure(Bool)
     case storageFailed
     case storageRecovered
+    /// This long, in milliseconds, before the start or one not long before it, as is only now proven.
+    case wasOff(milliseconds: UInt64)
 }
 
 package enum DisconnectCause: Hashable, Sendable {

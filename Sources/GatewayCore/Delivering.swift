@@ -139,11 +139,14 @@ extension Gateway {
     private mutating func nextStep(_ session: SessionID, at now: Instant) -> Step? {
         let durable = gate.durable
         let span = plan.limits.identifierSpan
-        return update(session) { Self.nextStep(&$0, durable: durable, span: span, at: now) } ?? nil
+        let offTimes = state.offTimes
+        return update(session) {
+            Self.nextStep(&$0, durable: durable, span: span, offTimes, at: now)
+        } ?? nil
     }
 
     private static func nextStep(
-        _ session: inout Session, durable: Position, span: UInt64, at now: Instant
+        _ session: inout Session, durable: Position, span: UInt64, _ offTimes: OffTimes, at now: Instant
     ) -> Step? {
         guard let flow = session.flow else { return nil }
         let delivery = flow.next
@@ -162,6 +165,7 @@ extension Gateway {
             }
             guard session.queue.isResident(delivery) else { return .load }
             guard var message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
+            message.expiresAt = offTimes.deadline(message.expiresAt, of: entry.position)
             if let assignment = session.queue.assignment(of: delivery) {
                 // From the moment it may have been sent it is nobody else's, durably [MQTT5-4.8.2-5].
                 if entry.qos == .exactlyOnce, assignment.recordedAt > durable { return .waitForDurable }
@@ -305,7 +309,8 @@ extension Gateway {
         }
         var position = lastPromptPosition
         if entry.phase == .sent {
-            position = commit(.outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
+            position = commit(
+                .outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
         }
         if !isPersistent(session) { position = .zero }
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)

@@ -11,6 +11,7 @@ package struct DurableState {
     var routing = Routing()
     package private(set) var retained = RetainedStore()
     private var live = LiveCounts()
+    package private(set) var offTimes = OffTimes()
     /// The number the next Session in the journal gets.
     private(set) var nextSession: UInt64 = 1
     /// Bytes of messages kept in memory for a queue whose receiver is away, and for one that is here.
@@ -59,6 +60,27 @@ package struct DurableState {
         sessions.update(id, body)
     }
 
+    /// How much longer than the clock says it is since `moment`, in milliseconds.
+    package func offMilliseconds(since moment: Instant) -> UInt64 { offTimes.milliseconds(since: moment) }
+
+    /// Whether there is anything that time may end: a Session that is away, a Will, or messages.
+    ///
+    /// - Complexity: O(Sessions)
+    package var countsTime: Bool {
+        retained.count > 0
+            || sessions.values.contains { session in
+                (session.closedAt != nil && session.expirySeconds != .max) || session.will != nil
+                    || session.queue.waitingCount > 0
+            }
+    }
+
+    /// When a retained message expires.
+    func expiry(of retained: RetainedRecord) -> Instant? {
+        retained.storedAt == .zero
+            ? offTimes.deadline(retained.expiresAt, of: Position(1))
+            : offTimes.deadline(retained.expiresAt, of: retained.storedAt)
+    }
+
     // MARK: Applying
 
     /// The one way durable state changes. What a damaged journal may hold does no harm: a Record about an
@@ -98,6 +120,8 @@ package struct DurableState {
             assign(assigned, at: position)
         case .returned(let id, let deliveries):
             giveBack(deliveries, of: id)
+        case .wasOff(let off):
+            offTimes.add(off)
         case .counters(let nextSession):
             self.nextSession = max(self.nextSession, nextSession)
         case .retained(let record):
@@ -246,7 +270,9 @@ package struct DurableState {
             break
         case .store:
             retained.store(
-                RetainedRecord(message: record.message, qos: record.qos, expiresAt: record.expiresAt))
+                RetainedRecord(
+                    message: record.message, qos: record.qos, expiresAt: record.expiresAt, storedAt: position)
+            )
         case .clear:
             retained.clear(record.message.topic)
         }
@@ -289,6 +315,7 @@ package struct DurableState {
     /// - Complexity: O(state)
     package func snapshot(_ body: (Record) -> Void) {
         body(.counters(nextSession: nextSession))
+        for off in offTimes.all { body(.wasOff(off)) }
         let kept = sessionIDs.filter { !$0.isVolatile }
         // Groups first: a subscription finds its group there.
         for id in kept {

@@ -30,6 +30,8 @@ package struct Gateway: ~Copyable {
     /// What the `$SYS` tree last told; empty when nobody has asked for a while.
     var systemTopics: [SystemTopic] = []
     let startedAt: Instant
+    /// The last moment of the clock that is known of the time before the start.
+    let stoppedAt: Instant
     /// The earliest deadline set for each retained message that expires.
     var retainedChecks: [[UInt8]: Instant] = [:]
     /// There is no room for new messages (promise P4).
@@ -46,12 +48,14 @@ package struct Gateway: ~Copyable {
     /// - Parameters:
     ///   - state: every durable Record applied, in order.
     ///   - lastPosition: position of the last of them.
-    ///   - now: the persisted clock, so that nobody who was connected loses time by the gateway's absence.
+    ///   - stoppedAt: the persisted clock; `now` when nil.
+    ///   - now: the persisted clock and the time off that is proven already.
     package init(
-        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, now: Instant,
-        into effects: inout [Effect]
+        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, stoppedAt: Instant? = nil,
+        now: Instant, into effects: inout [Effect]
     ) {
-        self.init(plan: plan, state: state, lastPosition: lastPosition, startedAt: now)
+        self.init(
+            plan: plan, state: state, lastPosition: lastPosition, stoppedAt: stoppedAt ?? now, startedAt: now)
         // First the routes: a Will that is due at once goes up too.
         openUplinks(at: now, into: &effects)
         recoverSessions(at: now, into: &effects)
@@ -63,7 +67,8 @@ package struct Gateway: ~Copyable {
     // Stands alone because Swift 6.2 lets no initializer both set a `let` of a ~Copyable type and call a
     // mutating method of it; 6.3 does.
     private init(
-        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, startedAt now: Instant
+        plan: GatewayPlan, state: consuming DurableState, lastPosition: Position, stoppedAt: Instant,
+        startedAt now: Instant
     ) {
         self.plan = plan
         self.state = state
@@ -73,6 +78,7 @@ package struct Gateway: ~Copyable {
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
         statistics = Statistics(startedAt: now)
+        self.stoppedAt = stoppedAt
         startedAt = now
     }
 
@@ -83,7 +89,7 @@ package struct Gateway: ~Copyable {
 
     /// Takes one input and appends what follows from it to `effects`.
     ///
-    /// - Complexity: O(what the input touches); no input walks all Sessions but `.stop`, and the
+    /// - Complexity: O(what the input touches); no input walks all Sessions but `.stop`, `.wasOff`, and the
     ///   deadline of the `$SYS` tree while somebody subscribes to it.
     package mutating func handle(_ input: consuming Input, at now: Instant, into effects: inout [Effect]) {
         let first = effects.count
@@ -104,6 +110,8 @@ package struct Gateway: ~Copyable {
             stored(event, at: now, into: &effects)
         case .uplink(let index, let event):
             uplink(index, event, at: now, into: &effects)
+        case .wasOff(let off):
+            wasOff(off, at: now, into: &effects)
         case .traffic(let received, let sent):
             statistics.carried(bytesReceived: received, bytesSent: sent)
         case .deadline:

@@ -20,6 +20,11 @@ package struct Instant: Hashable, Comparable, Sendable {
         return Instant(milliseconds: overflow ? .max : sum)
     }
 
+    /// The moment `milliseconds` before; stops at the beginning of time.
+    package func earlier(byMilliseconds delta: UInt64) -> Instant {
+        Instant(milliseconds: milliseconds > delta ? milliseconds - delta : 0)
+    }
+
     /// Whole milliseconds from `earlier` to this moment; 0 when `earlier` is later.
     package func milliseconds(since earlier: Instant) -> UInt64 {
         milliseconds > earlier.milliseconds ? milliseconds - earlier.milliseconds : 0

@@ -40,6 +40,10 @@ package struct Limits: Hashable, Sendable {
     /// Milliseconds after a start in which a client that was connected before it may return before its Will
     /// is published or its Session ends.
     package var returnGraceMilliseconds: UInt64 = 30_000
+    /// Wills, Sessions and retained messages that were due while the gateway was off come to it this many at a time,
+    /// with this pause between.
+    package var overdueAtOnceMax = 64
+    package var overduePauseMilliseconds: UInt64 = 10
 
     /// Bytes sent to one receiver before the transport can say whether it takes more; what is owed beyond
     /// goes out a millisecond later, if it does. QoS 0 messages are dropped and counted from eight times on.

@@ -283,7 +283,9 @@ extension Gateway {
     /// A retained message whose time is over goes [MQTT5-3.3.2.3.3].
     mutating func checkRetained(_ topic: [UInt8], at now: Instant, into effects: inout [Effect]) {
         if let set = retainedChecks[topic], set <= now { retainedChecks[topic] = nil }
-        guard let expiresAt = state.retained[topic[...]]?.expiresAt else { return }
+        guard let retained = state.retained[topic[...]], let expiresAt = state.expiry(of: retained) else {
+            return
+        }
         guard expiresAt <= now else { return scheduleRetainedExpiry(of: topic, at: expiresAt) }
         let cleared = MessageRecord(
             qos: .atMostOnce, retained: .clear,

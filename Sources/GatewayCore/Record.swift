@@ -31,6 +31,8 @@ package enum Record: Hashable, Sendable {
     case assigned(AssignedRecord)
     /// Deliveries of a member whose Session ends went back to the groups they came from.
     case returned(SessionID, [Delivery])
+    /// The gateway was off before a start, as was proven after it.
+    case wasOff(OffTime)
 
     // Only in checkpoints.
 
@@ -268,11 +270,15 @@ package struct RetainedRecord: Hashable, Sendable {
     package var message: ApplicationMessage
     package var qos: QoS
     package var expiresAt: Instant?
+    /// The Record that brought it, of one that expires: what came before a start has waited for longer. Zero is before
+    /// every other.
+    package var storedAt: Position
 
-    package init(message: ApplicationMessage, qos: QoS, expiresAt: Instant?) {
+    package init(message: ApplicationMessage, qos: QoS, expiresAt: Instant?, storedAt: Position = .zero) {
         self.message = message
         self.qos = qos
         self.expiresAt = expiresAt
+        self.storedAt = expiresAt == nil ? .zero : storedAt
     }
 }
 

@@ -7,30 +7,56 @@ extension Gateway {
     /// - Parameters:
     ///   - expirySeconds: as DISCONNECT changed it; nil leaves it.
     ///   - discardsWill: the client said goodbye [MQTT5-3.14.4-3].
+    ///   - closedAt: when, if not now.
+    ///   - overdue: counts what was due before `now`, if anything can be.
     mutating func closeSession(
-        _ id: SessionID, expirySeconds: UInt32? = nil, discardsWill: Bool = false, at now: Instant,
-        into effects: inout [Effect]
+        _ id: SessionID, expirySeconds: UInt32? = nil, discardsWill: Bool = false, closedAt: Instant? = nil,
+        overdue: inout Overdue, at now: Instant, into effects: inout [Effect]
     ) {
         guard let (expiry, hasWill) = update(id, { ($0.expirySeconds, $0.will != nil) }) else { return }
         let closed = SessionClosed(
-            session: id, at: now, expirySeconds: expirySeconds ?? expiry, discardsWill: discardsWill)
+            session: id, at: closedAt ?? now, expirySeconds: expirySeconds ?? expiry,
+            discardsWill: discardsWill)
         // A Will that must not be published should not survive a power cut in its place (rule A10).
         let urgency: Urgency = discardsWill && hasWill ? .control : .lazy
         _ = commit(.sessionClosed(closed), about: id, urgency, into: &effects)
         _ = update(id) { $0.flow = nil }
-        scheduleEnds(of: id, closedAt: now, at: now, into: &effects)
+        scheduleEnds(of: id, closedAt: closedAt ?? now, overdue: &overdue, at: now, into: &effects)
+    }
+
+    /// The Network Connection of a Session ended now.
+    mutating func closeSession(
+        _ id: SessionID, expirySeconds: UInt32? = nil, discardsWill: Bool = false, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        var none = Overdue(from: now, plan.limits)
+        closeSession(
+            id, expirySeconds: expirySeconds, discardsWill: discardsWill, overdue: &none, at: now,
+            into: &effects)
     }
 
     /// Publishes the Will and ends the Session, now or when their time comes.
     private mutating func scheduleEnds(
-        of id: SessionID, closedAt: Instant, at now: Instant, into effects: inout [Effect]
+        of id: SessionID, closedAt: Instant, overdue: inout Overdue, at now: Instant,
+        into effects: inout [Effect]
     ) {
         guard let session = state[id] else { return }
-        let endsAt =
-            session.expirySeconds == .max ? nil : closedAt.advanced(bySeconds: session.expirySeconds)
-        if let will = session.will {
-            // The Will Delay, and no later than the Session's end [MQTT5-3.1.3-9, MQTT5-3.1.2-8].
-            let due = min(closedAt.advanced(bySeconds: will.delaySeconds), endsAt ?? .distantFuture)
+        let off = state.offMilliseconds(since: closedAt)
+        var endsAt =
+            session.expirySeconds == .max
+            ? nil : closedAt.advanced(bySeconds: session.expirySeconds).earlier(byMilliseconds: off)
+        // The Will Delay, and no later than the Session's end [MQTT5-3.1.3-9, MQTT5-3.1.2-8].
+        var willDue = session.will.map { will in
+            min(
+                closedAt.advanced(bySeconds: will.delaySeconds).earlier(byMilliseconds: off),
+                endsAt ?? .distantFuture)
+        }
+        if let first = willDue ?? endsAt, first <= now {
+            let turn = overdue.next()
+            willDue = willDue.map { max($0, turn) }
+            endsAt = endsAt.map { max($0, turn) }
+        }
+        if let due = willDue {
             _ = update(id) { $0.willDueAt = due }
             if due <= now {
                 checkWill(id, at: now, into: &effects)
@@ -105,16 +131,44 @@ extension Gateway {
 
     // MARK: After a start
 
-    /// Sessions that were connected count as closed at the persisted clock's last moment; their clients get
-    /// some time to come back before Wills are published and Sessions that end with their connection do.
+    /// Whatever was due while the gateway was off, in turn: a few at a time, and not before clients had some time to
+    /// come back.
+    struct Overdue {
+        private var turn: Instant
+        private var left: Int
+        private let limits: Limits
+
+        init(from start: Instant, _ limits: Limits) {
+            turn = start
+            left = limits.overdueAtOnceMax
+            self.limits = limits
+        }
+
+        mutating func next() -> Instant {
+            if left == 0 {
+                turn = turn.advanced(byMilliseconds: limits.overduePauseMilliseconds)
+                left = limits.overdueAtOnceMax
+            }
+            left -= 1
+            return turn
+        }
+    }
+
+    private var returnGraceEndsAt: Instant {
+        startedAt.advanced(byMilliseconds: plan.limits.returnGraceMilliseconds)
+    }
+
+    /// Sessions that were connected count as closed at the persisted clock's last moment; clients get some time to
+    /// come back before Wills are published and Sessions end.
     mutating func recoverSessions(at now: Instant, into effects: inout [Effect]) {
         var mayReturn = false
+        var overdue = Overdue(from: returnGraceEndsAt, plan.limits)
         for id in state.sessionIDs {
             guard let session = state[id], case .client = session.owner else { continue }
             restoreGroups(of: session, into: &effects)
             _ = update(id) { $0.queue.assumeSent() }
             if let closedAt = session.closedAt {
-                scheduleEnds(of: id, closedAt: closedAt, at: now, into: &effects)
+                scheduleEnds(of: id, closedAt: closedAt, overdue: &overdue, at: now, into: &effects)
             } else {
                 mayReturn = true
             }
@@ -122,25 +176,44 @@ extension Gateway {
         for id in state.sessionIDs where state[id]?.sharing != nil {
             recoverGroup(id, at: now, into: &effects)
         }
+        scheduleRetainedExpiries(overdue: &overdue, at: now)
+        if mayReturn { schedule(.returnGrace, at: returnGraceEndsAt) }
+    }
+
+    private mutating func scheduleRetainedExpiries(overdue: inout Overdue, at now: Instant) {
         for retained in state.retained.all {
-            if let expiresAt = retained.expiresAt {
-                scheduleRetainedExpiry(of: Array(retained.message.topic), at: expiresAt)
-            }
-        }
-        if mayReturn {
-            schedule(.returnGrace, at: now.advanced(byMilliseconds: plan.limits.returnGraceMilliseconds))
+            guard let expiresAt = state.expiry(of: retained) else { continue }
+            scheduleRetainedExpiry(
+                of: Array(retained.message.topic), at: expiresAt <= now ? overdue.next() : expiresAt)
         }
     }
 
-    /// Who was connected before the start and has not come back by now is gone.
+    /// What came before the start has waited for longer than the clock says: whose time is over by that ends.
+    ///
+    /// - Complexity: O(Sessions + retained messages)
+    mutating func wasOff(_ off: OffTime, at now: Instant, into effects: inout [Effect]) {
+        _ = commit(.wasOff(off), into: &effects)
+        effects.append(.report(.wasOff(milliseconds: off.milliseconds)))
+        var overdue = Overdue(from: max(now, returnGraceEndsAt), plan.limits)
+        for id in state.sessionIDs {
+            guard let session = state[id], case .client = session.owner, let closedAt = session.closedAt,
+                closedAt <= off.since
+            else { continue }
+            scheduleEnds(of: id, closedAt: closedAt, overdue: &overdue, at: now, into: &effects)
+        }
+        scheduleRetainedExpiries(overdue: &overdue, at: now)
+    }
+
+    /// Who was connected before the start and has not come back by now is gone, since then.
     ///
     /// - Complexity: O(Sessions), once
     mutating func endReturnGrace(at now: Instant, into effects: inout [Effect]) {
+        var overdue = Overdue(from: now, plan.limits)
         for id in state.sessionIDs {
             guard let session = state[id], case .client = session.owner, session.closedAt == nil,
                 session.flow == nil
             else { continue }
-            closeSession(id, at: now, into: &effects)
+            closeSession(id, closedAt: stoppedAt, overdue: &overdue, at: now, into: &effects)
         }
     }
 }

@@ -124,7 +124,9 @@ extension Gateway {
                 drop([delivery], of: group, .damaged, at: now, into: &effects)
                 continue
             }
-            if let expiresAt = message.expiresAt, expiresAt <= now {
+            if let expiresAt = state.offTimes.deadline(message.expiresAt, of: entry.position),
+                expiresAt <= now
+            {
                 drop([delivery], of: group, .messageExpired, at: now, into: &effects)
                 continue
             }
@@ -195,6 +197,8 @@ extension Gateway {
         if member.qos == .atMostOnce {
             // Sent is settled.
             _ = update(group) { $0.queue.settle(delivery) }
+            var message = message
+            message.expiresAt = state.offTimes.deadline(message.expiresAt, of: entry.position)
             sendShared(message, of: group, to: member.session, after: entry.position, at: now, into: &effects)
         } else if isPersistent(member.session) {
             let record = AssignedRecord(

@@ -97,13 +97,14 @@ extension Gateway {
         at now: Instant, into effects: inout [Effect]
     ) {
         for retained in state.retained.matching(request.filter) {
-            if let expiresAt = retained.expiresAt, expiresAt <= now { continue }
+            let expiresAt = state.expiry(of: retained)
+            if let expiresAt, expiresAt <= now { continue }
             let qos = min(retained.qos, request.maximumQoS)
             let target = MessageRecord.Target(
                 session: session, qos: qos, retain: true,
                 subscriptionIdentifiers: identifier.map { [$0] } ?? [])
             let record = MessageRecord(
-                qos: retained.qos, message: retained.message, expiresAt: retained.expiresAt, targets: [target]
+                qos: retained.qos, message: retained.message, expiresAt: expiresAt, targets: [target]
             )
             // A QoS 2 message that is not durable yet is passed on to nobody (rule A3).
             let position = retained.qos == .exactlyOnce ? lastPromptPosition : .zero

@@ -22,10 +22,13 @@ package struct CheckpointHeader: Hashable, Sendable {
     package var anchor: WallAnchor?
     /// Where every segment that was complete then ends: its successor, which also says so, may be deleted.
     package var ends: [SegmentEnd]
+    /// At `clock`; nil in what an earlier version wrote.
+    package var uptime: Uptime?
+    package var unproven: UnprovenStart?
 
     package init(
         position: Position, clock: Instant, boot: UInt32, nextSegment: UInt64, anchor: WallAnchor?,
-        ends: [SegmentEnd]
+        ends: [SegmentEnd], uptime: Uptime? = nil, unproven: UnprovenStart? = nil
     ) {
         self.position = position
         self.clock = clock
@@ -33,6 +36,8 @@ package struct CheckpointHeader: Hashable, Sendable {
         self.nextSegment = nextSegment
         self.anchor = anchor
         self.ends = ends
+        self.uptime = uptime?.at(clock)
+        self.unproven = unproven
     }
 }
 
@@ -148,6 +153,11 @@ extension CheckpointHeader {
             bytes.append(fixed: end.offset)
             bytes.append(fixed: end.last.number)
         }
+        guard uptime != nil || unproven != nil else { return bytes }
+        Uptime.append(uptime, at: clock, to: &bytes)
+        bytes.append(unproven == nil ? 0 : 1)
+        bytes.append(fixed: unproven?.after.number ?? 0)
+        bytes.append(fixed: unproven?.since.milliseconds ?? 0)
         return bytes
     }
 
@@ -169,6 +179,16 @@ extension CheckpointHeader {
                 SegmentEnd(
                     segment: try reader.fixed(UInt64.self), offset: try reader.fixed(UInt64.self),
                     last: Position(try reader.fixed(UInt64.self))))
+        }
+        // An earlier version ended here, and so does one that knows neither.
+        if !reader.isAtEnd {
+            uptime = try Uptime.read(at: clock, &reader)
+            let isUnproven = try reader.byte() != 0
+            let start = UnprovenStart(
+                after: Position(try reader.fixed(UInt64.self)),
+                since: Instant(milliseconds: try reader.fixed(UInt64.self)))
+            unproven = isUnproven ? start : nil
+            guard start.after.number < countableLimit else { throw .invalidField }
         }
         guard nextSegment < countableLimit, ends.allSatisfy({ $0.last.number < countableLimit }) else {
             throw .invalidField

@@ -12,8 +12,11 @@ package struct Journal {
     package let store: StoreID
     private let plan: JournalPlan
     private let boot: UInt32
-    /// Evidence for the batch headers; the host keeps it up to date.
-    package var wall = WallReading(milliseconds: 0, isTrusted: false)
+    /// Evidence for the batch headers, and when it was given.
+    private var wall = WallReading(milliseconds: 0, isTrusted: false)
+    private var wallReadAt: Instant
+    private var wallProvenAt = Position.zero
+    private let uptime: Uptime?
 
     /// Every Record up to here survives a power cut.
     package private(set) var durable: Position
@@ -47,6 +50,9 @@ package struct Journal {
     private var tail: SegmentEnd
     private let recoveredClean: Bool
     private var anchor: WallAnchor?
+    private var unproven: UnprovenStart?
+    /// The clock in the last batch, or in the last that recovery found.
+    package private(set) var stampedAt: Instant
 
     private var checkpoints: [RecoveredLog.CheckpointFile]
     private var checkpointing = Checkpointing.none
@@ -90,7 +96,9 @@ package struct Journal {
         case writing(OperationToken, Position, bytes: Int, deletable: [UInt64])
     }
 
-    package init(plan: JournalPlan, recovered: RecoveredLog) {
+    /// - Parameter resumed: where the clock goes on; without it nothing is known of the time off.
+    package init(plan: JournalPlan, recovered: RecoveredLog, resumed: Resumption? = nil) {
+        let resumed = resumed ?? recovered.resume(on: nil, uptimeMilliseconds: 0)
         precondition(plan.segmentBytes >= 2 * pageBytes, "a segment holds its header and a page")
         self.plan = plan
         store = recovered.store
@@ -101,6 +109,10 @@ package struct Journal {
         tail = recovered.tail
         recoveredClean = recovered.wasCleanShutdown
         anchor = recovered.anchor
+        uptime = resumed.uptime
+        unproven = resumed.unproven
+        wallReadAt = recovered.clock
+        stampedAt = recovered.clock
         checkpoints = recovered.checkpoints
         latest = recovered.clock
         checkpointedAt = recovered.clock
@@ -118,6 +130,30 @@ package struct Journal {
 
     /// The position of the last Record that was appended.
     package var last: Position { Position(durable.number + UInt64(inFlight.count + buffer.count)) }
+
+    // MARK: Evidence
+
+    /// The wall clock as it is now; to be given every second or so.
+    ///
+    /// - Parameters:
+    ///   - wall: trusted when a `WallWitness` believes it.
+    ///   - position: the Record of what it proved. An anchor that is durable before it would take the proof away.
+    package mutating func note(_ wall: WallReading, at now: Instant, provenAt position: Position = .zero) {
+        note(now)
+        self.wall = wall
+        wallReadAt = now
+        wallProvenAt = position
+    }
+
+    /// Whether a batch written now has an anchor in it.
+    package var hasEvidence: Bool { wall.isTrusted && durable >= wallProvenAt }
+
+    /// What the wall clock must say now: a moment of another time would look like time that passed unseen.
+    private var wallNow: WallReading {
+        let passed = Int64(clamping: latest.milliseconds(since: wallReadAt))
+        let (sum, overflow) = wall.milliseconds.addingReportingOverflow(passed)
+        return WallReading(milliseconds: overflow ? .max : sum, isTrusted: hasEvidence && !overflow)
+    }
 
     // MARK: Appending
 
@@ -198,7 +234,8 @@ package struct Journal {
         let stamp = BatchStamp(
             store: store, segment: active.id, first: durable.next, durableBefore: durable, clock: latest,
             boot: boot,
-            wall: wall, isCleanShutdown: isLast)
+            wall: wallNow, isCleanShutdown: isLast)
+        stampedAt = latest
         let (header, bytes) = builder.sealed(stamp)
         inFlight = Array(buffer.prefix(count))
         buffer.removeFirst(count)
@@ -218,7 +255,8 @@ package struct Journal {
         if hasActive { leaveActive() }
         let file = supply.take(pageBytes + needed)
         let header = SegmentHeader(
-            store: store, segment: id, predecessor: tail, clock: latest, boot: boot, isRecycled: file != nil)
+            store: store, segment: id, predecessor: tail, clock: latest, boot: boot, uptime: uptime,
+            isRecycled: file != nil)
         let capacity = file?.bytes ?? max(plan.segmentBytes, pageBytes + needed)
         let segment = Segment(
             id: id, first: durable.next, capacity: capacity, fileBytes: file?.bytes ?? pageBytes)
@@ -325,7 +363,8 @@ package struct Journal {
         let complete = hasActive ? segments.dropLast() : segments[...]
         let header = CheckpointHeader(
             position: last, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
-            ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) })
+            ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) },
+            uptime: uptime, unproven: unproven)
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
         // One at this very position is about to be replaced, and is no fallback for what replaces it.
@@ -454,6 +493,7 @@ package struct Journal {
         inFlightBytes = 0
         if batch.header.wall.isTrusted {
             anchor = WallAnchor(clock: batch.header.clock, wallMilliseconds: batch.header.wall.milliseconds)
+            unproven = nil
         }
         if batch.header.recordCount > 0 {
             durable = batch.header.last
@@ -550,7 +590,8 @@ extension Record {
         case .dropped(_, let deliveries, _), .returned(_, let deliveries): 64 + 8 * deliveries.count
         case .inboundHeld(_, let ids): 64 + 2 * ids.count
         case .queue(let queue): 64 + 24 * queue.entries.count
-        case .sessionClosed, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived, .assigned,
+        case .sessionClosed, .wasOff, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived,
+            .assigned,
             .uplinkEstablished, .counters:
             64
         }

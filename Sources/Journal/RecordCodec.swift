@@ -20,6 +20,7 @@ package enum RecordCodec {
         case uplinkEstablished = 12
         case assigned = 13
         case returned = 14
+        case wasOff = 15
         case counters = 32
         case retained = 33
         case inboundHeld = 34
@@ -86,6 +87,10 @@ package enum RecordCodec {
         case .returned(let session, let deliveries):
             bytes.append(integer: session.number)
             append(deliveries, to: &bytes)
+        case .wasOff(let off):
+            bytes.append(integer: off.after.number)
+            bytes.append(integer: off.since.milliseconds)
+            bytes.append(integer: off.milliseconds)
         case .counters(let nextSession): bytes.append(integer: nextSession)
         case .retained(let retained): append(retained, to: &bytes)
         case .inboundHeld(let session, let ids):
@@ -112,6 +117,7 @@ package enum RecordCodec {
         case .uplinkEstablished: .uplinkEstablished
         case .assigned: .assigned
         case .returned: .returned
+        case .wasOff: .wasOff
         case .counters: .counters
         case .retained: .retained
         case .inboundHeld: .inboundHeld
@@ -197,8 +203,11 @@ package enum RecordCodec {
     }
 
     private static func append(_ retained: RetainedRecord, to bytes: inout [UInt8]) {
-        bytes.append(retained.qos.rawValue | (retained.expiresAt == nil ? 0 : 8))
+        let isPlaced = retained.storedAt != .zero
+        bytes.append(
+            retained.qos.rawValue | (retained.expiresAt == nil ? 0 : 8) | (isPlaced ? 16 : 0))
         if let moment = retained.expiresAt { bytes.append(integer: moment.milliseconds) }
+        if isPlaced { bytes.append(integer: retained.storedAt.number) }
         append(retained.message, to: &bytes)
     }
 

@@ -67,6 +67,11 @@ extension RecordCodec {
                     group: try session(&reader), delivery: Delivery(try countable(try reader.integer())),
                     member: try session(&reader), qos: try wholeQoS(&reader)))
         case .returned: return .returned(try session(&reader), try deliveries(&reader))
+        case .wasOff:
+            return .wasOff(
+                OffTime(
+                    after: Position(try countable(try reader.integer())),
+                    since: Instant(milliseconds: try reader.integer()), milliseconds: try reader.integer()))
         case .counters: return .counters(nextSession: try countable(try reader.integer()))
         case .retained: return .retained(try retained(&reader))
         case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
@@ -172,10 +177,12 @@ extension RecordCodec {
 
     private static func retained(_ reader: inout ByteReader) throws(DecodingError) -> RetainedRecord {
         let flags = try reader.byte()
-        guard flags & 0xF4 == 0 else { throw .invalidField }
+        guard flags & 0xE4 == 0, flags & 24 != 16 else { throw .invalidField }
         let qos = try qos(flags)
         let expiresAt = flags & 8 == 0 ? nil : Instant(milliseconds: try reader.integer())
-        return RetainedRecord(message: try applicationMessage(&reader), qos: qos, expiresAt: expiresAt)
+        let storedAt = flags & 16 == 0 ? Position.zero : Position(try countable(try reader.integer()))
+        return RetainedRecord(
+            message: try applicationMessage(&reader), qos: qos, expiresAt: expiresAt, storedAt: storedAt)
     }
 
     private static func queue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {

@@ -43,6 +43,10 @@ package struct RecoveredLog: Sendable, Equatable {
     /// Of the boot that wrote last.
     package var boot: UInt32
     package var anchor: WallAnchor?
+    /// Of the last boot, as far as it told.
+    package var uptime: Uptime?
+    /// The first start behind `anchor` that followed another boot of the machine, or one that did not tell.
+    package var unproven: UnprovenStart?
     /// What the next segment's header names.
     package var tail: SegmentEnd
     package var nextSegment: UInt64

@@ -43,7 +43,8 @@ package struct Recovery<Reader: StoreReader> {
         self.reader = reader
         self.store = store
         log = RecoveredLog(
-            store: store, last: .zero, clock: Instant(milliseconds: 0), boot: 0, anchor: nil,
+            store: store, last: .zero, clock: Instant(milliseconds: 0), boot: 0, anchor: nil, uptime: nil,
+            unproven: nil,
             tail: SegmentEnd(segment: 0, offset: 0, last: .zero), nextSegment: 1, segments: [],
             checkpoints: [],
             wasCleanShutdown: true, report: RecoveryReport())
@@ -112,6 +113,8 @@ package struct Recovery<Reader: StoreReader> {
             log.boot = max(log.boot, header.boot)
             log.nextSegment = max(log.nextSegment, header.nextSegment)
             log.anchor = header.anchor
+            log.uptime = header.uptime
+            log.unproven = header.unproven
             for end in header.ends { ends[end.segment] = end }
             _ = try walkCheckpoint(name, position, body)
         }
@@ -260,8 +263,8 @@ package struct Recovery<Reader: StoreReader> {
         if let header = found.header {
             noteLoss(before: header.predecessor.last.next)
             log.last = max(log.last, header.predecessor.last)
+            noteBoot(header.boot, header.uptime)
             log.clock = max(log.clock, header.clock)
-            log.boot = max(log.boot, header.boot)
             log.wasCleanShutdown = false
         } else {
             log.report.damaged.append(.init(file: found.name, bytes: 0..<pageBytes))
@@ -389,14 +392,27 @@ package struct Recovery<Reader: StoreReader> {
                 body(record, position)
             }
         }
+        noteBoot(header.boot, nil)
         log.last = max(log.last, header.last)
         log.clock = max(log.clock, header.clock)
-        log.boot = max(log.boot, header.boot)
         log.wasCleanShutdown = header.isCleanShutdown
-        if header.wall.isTrusted {
+        // Batches before the checkpoint are met again, and tell nothing new.
+        if header.wall.isTrusted, log.anchor.map({ $0.clock < header.clock }) ?? true {
             log.anchor = WallAnchor(clock: header.clock, wallMilliseconds: header.wall.milliseconds)
+            log.unproven = nil
         }
         return true
+    }
+
+    /// A boot of the gateway began behind what was read until now.
+    private mutating func noteBoot(_ boot: UInt32, _ uptime: Uptime?) {
+        guard boot > log.boot else { return }
+        let isSameMachineBoot = uptime != nil && uptime?.boot == log.uptime?.boot
+        if log.boot > 0, !isSameMachineBoot, log.unproven == nil {
+            log.unproven = UnprovenStart(after: log.last, since: log.clock)
+        }
+        log.boot = boot
+        log.uptime = uptime
     }
 
     /// The log goes on at `position`: what should have come before and did not is lost. Below the checkpoint,

@@ -24,18 +24,21 @@ package struct SegmentHeader: Hashable, Sendable {
     package var predecessor: SegmentEnd
     package var clock: Instant
     package var boot: UInt32
+    /// At `clock`; nil in what an earlier version wrote.
+    package var uptime: Uptime?
     /// The file held another segment before: what stands behind the last batch means nothing.
     package var isRecycled: Bool
 
     package init(
         store: StoreID, segment: UInt64, predecessor: SegmentEnd, clock: Instant, boot: UInt32,
-        isRecycled: Bool = false
+        uptime: Uptime? = nil, isRecycled: Bool = false
     ) {
         self.store = store
         self.segment = segment
         self.predecessor = predecessor
         self.clock = clock
         self.boot = boot
+        self.uptime = uptime?.at(clock)
         self.isRecycled = isRecycled
     }
 
@@ -59,6 +62,7 @@ package struct SegmentHeader: Hashable, Sendable {
         bytes.append(fixed: predecessor.last.number)
         bytes.append(fixed: clock.milliseconds)
         bytes.append(fixed: boot)
+        Uptime.append(uptime, at: clock, to: &bytes)
         bytes.append(fixed: isRecycled ? Self.recycledFlag : 0)
         bytes.pad(to: pageBytes)
         bytes.put(Checksum.of(bytes, 8..<pageBytes, seed: Self.seed(segment)), at: 4)
@@ -87,6 +91,7 @@ package struct SegmentHeader: Hashable, Sendable {
             last: Position(try reader.fixed(UInt64.self)))
         clock = Instant(milliseconds: try reader.fixed(UInt64.self))
         boot = try reader.fixed(UInt32.self)
+        uptime = try Uptime.read(at: clock, &reader)
         isRecycled = try reader.fixed(UInt32.self) & Self.recycledFlag != 0
         guard self.segment == segment, predecessor.last.number < countableLimit else { throw .invalidField }
     }

@@ -39,6 +39,11 @@ extension LogLine {
                 "the disk fails: nothing that must be kept is accepted until it works again; QoS 0 flows on")
         case .storageRecovered:
             self.init(.notice, .storage, "the disk works again: everything is accepted")
+        case .wasOff(let milliseconds):
+            self.init(
+                .notice, .gateway,
+                "was off for \(Duration.words(Int64(clamping: milliseconds))) by the wall clock, which is synchronised "
+                    + "and steady; deadlines from before the start count it")
         }
     }
 
@@ -46,6 +51,20 @@ extension LogLine {
 
     fileprivate static func quoted(_ text: String) -> String {
         text.isEmpty ? "a client without identifier" : "\"\(harmless(text))\""
+    }
+}
+
+extension Duration {
+    /// A time as people say it, without its sign: "3 d 4 h", "1 min 30 s", "12 s".
+    package static func words(_ milliseconds: Int64) -> String {
+        let seconds = milliseconds.magnitude / 1000
+        let parts = [
+            (seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"),
+            (seconds % 60, "s"),
+        ]
+        let first = parts.firstIndex { $0.0 > 0 } ?? 3
+        return parts[first...].prefix(2).filter { $0.0 > 0 || first == 3 }.map { "\($0.0) \($0.1)" }
+            .joined(separator: " ")
     }
 }
 

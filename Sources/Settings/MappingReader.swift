@@ -187,11 +187,18 @@ struct MappingReader {
     }
 
     /// The items of a list.
-    mutating func list(_ key: String, example: String, _ problems: inout Problems) -> [YamlNode]? {
+    ///
+    /// - Parameter emptiness: why a list of nothing is an error; nil where it is none.
+    mutating func list(
+        _ key: String, example: String, emptiness: String? = nil, _ problems: inout Problems
+    ) -> [YamlNode]? {
         guard let node = take(key, &problems) else { return nil }
         guard case .sequence(let items) = node.content else {
             problems.add(node.place, "\(key) is a list, and this is \(node.kind)", write: example)
             return nil
+        }
+        if items.isEmpty, let emptiness {
+            problems.add(place, "\(key) is empty, and \(emptiness)", write: example)
         }
         return items
     }

@@ -41,8 +41,10 @@ extension Settings {
         }
         if let path = reader.path("state", example: Self.defaultState, &problems) { state = path }
         var bounds: [ListenerBounds] = []
-        if let items = reader.list("listeners", example: "- address: 127.0.0.1:1883", &problems) {
-            bounds = readListeners(items, reader.place, &problems)
+        if let items = reader.list(
+            "listeners", example: "- address: 127.0.0.1:1883", emptiness: "no sensor could connect", &problems
+        ) {
+            bounds = readListeners(items, &problems)
         }
         if let node = reader.take("sessions", &problems) { sessions.read(node, &problems) }
         if let node = reader.take("journal", &problems) { journal.read(node, &problems) }
@@ -60,9 +62,7 @@ extension Settings {
     }
 
     /// - Returns: what each listener asks of the limits, which are read later.
-    private mutating func readListeners(
-        _ items: [YamlNode], _ place: Place, _ problems: inout Problems
-    ) -> [ListenerBounds] {
+    private mutating func readListeners(_ items: [YamlNode], _ problems: inout Problems) -> [ListenerBounds] {
         listeners = []
         var bounds: [ListenerBounds] = []
         for item in items {
@@ -72,10 +72,6 @@ extension Settings {
             } else {
                 listeners.append(listener)
             }
-        }
-        if items.isEmpty {
-            problems.add(
-                place, "listeners is empty, and no sensor could connect", write: "- address: 127.0.0.1:1883")
         }
         return bounds
     }

@@ -26,14 +26,9 @@ extension UplinkSettings {
         uplink.readConnection(&reader, &problems)
         uplink.readSessionExpiry(&reader, &problems)
         if let node = reader.take("reconnect", &problems) { uplink.readReconnect(node, &problems) }
-        if let routes = reader.list("routes", example: "- { out: \"sensors/#\" }", &problems) {
-            for route in routes { uplink.readRoute(route, gateway: gateway, &problems) }
-            if routes.isEmpty {
-                problems.add(
-                    reader.place, "routes is empty, and the uplink carries nothing",
-                    write: "- { out: \"sensors/#\" }")
-            }
-        }
+        let routes = reader.list(
+            "routes", example: "- { out: \"sensors/#\" }", emptiness: "the uplink carries nothing", &problems)
+        for route in routes ?? [] { uplink.readRoute(route, gateway: gateway, &problems) }
         reader.finish(&problems)
 
         guard problems.found.count == before, let name else { return nil }

@@ -17,6 +17,13 @@ final class Host: TransportDelegate {
     private let clock: LogicalClock
     private var gateway: Gateway
     private var journal: Journal
+    private var witness: WallWitness
+    /// What the wall clock proved is at this position.
+    private var provenAt = Position.zero
+    /// The wall clock could be kept as evidence when it was last heard.
+    private var hadEvidence = false
+    /// When it was last looked at whether the clock should be written down.
+    private var stampAskedAt = Instant(milliseconds: 0)
     private let transport: Transport<Host>
     private var links: [UplinkLink] = []
     private var log: Log
@@ -56,7 +63,8 @@ final class Host: TransportDelegate {
     ///   - submit: called on the loop.
     init(
         loop: any EventLoop, clock: LogicalClock, gateway: consuming Gateway, effects: [Effect],
-        journal: Journal, transportPlan: TransportPlan, uplinks: [UplinkPlan], log: consuming Log,
+        journal: Journal, witness: WallWitness, transportPlan: TransportPlan, uplinks: [UplinkPlan],
+        log: consuming Log,
         notifier: consuming ServiceNotifier, endsOnFailure: Bool, submit: @escaping ([DiskOperation]) -> Void,
         end: @escaping (ExitStatus) -> Never
     ) {
@@ -65,6 +73,7 @@ final class Host: TransportDelegate {
         self.gateway = gateway
         self.effects = effects
         self.journal = journal
+        self.witness = witness
         self.transport = Transport(plan: transportPlan, loop: loop)
         self.log = log
         self.notifier = notifier
@@ -183,7 +192,7 @@ final class Host: TransportDelegate {
         case .storageRecovered:
             notifier.status("serving MQTT")
         case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
-            .uplinkDisconnected, .pressure:
+            .uplinkDisconnected, .pressure, .wasOff:
             break
         }
     }
@@ -262,10 +271,40 @@ final class Host: TransportDelegate {
     private func everySecond() {
         take(.traffic(bytesReceived: transport.bytesReceived, bytesSent: transport.bytesSent))
         settleSoon()
-        journal.wall = BootClock.wall()
+        if phase == .serving { hearWallClock() }
         log.flush(isEnd: false)
         loop.assumeIsolated().scheduleTask(in: .seconds(1)) { self.everySecond() }
     }
+
+    /// Time off that the wall clock proves is counted, and the wall clock is kept as evidence for the next start.
+    private func hearWallClock() {
+        let now = clock.now
+        let reading = BootClock.wall()
+        let counted = witness.anchorClock.map { gateway.state.offMilliseconds(since: $0) } ?? 0
+        var isEvidenceDue =
+            now.milliseconds(since: max(journal.stampedAt, stampAskedAt)) >= Self.longestUnstamped
+        if let finding = witness.hear(reading, at: now, counted: counted) {
+            if let line = LogLine(finding) { log.write(line) }
+            if case .wasOff(let off) = finding {
+                take(.wasOff(off))
+                provenAt = gateway.lastPosition
+            }
+        }
+        journal.note(
+            WallReading(milliseconds: reading.milliseconds, isTrusted: witness.isBelieved), at: now,
+            provenAt: provenAt)
+        if journal.hasEvidence, !hadEvidence { isEvidenceDue = true }
+        hadEvidence = journal.hasEvidence
+        guard isEvidenceDue else { return }
+        stampAskedAt = now
+        if gateway.state.countsTime {
+            gateway.markTime(into: &effects)
+            carryOut()
+        }
+    }
+
+    /// Milliseconds. A power cut takes no more than this from the clock, while there is anything it counts for.
+    private static let longestUnstamped: UInt64 = 600_000
 
     private func scheduleWatchdog() {
         guard let interval = notifier.watchdogIntervalMilliseconds else { return }

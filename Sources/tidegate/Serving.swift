@@ -96,14 +96,17 @@ private struct Start {
         } catch {
             throw StartFailure(line: "\(error)", status: error.exitStatus)
         }
-        let clock = LogicalClock(start: store.recovered.clock)
+        let clock = LogicalClock(after: store.recovered)
+        if let line = LogLine(clock.resumed) { log.write(line) }
         var effects: [Effect] = []
         let gateway = Gateway(
-            plan: GatewayPlan(settings), state: state, lastPosition: store.recovered.last, now: clock.now,
-            into: &effects)
+            plan: GatewayPlan(settings), state: state, lastPosition: store.recovered.last,
+            stoppedAt: store.recovered.clock, now: clock.now, into: &effects)
         return Host(
             loop: loop, clock: clock, gateway: gateway, effects: effects,
-            journal: Journal(plan: JournalPlan(settings.journal), recovered: store.recovered),
+            journal: Journal(
+                plan: JournalPlan(settings.journal), recovered: store.recovered, resumed: clock.resumed),
+            witness: WallWitness(anchor: store.recovered.anchor, unproven: clock.resumed.unproven),
             transportPlan: TransportPlan(settings), uplinks: uplinks, log: log, notifier: ServiceNotifier(),
             endsOnFailure: settings.journal.onFailure == .exit,
             submit: { disk.submit($0) }, end: { _exit($0.rawValue) })

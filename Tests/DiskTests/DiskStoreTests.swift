@@ -332,4 +332,11 @@ struct BootClockTests {
         let difference = BootClock.wall().milliseconds - Int64(Date().timeIntervalSince1970 * 1000)
         #expect(abs(difference) < 1_000)
     }
+
+    @Test("the machine's boot is the kernel's boot_id, the same each time")
+    func machineBoot() throws {
+        let text = try String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8)
+        #expect(BootClock.machineBoot() != nil)
+        #expect(BootClock.machineBoot() == MachineBoot(text: text.utf8))
+    }
 }

@@ -28,6 +28,18 @@ final class SmallDisk {
         }
     }
 
+    /// What its device was given to write since it was made, in bytes; nil where the kernel does not tell.
+    func bytesWritten() throws -> Int? {
+        let mounts = try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
+        guard let line = mounts.split(separator: "\n").first(where: { $0.contains(" \(mountPoint) ") }),
+            let device = line.split(separator: " ").first(where: { $0.hasPrefix("/dev/loop") }),
+            case let path = "/sys/block/" + device.dropFirst(5) + "/stat",
+            FileManager.default.fileExists(atPath: path)
+        else { return nil }
+        let fields = try String(contentsOfFile: path, encoding: .utf8).split(separator: " ")
+        return fields.count > 6 ? Int(fields[6]).map { $0 * 512 } : nil
+    }
+
     deinit {
         Self.run("umount", mountPoint)
         Self.run("rm", "-rf", base)
@@ -179,6 +191,42 @@ struct FullDiskTests {
         let host = try Host(path, plan: Self.plan())
         #expect(host.topics == (0..<600).map { "again/\($0)" })
         #expect(host.store.recovered.report == RecoveryReport())
+        host.thread.stop()
+    }
+
+    @Test("P7: a commit in a segment that is used again costs the device a page and next to nothing else")
+    func commitCost() throws {
+        guard let disk = SmallDisk(megabytes: 48) else { return }
+        var plan = Self.plan()
+        plan.segmentBytes = 1 << 20
+        let host = try Host(disk.mountPoint + "/state", plan: plan)
+        func commit(_ count: Int) throws -> Int {
+            let before = try disk.bytesWritten()
+            for n in 0..<count {
+                host.append("t/\(n)")
+                try host.settle()
+            }
+            guard let before, let after = try disk.bytesWritten() else { return 0 }
+            return (after - before) / count
+        }
+        let appended = try commit(200)
+        for n in 0..<4500 {
+            host.append("fill/\(n)")
+            if n % 100 == 0 { try host.settle() }
+        }
+        try host.settle()
+        try host.checkpoint(NothingOwed())
+        host.append("one more")
+        try host.checkpoint(NothingOwed())
+        // The active segment is one that was appended to; the next is not.
+        let names = try FileManager.default.contentsOfDirectory(atPath: disk.mountPoint + "/state")
+        #expect(names.contains { $0.hasPrefix("free-") })
+        for n in 0..<1000 { host.append("fill/\(n)") }
+        try host.settle()
+        _ = try commit(5)
+        let recycled = try commit(200)
+        print("device bytes a commit: \(appended) appended, \(recycled) in place")
+        #expect(recycled < 6000)
         host.thread.stop()
     }
 

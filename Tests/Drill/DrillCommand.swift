@@ -8,7 +8,7 @@ import Workbench
 struct DrillCommand {
     var gateway: String
     var seconds = 60
-    var seed = UInt64.random(in: 1...999_999)
+    var seed = Seed.ofThisRun
     var parent = "/var/tmp"
 
     static let usage = """

@@ -1,3 +1,5 @@
+import Workbench
+
 /// What happens when in a drill, all of it decided by the seed.
 struct Schedule {
     enum Event: Equatable {
@@ -19,7 +21,7 @@ struct Schedule {
     /// gateway, which falls by turns into the cut, into the draining after it, or into steady flow; some kills
     /// are followed by another as soon as the gateway is back.
     init(seconds: Int, devices: Int, seed: UInt64) {
-        var random = SplitMix64(state: seed)
+        var random = SplitMix64(seed: seed)
         var events: [(at: Double, event: Event)] = []
         let spells = max(3, seconds / 20)
         let length = Double(seconds) / Double(spells)
@@ -51,18 +53,5 @@ struct Schedule {
             }
         }
         self.events = events.sorted { $0.at < $1.at }
-    }
-}
-
-/// A small generator of numbers that depend on nothing but its seed.
-struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
     }
 }

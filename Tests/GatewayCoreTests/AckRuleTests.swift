@@ -395,7 +395,7 @@ struct AckRuleTests {
         s.subscribes("watch", "gone/#")
         s.connects("press", will: .text("gone/press"))
         s.leaves("press")
-        #expect(s.lastUrgency == .handshake)
+        #expect(s.lastUrgency == .control)
         if isSynced { s.syncs() }
         s.losesPower()
         s.connects("watch")

@@ -150,6 +150,7 @@ struct BoundsTests {
         s.losesPower()
         s.syncs()
         s.cloudConnects(sessionPresent: false)
+        s.passes(milliseconds: 30_000)
         s.syncs()
         #expect(s.cloudReceived().publishes.map { Array($0.message.topic) } == [Array("wills/press".utf8)])
     }

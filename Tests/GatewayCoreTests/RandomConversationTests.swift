@@ -304,11 +304,15 @@ private struct Conversation: ~Copyable {
     // MARK: Power
 
     private mutating func losePower() {
-        if dice.roll(2) == 0 {
-            s.losesPower(keeping: dice.roll(4))
-        } else {
-            s.losesPowerAndRecoversFromCheckpoint()
+        // Never so long that a Session ends.
+        let off = UInt64(dice.roll(100_000))
+        switch dice.roll(5) {
+        case 0...1: s.losesPower(keeping: dice.roll(4))
+        case 2...3: s.losesPowerAndRecoversFromCheckpoint()
+        default: s.isKilled(offFor: off)
         }
+        // Proven at once, or not at all; the next power cut may take the proof.
+        if dice.roll(2) == 0 { s.learns(offFor: off) }
         for i in publishers.indices {
             publishers[i].isOpen = false
             publishers[i].isConnected = false

@@ -18,6 +18,8 @@ struct Scenario: ~Copyable {
     /// Answers loads at once; a test that wants them late turns it off.
     var answersLoads = true
 
+    /// The last Record before it, and the clock then.
+    private var lastStart = (after: Position.zero, since: Instant(milliseconds: 0))
     private var nextConnection: UInt64 = 1
     private var connectionOfClient: [String: ConnectionID] = [:]
     private var inboxes: [ConnectionID: [Packet]] = [:]
@@ -216,6 +218,17 @@ struct Scenario: ~Copyable {
         restart(from: state)
     }
 
+    /// The process is killed and started again while the machine stays up: the uptime has counted how long it was off.
+    mutating func isKilled(offFor milliseconds: UInt64) {
+        journal.removeLast(journal.count - synced)
+        restart(from: replayed(), countedOff: milliseconds)
+    }
+
+    /// The wall clock proves how long the gateway was off before its last start.
+    mutating func learns(offFor milliseconds: UInt64) {
+        handle(.wasOff(OffTime(after: lastStart.after, since: lastStart.since, milliseconds: milliseconds)))
+    }
+
     /// What recovery would come to now.
     func replayed() -> DurableState {
         var state = DurableState()
@@ -223,14 +236,18 @@ struct Scenario: ~Copyable {
         return state
     }
 
-    private mutating func restart(from state: consuming DurableState) {
+    private mutating func restart(from state: consuming DurableState, countedOff: UInt64? = nil) {
+        let stoppedAt = now
+        if let countedOff { now = now.advanced(byMilliseconds: countedOff + 1) }
+        lastStart = (Position(UInt64(journal.count)), stoppedAt)
         inboxes = [:]
         closed = []
         paused = []
         uplinkCommands = [:]
         var effects: [Effect] = []
         gateway = Gateway(
-            plan: plan, state: state, lastPosition: Position(UInt64(journal.count)), now: now, into: &effects)
+            plan: plan, state: state, lastPosition: Position(UInt64(journal.count)), stoppedAt: stoppedAt,
+            now: now, into: &effects)
         carryOut(effects)
     }
 

@@ -141,6 +141,58 @@ struct GoldenTests {
         #expect(try SegmentHeader(decoding: page, segment: 7) == header)
     }
 
+    @Test(
+        "the Records about time off",
+        arguments: [
+            (
+                Record.wasOff(
+                    OffTime(
+                        after: Position(300), since: Instant(milliseconds: 5000), milliseconds: 3_600_000)),
+                "0fac02882780dddb01"
+            ),
+            (
+                .retained(
+                    RetainedRecord(
+                        message: ApplicationMessage(topic: Array("r".utf8), payload: [1]), qos: .atLeastOnce,
+                        expiresAt: Instant(milliseconds: 5000), storedAt: Position(41))),
+                "21198827290172" + "0001"
+            ),
+        ])
+    func timeOff(_ record: Record, hex: String) throws {
+        var bytes: [UInt8] = []
+        RecordCodec.encode(record, into: &bytes)
+        #expect(Self.hex(bytes) == hex)
+        #expect(try RecordCodec.decode(Self.bytes(hex)) == record)
+    }
+
+    @Test("uptimes and unproven starts stand where earlier versions wrote nothing")
+    func uptime() throws {
+        let store = try #require(testStore)
+        let boot = try #require(MachineBoot(text: "01020304-0506-0708-090a-0b0c0d0e0f10".utf8))
+        // One second before either header was written.
+        let uptime = Uptime(boot: boot, milliseconds: 0x1234 - 1000, clock: Instant(milliseconds: 122_456))
+        let words = "0807060504030201" + "100f0e0d0c0b0a09" + "3412000000000000"
+        let segment = SegmentHeader(
+            store: store, segment: 7,
+            predecessor: SegmentEnd(segment: 6, offset: 8192, last: Position(40)),
+            clock: Instant(milliseconds: 123_456), boot: 3, uptime: uptime)
+        let page = segment.encoded
+        #expect(Self.bytes(words) == Array(page[76..<100]))
+        #expect(try SegmentHeader(decoding: page, segment: 7) == segment)
+
+        var header = Self.header
+        header.uptime = uptime.at(header.clock)
+        header.unproven = UnprovenStart(after: Position(40), since: Instant(milliseconds: 5000))
+        let file = CheckpointBuilder(header, store: store).sealed()
+        // A chunk's head, then what the header had before.
+        let start = 24 + 73
+        #expect(
+            Self.bytes(words + "01" + "2800000000000000" + "8813000000000000")
+                == Array(file[start..<start + 41]))
+        #expect(try CheckpointHeader(decoding: Array(file[24..<start + 41])) == header)
+        #expect(try CheckpointHeader(decoding: Array(file[24..<start])) == Self.header)
+    }
+
     @Test("FORMAT")
     func format() throws {
         let format = StoreFormat(store: try #require(testStore), createdWallMilliseconds: 1_700_000_000_000)

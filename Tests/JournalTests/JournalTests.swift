@@ -396,11 +396,11 @@ struct JournalTests {
     func clock() throws {
         var rig = try Self.rig()
         rig.now = Instant(milliseconds: 777_000)
-        rig.journal.wall = WallReading(milliseconds: 1_700_000_000_000, isTrusted: true)
+        rig.journal.note(WallReading(milliseconds: 1_700_000_000_000, isTrusted: true), at: rig.now)
         rig.append(Samples.plain("1"))
         try rig.settle()
-        rig.journal.wall = WallReading(milliseconds: 5, isTrusted: false)
         rig.now = Instant(milliseconds: 800_000)
+        rig.journal.note(WallReading(milliseconds: 5, isTrusted: false), at: rig.now)
         rig.append(Samples.plain("2"))
         try rig.settle()
         let anchor = WallAnchor(clock: Instant(milliseconds: 777_000), wallMilliseconds: 1_700_000_000_000)

@@ -26,7 +26,7 @@ struct Dice: RandomNumberGenerator {
 
 /// Random Records of every case.
 enum Samples {
-    static let caseCount = 18
+    static let caseCount = 19
 
     static func record(_ which: Int, _ dice: inout Dice, payloadMax: Int = 300) -> Record {
         switch which {
@@ -68,7 +68,8 @@ enum Samples {
             return .retained(
                 RetainedRecord(
                     message: application(&dice, payloadMax), qos: qos(&dice),
-                    expiresAt: dice.maybe { Instant(milliseconds: $0.number()) }))
+                    expiresAt: dice.maybe { Instant(milliseconds: $0.number()) },
+                    storedAt: Position(dice.number())))
         case 14:
             let count = dice.below(5)
             return .inboundHeld(session(&dice), (0..<count).map { _ in packet(&dice) })
@@ -78,6 +79,11 @@ enum Samples {
                     group: session(&dice), delivery: Delivery(dice.number()), member: session(&dice),
                     qos: qos(&dice)))
         case 16: return .returned(session(&dice), deliveries(&dice))
+        case 17:
+            return .wasOff(
+                OffTime(
+                    after: Position(dice.number()), since: Instant(milliseconds: dice.number()),
+                    milliseconds: dice.number()))
         default:
             let count = dice.below(20)
             return .queue(

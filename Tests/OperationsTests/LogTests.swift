@@ -139,10 +139,24 @@ struct ObservationTests {
                 .storageFailed, .error,
                 "the disk fails: nothing that must be kept is accepted until it works again; QoS 0 flows on"),
             Case(.storageRecovered, .notice, "the disk works again: everything is accepted"),
+            Case(
+                .wasOff(milliseconds: 93_784_000), .notice,
+                "was off for 1 d 2 h by the wall clock, which is synchronised and steady; deadlines from before the "
+                    + "start count it"),
         ])
     func sentences(_ c: Case) {
         let line = LogLine(c.observation)
         #expect(line.text == c.text)
         #expect(line.level == c.level)
+    }
+
+    @Test(
+        "a time is told in its two largest units",
+        arguments: [
+            (Int64(0), "0 s"), (999, "0 s"), (12_000, "12 s"), (90_000, "1 min 30 s"), (3_600_000, "1 h"),
+            (-7_260_000, "2 h 1 min"), (34_560_000_000, "400 d"), (86_430_000, "1 d"),
+        ] as [(Int64, String)])
+    func durations(milliseconds: Int64, words: String) {
+        #expect(Duration.words(milliseconds) == words)
     }
 }

@@ -73,6 +73,19 @@ struct PackagingTests {
         #expect(result.output.contains("Overall exposure level"))
     }
 
+    @Test("The sandbox lets the gateway ask the kernel whether the wall clock is synchronised")
+    func mayReadClock() throws {
+        let lines = try InstalledRoot().read("usr/lib/systemd/system/tidegate.service").split(separator: "\n")
+        // Both forbid adjtimex(2), also where it only reads; what comes later in the unit wins.
+        #expect(!lines.contains { $0.hasPrefix("ProtectClock=") })
+        let forbids = try #require(lines.lastIndex { $0.hasPrefix("SystemCallFilter=~") })
+        let allows = try #require(
+            lines.firstIndex(of: "SystemCallFilter=adjtimex clock_adjtime clock_adjtime64"))
+        #expect(forbids < allows)
+        // And nothing to set it with.
+        #expect(lines.contains("CapabilityBoundingSet="))
+    }
+
     @Test("systemd-sysusers makes the user")
     func user() throws {
         let root = try InstalledRoot()

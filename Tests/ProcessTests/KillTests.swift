@@ -6,8 +6,10 @@ import Workbench
 @Suite("SIGKILL under load", .serialized)
 struct KillTests {
     /// One subscriber stays away from start to end, one stays connected whenever it can; each in both versions.
-    @Test("five kills: nothing acknowledged is lost, nothing at QoS 2 is doubled")
-    func keepsEverything() throws {
+    @Test(
+        "five kills: nothing acknowledged is lost, nothing at QoS 2 is doubled", arguments: [Seed.ofThisRun])
+    func keepsEverything(seed: UInt64) throws {
+        var random = SplitMix64(seed: seed)
         let rig = try Rig()
         let gateway = try rig.gateway()
         try gateway.start()
@@ -30,7 +32,7 @@ struct KillTests {
 
         publishers.forEach { $0.publishing(true) }
         for _ in 1...5 {
-            usleep(.random(in: 500_000...1_200_000))
+            usleep(.random(in: 500_000...1_200_000, using: &random))
             gateway.kill()
             try gateway.start()
         }

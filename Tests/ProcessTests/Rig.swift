@@ -23,6 +23,13 @@ final class Rig {
         try Gateway(Self.executable, in: place, uplinks: uplinks, settings: settings)
     }
 
+    /// A cloud that runs, and a line to it that can be cut; the test ends both.
+    func cloudBehindLink() throws -> (cloud: CloudBroker, link: CuttableLink) {
+        let cloud = try CloudBroker(in: place)
+        try cloud.start()
+        return (cloud, try CuttableLink(to: cloud.port))
+    }
+
     /// Runs the gateway's command to its end.
     func command(_ arguments: String..., seconds: Double = 20) throws -> (
         ending: ChildProcess.Ending?, text: String

@@ -7,14 +7,15 @@ import Workbench
 struct UplinkTests {
     @Test(
         "cuts, half a packet, a black hole and a kill: nothing lost, nothing doubled",
-        arguments: ["5", "3.1.1"])
-    func survivesCuts(version: String) throws {
+        arguments: ["5", "3.1.1"], [Seed.ofThisRun])
+    func survivesCuts(version: String, seed: UInt64) throws {
+        var random = SplitMix64(seed: seed)
         let rig = try Rig()
-        let cloud = try CloudBroker(in: rig.place)
-        try cloud.start()
-        defer { cloud.stop() }
-        let link = try CuttableLink(to: cloud.port)
-        defer { link.end() }
+        let (cloud, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            cloud.stop()
+        }
         var uplink = Gateway.Uplink(port: link.port, routes: Self.routes)
         uplink.extra = ["version: \(version)"]
         let gateway = try rig.gateway(uplinks: [uplink])
@@ -32,7 +33,7 @@ struct UplinkTests {
         link.restore()
         usleep(1_500_000)
         for direction in [CuttableLink.Direction.towardsTarget, .fromTarget] {
-            link.cut(after: .random(in: 1...3000), direction)
+            link.cut(after: .random(in: 1...3000, using: &random), direction)
             #expect(waitUpTo(5) { link.isCut }, "no bytes flow")
             usleep(500_000)
             link.restore()
@@ -61,11 +62,11 @@ struct UplinkTests {
     @Test("a cloud that does not answer delays nobody at home, nor the end")
     func ignoresBlackHole() throws {
         let rig = try Rig()
-        let cloud = try CloudBroker(in: rig.place)
-        try cloud.start()
-        defer { cloud.stop() }
-        let link = try CuttableLink(to: cloud.port)
-        defer { link.end() }
+        let (cloud, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            cloud.stop()
+        }
         link.blackHole()
         let gateway = try rig.gateway(uplinks: [Gateway.Uplink(port: link.port, routes: Self.routes)])
         try gateway.start()
@@ -92,11 +93,11 @@ struct UplinkTests {
     @Test("what waited for a cloud that forgot its sessions is sent to it all the same")
     func survivesForgetfulCloud() throws {
         let rig = try Rig()
-        let cloud = try CloudBroker(in: rig.place)
-        try cloud.start()
-        defer { cloud.stop() }
-        let link = try CuttableLink(to: cloud.port)
-        defer { link.end() }
+        let (cloud, link) = try rig.cloudBehindLink()
+        defer {
+            link.end()
+            cloud.stop()
+        }
         let gateway = try rig.gateway(uplinks: [Gateway.Uplink(port: link.port, routes: Self.routes)])
         try gateway.start()
         let ledger = Ledger()

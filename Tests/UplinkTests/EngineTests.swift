@@ -60,14 +60,11 @@ struct EngineTests {
     @Test("Many packets in one piece are all read")
     func manyPackets() throws {
         var broker = try Broker.connected(.v5_0)
-        var bytes: [UInt8] = []
-        for id in 1...500 as ClosedRange<UInt16> {
-            Packet.publish(
-                Publish(message: message("t"), qos: .atLeastOnce, id: PacketIdentifier(rawValue: id))
-            )
-            .encode(version: .v5_0, into: &bytes)
-        }
-        broker.engine.feed(bytes)
+        broker.says(
+            (1...500 as ClosedRange<UInt16>).map {
+                .publish(
+                    Publish(message: message("t"), qos: .atLeastOnce, id: PacketIdentifier(rawValue: $0)))
+            })
         #expect(broker.engine.takeEvents().count == 500)
         #expect(try broker.hears().count == 500)
     }
@@ -175,9 +172,9 @@ struct ConversationTests {
             name: "cloud", host: "", clientIdentifier: "gw", version: version, subscriptions: [plan("#")])
         let conversation = try Conversation(plan: plan, opening: .resume(asBridge: false), now: 0)
         let resent = Publish(message: plain("t"), qos: .exactlyOnce, id: 3, duplicate: true)
-        var bytes: [UInt8] = []
-        Packet.connack(Connack(sessionPresent: true, reason: .success)).encode(version: version, into: &bytes)
-        Packet.publish(resent).encode(version: version, into: &bytes)
+        var bytes = Wire(version).bytes([
+            .connack(Connack(sessionPresent: true, reason: .success)), .publish(resent),
+        ])
         while !bytes.isEmpty {
             bytes.prefix(size).withUnsafeBytes { conversation.received($0) }
             bytes.removeFirst(min(size, bytes.count))
@@ -198,12 +195,10 @@ struct ConversationTests {
                 )
             }
             try #require(try cloud.hears().count == 100)
-            var bytes: [UInt8] = []
-            for slot in 0..<100 as Range<UInt16> {
-                Packet.puback(Acknowledgement(PacketIdentifier(rawValue: slot + 1) ?? 1))
-                    .encode(version: .v5_0, into: &bytes)
-            }
-            bytes.withUnsafeBytes { cloud.conversation.received($0) }
+            cloud.says(
+                (0..<100 as Range<UInt16>).map {
+                    .puback(Acknowledgement(PacketIdentifier(rawValue: $0 + 1) ?? 1))
+                })
             try #require(cloud.conversation.takeEvents().count == 100, "round \(round)")
         }
         #expect(cloud.conversation.ending == nil)
@@ -234,13 +229,11 @@ struct ConversationTests {
 /// Speaks as a broker to an engine.
 private struct Broker {
     let engine: Engine
-    let version: ProtocolVersion
-    private var decoder: PacketDecoder
+    private var wire: Wire
 
     init(_ version: ProtocolVersion) throws {
         engine = try Engine(clientIdentifier: "gw", version: version, keepAliveSeconds: 60, directory: "/tmp")
-        self.version = version
-        decoder = PacketDecoder(receiver: .server, version: nil, maximumPacketSize: 10_000_000)
+        wire = Wire(version)
     }
 
     static func connected(_ version: ProtocolVersion) throws -> Broker {
@@ -253,30 +246,24 @@ private struct Broker {
 
     mutating func hears() throws -> [Packet] {
         engine.pump()
-        engine.takeOutput().withUnsafeBytes { decoder.append($0) }
-        var packets: [Packet] = []
-        while let packet = try decoder.next() { packets.append(packet) }
-        return packets
+        return try wire.packets(engine.takeOutput())
     }
 
-    func says(_ packet: Packet) {
-        var bytes: [UInt8] = []
-        packet.encode(version: version, into: &bytes)
-        engine.feed(bytes)
-    }
+    func says(_ packet: Packet) { says([packet]) }
+
+    /// All in one piece.
+    func says(_ packets: [Packet]) { engine.feed(wire.bytes(packets)) }
 }
 
 /// Speaks as the cloud to a conversation.
 private struct Cloud {
     let conversation: Conversation
-    private let version: ProtocolVersion
-    private var decoder: PacketDecoder
+    private var wire: Wire
 
     init(_ version: ProtocolVersion) throws {
         let plan = UplinkPlan(name: "cloud", host: "", clientIdentifier: "gw", version: version)
         conversation = try Conversation(plan: plan, opening: .resume(asBridge: false), now: 0)
-        self.version = version
-        decoder = PacketDecoder(receiver: .server, version: nil, maximumPacketSize: 10_000_000)
+        wire = Wire(version)
         _ = try hears()
         says(.connack(Connack(sessionPresent: false, reason: .success)))
         _ = conversation.takeEvents()
@@ -284,15 +271,34 @@ private struct Cloud {
 
     mutating func hears() throws -> [Packet] {
         conversation.flush()
-        conversation.takeWireBytes().withUnsafeBytes { decoder.append($0) }
+        return try wire.packets(conversation.takeWireBytes())
+    }
+
+    func says(_ packet: Packet) { says([packet]) }
+
+    /// All in one piece.
+    func says(_ packets: [Packet]) {
+        wire.bytes(packets).withUnsafeBytes { conversation.received($0) }
+    }
+}
+
+/// Packets into bytes and back, at the end of the server.
+private struct Wire {
+    private let version: ProtocolVersion
+    private var decoder = PacketDecoder(receiver: .server, version: nil, maximumPacketSize: 10_000_000)
+
+    init(_ version: ProtocolVersion) { self.version = version }
+
+    func bytes(_ packets: [Packet]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        for packet in packets { packet.encode(version: version, into: &bytes) }
+        return bytes
+    }
+
+    mutating func packets(_ bytes: [UInt8]) throws -> [Packet] {
+        bytes.withUnsafeBytes { decoder.append($0) }
         var packets: [Packet] = []
         while let packet = try decoder.next() { packets.append(packet) }
         return packets
-    }
-
-    func says(_ packet: Packet) {
-        var bytes: [UInt8] = []
-        packet.encode(version: version, into: &bytes)
-        bytes.withUnsafeBytes { conversation.received($0) }
     }
 }

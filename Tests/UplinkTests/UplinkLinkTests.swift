@@ -46,16 +46,11 @@ struct UplinkLinkTests {
         "Receives at each QoS what mosquitto's clients publish", .timeLimit(.minutes(1)), arguments: versions)
     func receives(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
-        let link = Probe(broker.plan(version) { $0.subscriptions = [plan("in/#")] })
-        try await link.perform(.open(cleanStart: true))
-        _ = try await link.connected()
+        let link = try await Probe.connected(broker.plan(version) { $0.subscriptions = [plan("in/#")] })
         for qos in [QoS.atMostOnce, .atLeastOnce, .exactlyOnce] {
             _ = try broker.run(
                 "mosquitto_pub", "-t", "in/\(qos.rawValue)", "-m", "hello", "-q", "\(qos.rawValue)")
-            guard case .publish(let publish) = try await link.received() else {
-                Issue.record("no PUBLISH at \(qos)")
-                return
-            }
+            let publish = try await link.receivedPublish()
             #expect(publish.qos == qos && publish.message == text("in/\(qos.rawValue)", "hello"))
             guard let id = publish.id else { continue }
             if qos == .exactlyOnce {
@@ -72,22 +67,15 @@ struct UplinkLinkTests {
     @Test("MQTT 5 properties and expiry pass in both directions", .timeLimit(.minutes(1)))
     func properties() async throws {
         let broker = try Mosquitto()
-        let receiver = Probe(
+        let receiver = try await Probe.connected(
             broker.plan(.v5_0) {
                 $0.subscriptions = [plan("p/#")]
                 $0.clientIdentifier = "receiver"
             })
-        try await receiver.perform(.open(cleanStart: true))
-        _ = try await receiver.connected()
-        let sender = Probe(broker.plan(.v5_0))
-        try await sender.perform(.open(cleanStart: true))
-        _ = try await sender.connected()
+        let sender = try await Probe.connected(broker.plan(.v5_0))
         let sent = Publish(message: message("p/1"), qos: .atLeastOnce, id: 1, messageExpirySeconds: 500)
         try await sender.perform(.send(.publish(sent)))
-        guard case .publish(let received) = try await receiver.received() else {
-            Issue.record("no PUBLISH")
-            return
-        }
+        let received = try await receiver.receivedPublish()
         #expect(received.message == sent.message)
         #expect((received.messageExpirySeconds ?? 0) > 490)
         try await sender.stop()
@@ -99,17 +87,12 @@ struct UplinkLinkTests {
         arguments: versions)
     func noLoop(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
-        let link = Probe(broker.plan(version) { $0.subscriptions = [plan("#")] })
-        try await link.perform(.open(cleanStart: true))
-        _ = try await link.connected()
+        let link = try await Probe.connected(broker.plan(version) { $0.subscriptions = [plan("#")] })
         try await link.perform(
             .send(.publish(Publish(message: text("loop", "x"), qos: .atLeastOnce, id: 1))))
         #expect(try await link.received().isPuback(1))
         _ = try broker.run("mosquitto_pub", "-t", "other", "-m", "y", "-q", "0")
-        guard case .publish(let publish) = try await link.received() else {
-            Issue.record("no PUBLISH")
-            return
-        }
+        let publish = try await link.receivedPublish()
         #expect(Array(publish.message.topic) == Array("other".utf8))
         try await link.stop()
     }
@@ -145,9 +128,7 @@ struct UplinkLinkTests {
         arguments: versions)
     func resumedHandshake(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
-        let link = Probe(broker.plan(version))
-        try await link.perform(.open(cleanStart: true))
-        _ = try await link.connected()
+        let link = try await Probe.connected(broker.plan(version))
         let publish = Publish(message: text("cut", "once"), qos: .exactlyOnce, id: 0x8007, retain: true)
         try await link.perform(.send(.publish(publish)))
         #expect(try await link.received().isPubrec(0x8007))
@@ -165,14 +146,9 @@ struct UplinkLinkTests {
         arguments: versions)
     func resentByCloud(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
-        let link = Probe(broker.plan(version) { $0.subscriptions = [plan("in/#")] })
-        try await link.perform(.open(cleanStart: true))
-        _ = try await link.connected()
+        let link = try await Probe.connected(broker.plan(version) { $0.subscriptions = [plan("in/#")] })
         _ = try broker.run("mosquitto_pub", "-t", "in/2", "-m", "once", "-q", "2")
-        guard case .publish(var first) = try await link.received() else {
-            Issue.record("no PUBLISH")
-            return
-        }
+        var first = try await link.receivedPublish()
         try await link.perform(.reconnect)
         try await link.disconnected()
         #expect(try await link.connected().sessionPresent)
@@ -184,10 +160,7 @@ struct UplinkLinkTests {
     @Test("A 3.1.1 broker that hangs up on the bridge bit is met without it", .timeLimit(.minutes(1)))
     func bridgeBitRefused() async throws {
         let server = try await StrictBroker.bind(readsOn: true)
-        let link = Probe(
-            UplinkPlan(
-                name: "cloud", host: "127.0.0.1", port: try #require(server.localAddress?.port),
-                clientIdentifier: "gw", version: .v3_1_1, backoffMinMilliseconds: 10))
+        let link = Probe(try StrictBroker.plan(of: server))
         try await link.perform(.open(cleanStart: false))
         #expect(try await link.connected().version == .v3_1_1)
         try await link.stop()
@@ -197,23 +170,16 @@ struct UplinkLinkTests {
     @Test("A mebibyte passes both ways over TCP", .timeLimit(.minutes(1)), arguments: versions)
     func large(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
-        let receiver = Probe(
+        let receiver = try await Probe.connected(
             broker.plan(version) {
                 $0.subscriptions = [plan("big")]
                 $0.clientIdentifier = "receiver"
             })
-        try await receiver.perform(.open(cleanStart: true))
-        _ = try await receiver.connected()
-        let sender = Probe(broker.plan(version))
-        try await sender.perform(.open(cleanStart: true))
-        _ = try await sender.connected()
+        let sender = try await Probe.connected(broker.plan(version))
         let big = ApplicationMessage(
             topic: Array("big".utf8), payload: (0..<1_048_577).map { UInt8(truncatingIfNeeded: $0 / 3) })
         try await sender.perform(.send(.publish(Publish(message: big, qos: .atLeastOnce, id: 1))))
-        guard case .publish(let publish) = try await receiver.received() else {
-            Issue.record("no PUBLISH")
-            return
-        }
+        let publish = try await receiver.receivedPublish()
         #expect(publish.message == big)
         #expect(try await sender.received().isPuback(1))
         try await sender.stop()
@@ -240,10 +206,7 @@ struct UplinkLinkTests {
     @Test("QoS 0 messages are left out, and counted, while the cloud does not read", .timeLimit(.minutes(1)))
     func slowCloud() async throws {
         let server = try await StrictBroker.bind(readsOn: false)
-        let link = Probe(
-            UplinkPlan(
-                name: "cloud", host: "127.0.0.1", port: try #require(server.localAddress?.port),
-                clientIdentifier: "gw", version: .v3_1_1, backoffMinMilliseconds: 10))
+        let link = Probe(try StrictBroker.plan(of: server))
         try await link.perform(.open(cleanStart: false))
         _ = try await link.connected()
         let large = ApplicationMessage(topic: Array("t".utf8), payload: [UInt8](repeating: 0, count: 65_536))
@@ -316,6 +279,12 @@ private final class StrictBroker: ChannelInboundHandler {
             .bind(host: "127.0.0.1", port: 0).get()
     }
 
+    static func plan(of server: any Channel) throws -> UplinkPlan {
+        UplinkPlan(
+            name: "cloud", host: "127.0.0.1", port: try #require(server.localAddress?.port),
+            clientIdentifier: "gw", version: .v3_1_1, backoffMinMilliseconds: 10)
+    }
+
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         // Fixed header 2 bytes, "MQTT" 6 bytes, then the level.
         let level = unwrapInboundIn(data).getInteger(at: 8, as: UInt8.self)
@@ -351,6 +320,14 @@ private final class Probe {
         }
     }
 
+    /// One that opened a new Session and has subscribed.
+    static func connected(_ plan: UplinkPlan) async throws -> Probe {
+        let probe = Probe(plan)
+        try await probe.perform(.open(cleanStart: true))
+        _ = try await probe.connected()
+        return probe
+    }
+
     func perform(_ commands: UplinkCommand...) async throws {
         try await link.map { link in
             for command in commands { link.value.perform(command) }
@@ -375,6 +352,11 @@ private final class Probe {
     func received() async throws -> Packet {
         guard case .received(let packet) = try await next() else { throw Unexpected() }
         return packet
+    }
+
+    func receivedPublish() async throws -> Publish {
+        guard case .publish(let publish) = try await received() else { throw Unexpected() }
+        return publish
     }
 
     /// Waits for a notice, whatever comes before it.

@@ -33,6 +33,11 @@ final class ClientThread {
         mosquitto_int_option(handle, MOSQ_OPT_RECEIVE_MAXIMUM, 1000)
         mosquitto_int_option(handle, MOSQ_OPT_SEND_MAXIMUM, 1000)
         mosquitto_int_option(handle, MOSQ_OPT_TCP_NODELAY, 1)
+        // "Threaded" makes the library only queue what it answers; `exchange` writes it. Otherwise it writes
+        // PUBCOMP while it handles PUBREL, and when that write finds the connection broken it throws the
+        // message away (2.0.11, handle__pubrel): a PUBREL read just before the line was cut, and PUBREL resent
+        // on the next connection, would both be answered, and the message be handed to nobody.
+        mosquitto_threaded_set(handle, true)
         mosquitto_user_data_set(handle, Unmanaged.passUnretained(self).toOpaque())
         mosquitto_connect_v5_callback_set(handle) { _, me, reason, flags, _ in
             ClientThread.from(me).connected(reason: reason, sessionPresent: flags & 1 != 0)

@@ -55,6 +55,7 @@ package final class CloudBroker {
     }
 
     package var isRunning: Bool { process?.isRunning ?? false }
+    package var pid: pid_t? { process?.pid }
 
     package func stop() {
         process?.send(SIGTERM)

@@ -12,12 +12,20 @@ package final class CuttableLink: Sendable {
 
     private struct Shared {
         var mode = Mode.open
+        /// How often it was cut. The thread makes every cut good, also one that was over before it came to it.
+        var cuts = 0
         var ended = false
         /// Bytes that may still pass before the line is cut; nil for no limit.
         var allowance: (direction: Direction, bytes: Int)?
         var bytesTowardsTarget = 0
         var bytesFromTarget = 0
         var connections = 0
+
+        mutating func cut() {
+            mode = .cut
+            cuts += 1
+            allowance = nil
+        }
     }
 
     package let port: UInt16
@@ -45,8 +53,8 @@ package final class CuttableLink: Sendable {
         }
     }
 
-    /// Resets every connection and refuses new ones.
-    package func cut() { change { $0.mode = .cut } }
+    /// Resets every connection and refuses new ones. However soon `restore()` follows, none survives it.
+    package func cut() { change { $0.cut() } }
 
     /// Lets everything pass again.
     package func restore() {
@@ -59,8 +67,9 @@ package final class CuttableLink: Sendable {
     /// Connections stay, and new ones are made, but no byte moves until `restore()`.
     package func blackHole() { change { $0.mode = .blackHole } }
 
-    /// Cuts after `bytes` more bytes went in `direction`, be it in the middle of a packet.
+    /// Cuts after `bytes` more bytes, at least one, went in `direction`, be it in the middle of a packet.
     package func cut(after bytes: Int, _ direction: Direction) {
+        precondition(bytes > 0, "a cut that waits for nothing is cut()")
         change { $0.allowance = (direction, bytes) }
     }
 
@@ -96,20 +105,23 @@ package final class CuttableLink: Sendable {
     private func carry(holder: Int32) {
         var listener: Int32 = -1
         var pairs: [Pair] = []
+        var cutsMade = 0
         defer {
             pairs.forEach(Self.reset)
             if listener >= 0 { close(listener) }
             close(holder)
         }
         while true {
-            let (mode, ended) = shared.withLock { ($0.mode, $0.ended) }
+            let (mode, cuts, ended) = shared.withLock { ($0.mode, $0.cuts, $0.ended) }
             if ended { return }
-            if mode == .cut {
+            if cutsMade != cuts {
+                cutsMade = cuts
                 pairs.forEach(Self.reset)
                 pairs = []
                 if listener >= 0 { close(listener) }
                 listener = -1
-            } else if listener < 0 {
+            }
+            if mode != .cut && listener < 0 {
                 listener = Self.boundSocket(port)
                 precondition(listener >= 0, "port \(port) is ours, and cannot be bound")
                 listen(listener, 64)
@@ -126,7 +138,9 @@ package final class CuttableLink: Sendable {
             }
             poll(&polled, nfds_t(polled.count), 1000)
             bell.answer()
-            guard mode == .open, shared.withLock({ $0.mode == .open && !$0.ended }) else { continue }
+            guard mode == .open,
+                shared.withLock({ $0.mode == .open && $0.cuts == cutsMade && !$0.ended })
+            else { continue }
             pairs = pairs.compactMap { move($0) }
             if polled[1].revents != 0, let pair = accept(listener) { pairs.append(pair) }
         }
@@ -180,9 +194,12 @@ package final class CuttableLink: Sendable {
     private func drain(_ buffer: inout Data, into fd: Int32, _ direction: Direction) -> Bool {
         while !buffer.isEmpty {
             let limit = shared.withLock { shared -> Int in
+                // Another connection may have used up the allowance just now.
+                guard shared.mode == .open else { return 0 }
                 guard let allowance = shared.allowance, allowance.direction == direction else { return .max }
                 return allowance.bytes
             }
+            guard limit > 0 else { return true }
             let count = buffer.prefix(limit).withUnsafeBytes {
                 send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
             }
@@ -194,9 +211,9 @@ package final class CuttableLink: Sendable {
                 case .fromTarget: shared.bytesFromTarget += count
                 }
                 guard let allowance = shared.allowance, allowance.direction == direction else { return false }
-                shared.allowance = allowance.bytes > count ? (direction, allowance.bytes - count) : nil
-                if shared.allowance == nil { shared.mode = .cut }
-                return shared.allowance == nil
+                shared.allowance = (direction, allowance.bytes - count)
+                if allowance.bytes <= count { shared.cut() }
+                return allowance.bytes <= count
             }
             if cutNow { return false }
         }

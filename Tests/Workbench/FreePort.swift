@@ -26,7 +26,7 @@ package enum FreePort {
 
 /// The few socket calls the harness makes by itself, all on 127.0.0.1.
 package enum Loopback {
-    static func bind(_ descriptor: Int32, port: UInt16) -> Int32 {
+    package static func bind(_ descriptor: Int32, port: UInt16) -> Int32 {
         withAddress(port) { Glibc.bind(descriptor, $0, $1) }
     }
 

@@ -82,6 +82,8 @@ package final class Gateway {
     }
 
     package var isRunning: Bool { process?.isRunning ?? false }
+    /// nil while it was told to end, or never started.
+    package var pid: pid_t? { process?.pid }
     /// Started, and not told to end since; when it does not run then, it ended by itself.
     package var isWanted: Bool { process != nil }
     /// All it wrote, over all its lives.

@@ -80,10 +80,10 @@ package final class DiskThread: @unchecked Sendable {
             for operation in operations {
                 done.append(perform(operation))
                 switch operation.action {
-                case .createSegment, .write, .writeCheckpoint, .read:
+                case .createSegment, .reuseSegment, .write, .writeCheckpoint, .read:
                     deliver(done)
                     done = []
-                case .writeFooter, .delete, .measureSpace:
+                case .writeFooter, .delete, .retire, .makeReserve, .measureSpace:
                     break
                 }
             }
@@ -110,6 +110,8 @@ package final class DiskThread: @unchecked Sendable {
             switch operation.action {
             case .createSegment(let file, let page):
                 try createSegment(file, page)
+            case .reuseSegment(let file, let free, let page):
+                try reuseSegment(file, free, page)
             case .write(let file, let offset, let bytes):
                 try write(file, offset, bytes)
             case .writeFooter(let file, let offset, let bytes):
@@ -123,6 +125,16 @@ package final class DiskThread: @unchecked Sendable {
                 if let open = reading, files.contains(open.name) { reading = nil }
                 for file in files { try directory.remove(file.name) }
                 try directory.sync()
+            case .retire(let segments):
+                if let open = reading, case .segment(let id) = open.name, segments.contains(id) {
+                    reading = nil
+                }
+                for id in segments {
+                    try directory.rename(StoreFile.segment(id).name, to: StoreFile.free(id).name)
+                }
+                try directory.sync()
+            case .makeReserve(let file, let bytes):
+                try directory.fill(file.name, bytes: bytes)
             case .measureSpace:
                 break
             }
@@ -141,10 +153,30 @@ package final class DiskThread: @unchecked Sendable {
         writing = (name, file)
     }
 
+    /// The name changes only once the page under it is durable.
+    private func reuseSegment(
+        _ name: StoreFile, _ free: StoreFile, _ page: [UInt8]
+    ) throws(SystemError) {
+        let file = try directory.openFile(free.name, O_RDWR)
+        try file.write(page, at: 0)
+        try file.sync()
+        try directory.rename(free.name, to: name.name)
+        try directory.sync()
+        writing = (name, file)
+    }
+
     private func write(_ name: StoreFile, _ offset: Int, _ bytes: [UInt8]) throws(SystemError) {
         let file = try openForWriting(name)
-        try file.write(bytes, at: offset)
-        try file.syncData()
+        do {
+            try file.write(bytes, at: offset)
+            try file.syncData()
+        } catch {
+            // Never written or synced again: the next sync might call a success what is lost. What the cache
+            // shows is not to be believed either.
+            writing = nil
+            file.forgetCache()
+            throw error
+        }
     }
 
     /// The journal only writes to the segment that it created last.

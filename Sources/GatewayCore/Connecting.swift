@@ -163,7 +163,17 @@ extension Gateway {
         {
             return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
         }
+        // While the disk writes nothing a CONNACK that waits for it would not come, and each new attempt would
+        // leave one more Record in memory.
+        if storageHasFailed, needsRecord(connect) { return .serverUnavailable }
         return nil
+    }
+
+    /// Whether serving this client begins with something that must be kept.
+    private func needsRecord(_ connect: Connect) -> Bool {
+        if connect.will != nil || expirySeconds(for: connect) > 0 { return true }
+        return state.session(of: .client(identifier: connect.clientIdentifier)).map { !$0.isVolatile }
+            ?? false
     }
 
     private mutating func refuse(

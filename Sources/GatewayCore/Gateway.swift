@@ -34,8 +34,12 @@ package struct Gateway: ~Copyable {
     let stoppedAt: Instant
     /// The earliest deadline set for each retained message that expires.
     var retainedChecks: [[UInt8]: Instant] = [:]
-    /// No new message is acknowledged: there is no room for it (promise P4).
-    var isUnderPressure = false
+    /// There is no room for new messages (promise P4).
+    private var lacksRoom = false
+    /// The disk writes nothing at present.
+    private(set) var storageHasFailed = false
+    /// No new message is acknowledged, and nothing is begun that must be kept.
+    var isUnderPressure: Bool { lacksRoom || storageHasFailed }
     var isRetryScheduled = false
     /// Bytes of all PUBLISH packets of clients that wait for room.
     var heldBytes = 0
@@ -266,14 +270,19 @@ package struct Gateway: ~Copyable {
             break
         case .loaded(let session, let messages):
             loaded(messages, for: session, at: now, into: &effects)
-        case .pressure(let isUnderPressure):
-            guard self.isUnderPressure != isUnderPressure else { return }
-            self.isUnderPressure = isUnderPressure
-            effects.append(.report(.pressure(isUnderPressure)))
+        case .pressure(let lacksRoom):
+            guard self.lacksRoom != lacksRoom else { return }
+            self.lacksRoom = lacksRoom
+            effects.append(.report(.pressure(lacksRoom)))
             if !isUnderPressure { takeHeldPackets(at: now, into: &effects) }
         case .failed:
-            // Nothing leaves the gate any more: no position will be reported.
+            // Nothing leaves the gate until the disk works again; QoS 0 and what is on the disk flow on.
+            storageHasFailed = true
             effects.append(.report(.storageFailed))
+        case .recovered:
+            storageHasFailed = false
+            effects.append(.report(.storageRecovered))
+            if !isUnderPressure { takeHeldPackets(at: now, into: &effects) }
         }
     }
 

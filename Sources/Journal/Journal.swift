@@ -5,9 +5,9 @@ import GatewayCore
 /// are durable. It has no clock and does no I/O.
 ///
 /// One batch is in flight at a time and the next gathers behind it, so that the busier the gateway, the more
-/// Records share a sync. A Record is durable only when the sync that covers it was answered with success; an
-/// error of a write or sync ends all promises for the life of this process, because what the kernel does
-/// with the pages afterwards cannot be known.
+/// Records share a sync. A Record is durable only when the sync that covers it was answered with success. What a
+/// failed write or sync left of its batch counts for nothing: the Records are written again in a new segment,
+/// whose header says where the one before ends (see `FailureStates`).
 package struct Journal {
     package let store: StoreID
     private let plan: JournalPlan
@@ -34,14 +34,18 @@ package struct Journal {
 
     private var phase = Phase.idle
     private var isClosing = false
-    /// Nothing more can be made durable; the process should end, so that the next one recovers.
-    package private(set) var hasFailed = false
+    private var failures = FailureStates()
+    /// Nothing can be made durable at present.
+    package var hasFailed: Bool { failures.hasFailed }
     /// Everything is durable and the log says that it ended well.
     package private(set) var isClosed = false
 
     /// In rising order; the last is the one being written when `hasActive`.
     private var segments: [Segment]
     private var hasActive = false
+    /// This boot has written something.
+    private var hasBegun = false
+    private var supply: SegmentSupply
     private var nextSegment: UInt64
     private var tail: SegmentEnd
     private let recoveredClean: Bool
@@ -53,6 +57,7 @@ package struct Journal {
     private var checkpoints: [RecoveredLog.CheckpointFile]
     private var checkpointing = Checkpointing.none
     private var checkpointedAt: Instant
+    private var checkpointBackOff = BackOff()
     /// The last checkpoint found segments in which nothing is owed, and left them only because it was the first
     /// to cover them. Not known before the first checkpoint of this process, which may be asked for in vain.
     private var leftNeedlessSegments = true
@@ -64,7 +69,7 @@ package struct Journal {
     /// Of the segment that is written to.
     private var activeIndex: IndexBuilder?
     /// A footer that is being written: nobody waits for it, and its failure costs a scan.
-    private var footerToken: OperationToken?
+    private var footer: (token: OperationToken, segment: UInt64)?
     private var space: SpaceWatch
     /// What is not durable yet holds too much memory: the disk is slower than the publishers.
     private var isBackedUp = false
@@ -78,7 +83,7 @@ package struct Journal {
 
     private enum Phase: Equatable {
         case idle
-        case creating(OperationToken, Segment)
+        case creating(OperationToken, Segment, from: FreeSegment?)
         case writing(OperationToken, BatchHeaderSummary)
     }
 
@@ -93,7 +98,6 @@ package struct Journal {
         /// Until the log is durable up to its position.
         case waiting(Position, [UInt8], deletable: [UInt64])
         case writing(OperationToken, Position, bytes: Int, deletable: [UInt64])
-        case deleting(OperationToken, freedBytes: Int)
     }
 
     /// - Parameter resumed: where the clock goes on; without it nothing is known of the time off.
@@ -124,6 +128,7 @@ package struct Journal {
         }
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
+        supply = SegmentSupply(plan: plan, recovered: recovered)
         if let measured = recovered.space { space.measured(measured, at: latest) }
         reportPressure()
     }
@@ -174,26 +179,31 @@ package struct Journal {
     /// Starts what is due. Call it after a round of appends, and at `nextDeadline`.
     package mutating func tick(at now: Instant) {
         note(now)
-        guard !hasFailed else { return }
         startBatchIfDue()
         reportPressure()
         if space.isMeasurementDue(at: now) { ask(.measureSpace) }
+        perform(dueWork())
     }
 
     /// When `tick` has something to do that no completion brings.
     package var nextDeadline: Instant? {
-        guard !hasFailed, !isClosed else { return nil }
-        let lazy = phase == .idle ? bufferedSince?.advanced(byMilliseconds: plan.lazyDelayMilliseconds) : nil
-        switch (lazy, space.nextMeasurement) {
-        case (let a?, let b?): return min(a, b)
-        case (let a, let b): return a ?? b
-        }
+        guard !isClosed else { return nil }
+        let batch = phase == .idle ? nextBatch : nil
+        let work = failures.isTroubled || isClosing ? nil : supply.nextDeadline
+        return [batch, space.nextMeasurement, work].compactMap { $0 }.min()
+    }
+
+    private var nextBatch: Instant? {
+        if failures.isTroubled { return failures.nextAttempt }
+        return bufferedSince?.advanced(byMilliseconds: plan.lazyDelayMilliseconds)
     }
 
     private mutating func note(_ now: Instant) { latest = max(latest, now) }
 
     private var isBatchDue: Bool {
-        if isClosing { return !isClosed && (!buffer.isEmpty || checkpointing == .none) }
+        if isClosed { return false }
+        if failures.isTroubled { return failures.allowsAttempt(at: latest) }
+        if isClosing { return !buffer.isEmpty || (checkpointing == .none && supply.isIdle) }
         guard let bufferedSince else { return false }
         if case .waiting = checkpointing { return true }
         return promptThrough > durable
@@ -201,8 +211,8 @@ package struct Journal {
     }
 
     private mutating func startBatchIfDue() {
-        guard phase == .idle, !hasFailed, isBatchDue else { return }
-        if isClosing, buffer.isEmpty, !hasActive, recoveredClean {
+        guard phase == .idle, isBatchDue else { return }
+        if isClosing, buffer.isEmpty, !hasBegun, recoveredClean {
             // Nothing was written in this boot, and the last one ended well.
             isClosed = true
             return
@@ -246,25 +256,51 @@ package struct Journal {
     private mutating func createSegment(forBytes needed: Int) {
         let id = nextSegment
         nextSegment += 1
-        if hasActive, let active = segments.last {
-            tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: durable)
-            seal(active)
-        }
+        hasBegun = true
+        if hasActive { leaveActive(.sealed) }
+        let file = supply.take(2 * pageBytes + needed)
         let header = SegmentHeader(
-            store: store, segment: id, predecessor: tail, clock: latest, boot: boot, uptime: uptime)
+            store: store, segment: id, predecessor: tail, clock: latest, boot: boot, uptime: uptime,
+            isRecycled: file != nil)
+        let capacity = file?.bytes ?? max(plan.segmentBytes, 2 * pageBytes + needed)
         let segment = Segment(
-            id: id, first: tail.last.next, capacity: max(plan.segmentBytes, 2 * pageBytes + needed))
-        let token = ask(.createSegment(.segment(id), page: header.encoded))
-        phase = .creating(token, segment)
+            id: id, first: tail.last.next, capacity: capacity, fileBytes: file?.bytes ?? pageBytes)
+        let token =
+            if let file {
+                ask(.reuseSegment(.segment(id), from: .free(file.id), page: header.encoded))
+            } else {
+                ask(.createSegment(.segment(id), page: header.encoded))
+            }
+        phase = .creating(token, segment, from: file)
+    }
+
+    private enum Leaving {
+        /// It gets its footer.
+        case sealed
+        /// A write to it failed: nothing is ever written to it again.
+        case givenUp
+    }
+
+    /// Nothing is written to the active segment any more; the next header names its end.
+    private mutating func leaveActive(_ how: Leaving) {
+        guard let active = segments.last else { return }
+        hasActive = false
+        tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: durable)
+        seal(active, how)
     }
 
     /// Nothing is appended to `segment` any more: its index goes behind its last batch.
-    private mutating func seal(_ segment: Segment) {
+    private mutating func seal(_ segment: Segment, _ how: Leaving) {
         guard let index = activeIndex?.index, let stretch = segment.stretch else { return }
         activeIndex = nil
-        footerToken = ask(
-            .writeFooter(
-                .segment(segment.id), offset: segment.end, bytes: Footer.encoded(index, store: store)))
+        switch how {
+        case .sealed:
+            let token = ask(
+                .writeFooter(
+                    .segment(segment.id), offset: segment.end, bytes: Footer.encoded(index, store: store)))
+            footer = (token, segment.id)
+        case .givenUp: break
+        }
         reading.keep(index)
         events.append(.sealed(stretch, queues: index.sessions))
     }
@@ -325,7 +361,9 @@ package struct Journal {
 
     /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
     package var wantsCheckpoint: Bool {
-        guard checkpointing == .none, !hasFailed, !isClosing, last > coveredPosition else { return false }
+        guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, last > coveredPosition,
+            checkpointBackOff.allows(latest)
+        else { return false }
         if isPressureCheckpointDue { return true }
         let due = max(
             plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
@@ -346,7 +384,7 @@ package struct Journal {
     package var wantsRecord: Bool {
         let hasComplete = segments.count > (hasActive ? 1 : 0)
         return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && last == coveredPosition
-            && checkpointing == .none && !hasFailed && !isClosing
+            && checkpointing == .none && supply.isIdle && !hasFailed && !isClosing
     }
 
     /// Up to where a restart reads a checkpoint instead of the log.
@@ -359,7 +397,7 @@ package struct Journal {
     /// - Complexity: O(state)
     package mutating func beginCheckpoint(of state: some CheckpointSource, at now: Instant) {
         note(now)
-        guard checkpointing == .none, !hasFailed, !isClosed else { return }
+        guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosed else { return }
         let complete = hasActive ? segments.dropLast() : segments[...]
         let header = CheckpointHeader(
             position: last, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
@@ -404,25 +442,33 @@ package struct Journal {
         space.usedBytes += bytes
         grownBytes = 0
         grownSegments = 0
-        var files = deletable.map { StoreFile.segment($0) }
-        var freed = 0
+        checkpointing = .none
+        checkpointBackOff.succeeded()
         let gone = Set(deletable)
         reading.forget(gone)
-        segments.removeAll { segment in
-            guard gone.contains(segment.id) else { return false }
-            freed += segment.end
-            return true
+        let needless = segments.filter { gone.contains($0.id) }
+        segments.removeAll { gone.contains($0.id) }
+        let old = checkpoints.dropLast(2).map {
+            SegmentSupply.Refuse(file: .checkpoint($0.position.number), bytes: $0.bytes)
         }
-        while checkpoints.count > 2 {
-            let old = checkpoints.removeFirst()
-            files.append(.checkpoint(old.position.number))
-            freed += old.bytes
-        }
-        if files.isEmpty {
-            checkpointing = .none
-        } else {
-            checkpointing = .deleting(ask(.delete(files)), freedBytes: freed)
-        }
+        checkpoints.removeFirst(old.count)
+        perform(supply.release(needless, old, isShort: space.isPressing))
+    }
+
+    /// A checkpoint that cannot be written is no reason to stop: the log behind the last one grows meanwhile.
+    private mutating func checkpointFailed(_ refusal: Refusal) {
+        checkpointing = .none
+        checkpointBackOff.failed(at: latest)
+        if refusal == .noRoom { perform(supply.makeRoom(everything: true)) }
+    }
+
+    private mutating func dueWork() -> [SegmentSupply.Work] {
+        guard !isClosing, !failures.isTroubled else { return [] }
+        return supply.dueWork(at: latest, hasRoom: hasBegun && space.hasRoom(for: plan.reserveBytes))
+    }
+
+    private mutating func perform(_ work: [SegmentSupply.Work]) {
+        for part in work { supply.began(part, ask(part.action(plan))) }
     }
 
     // MARK: The disk's answers
@@ -431,14 +477,18 @@ package struct Journal {
         note(now)
         if let space = completion.space { self.space.measured(space, at: latest) }
         if let next = reading.completed(completion, into: &events) { return read(next) }
-        if completion.token == footerToken {
-            footerToken = nil
+        if let footer, completion.token == footer.token {
+            self.footer = nil
+            if case .failed = completion.outcome { supply.gaveUp(footer.segment) }
             return
         }
-        guard !hasFailed else { return }
-        switch completion.outcome {
-        case .failed: fail()
-        case .done, .read: succeeded(completion.token)
+        if let freed = supply.completed(completion, at: latest) {
+            space.usedBytes -= freed
+        } else {
+            switch completion.outcome {
+            case .failed(let number): failed(completion.token, Refusal(errorNumber: number))
+            case .done, .read: succeeded(completion.token)
+            }
         }
         reportPressure()
         startBatchIfDue()
@@ -446,6 +496,8 @@ package struct Journal {
 
     /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.
     private mutating func reportPressure() {
+        space.isInDebt = failures.lacksRoom || supply.lacksReserve
+        space.reusableBytes = supply.freeBytes
         space.update()
         let bytes = inFlightBytes + bufferBytes
         if bytes > plan.bufferBytesMax {
@@ -461,7 +513,7 @@ package struct Journal {
 
     private mutating func succeeded(_ token: OperationToken) {
         switch phase {
-        case .creating(token, let segment):
+        case .creating(token, let segment, _):
             phase = .idle
             segments.append(segment)
             hasActive = true
@@ -495,6 +547,7 @@ package struct Journal {
             durable = batch.header.last
             events.append(.durable(upTo: durable))
         }
+        if failures.attemptSucceeded() { events.append(.recovered) }
         if batch.header.isCleanShutdown { isClosed = true }
         advanceCheckpoint()
     }
@@ -503,27 +556,40 @@ package struct Journal {
         switch checkpointing {
         case .writing(token, let position, let bytes, let deletable):
             checkpointIsDurable(position, bytes: bytes, deletable: deletable)
-        case .deleting(token, let freed):
-            checkpointing = .none
-            space.usedBytes -= freed
-        case .none, .waiting, .writing, .deleting:
+        case .none, .waiting, .writing:
             // The space was measured.
             break
         }
     }
 
-    /// A failed sync is never tried again: the kernel may have dropped the pages and call the next one a
-    /// success. What is on disk is found out by the recovery of the next process.
-    private mutating func fail() {
-        hasFailed = true
-        phase = .idle
-        operations.removeAll { operation in
-            switch operation.action {
-            case .read: false
-            case .createSegment, .write, .writeFooter, .writeCheckpoint, .delete, .measureSpace: true
-            }
+    private mutating func failed(_ token: OperationToken, _ refusal: Refusal) {
+        switch phase {
+        case .creating(token, let segment, let file):
+            supply.creationFailed(segment.id, from: file)
+            attemptFailed(refusal)
+        case .writing(token, _):
+            // Void, whatever the disk kept of it: the next header names the end before it.
+            supply.gaveUp(segments[segments.count - 1].id)
+            leaveActive(.givenUp)
+            takeBackBatch()
+            attemptFailed(refusal)
+        case .idle, .creating, .writing:
+            if case .writing(token, _, _, _) = checkpointing { checkpointFailed(refusal) }
         }
-        events.append(.failed)
+    }
+
+    private mutating func takeBackBatch() {
+        buffer.prepend(contentsOf: inFlight)
+        bufferBytes += inFlightBytes
+        bufferedSince = buffer.isEmpty ? nil : bufferedSince ?? latest
+        inFlight = []
+        inFlightBytes = 0
+    }
+
+    private mutating func attemptFailed(_ refusal: Refusal) {
+        phase = .idle
+        if refusal == .noRoom { perform(supply.makeRoom(everything: false)) }
+        if failures.attemptFailed(refusal, isLast: isClosing, at: latest) { events.append(.failed) }
     }
 
     // MARK: The end

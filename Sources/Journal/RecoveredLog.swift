@@ -59,6 +59,12 @@ package struct RecoveredLog: Sendable, Equatable {
     /// Nothing was in flight when the last boot ended.
     package var wasCleanShutdown: Bool
     package var report: RecoveryReport
+    /// Files that may become segments, in rising order.
+    package var free: [FreeSegment] = []
+    /// The reserve is there.
+    package var hasReserve = false
+    /// Whether overwriting costs less than appending on this file system, so that files are used again.
+    package var recycles = false
     /// Of the file system, where it was measured: so that the journal knows before its first write whether there
     /// is room for it.
     package var space: FileSystemSpace?

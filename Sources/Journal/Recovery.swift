@@ -232,7 +232,19 @@ package struct Recovery<Reader: StoreReader> {
         let newest = names.last { if case .segment = StoreFile(name: $0) { true } else { false } }
         // Names sort as their numbers do.
         for name in names {
-            guard case .segment(let id) = StoreFile(name: name) else { continue }
+            let id: UInt64
+            switch StoreFile(name: name) {
+            case .segment(let number): id = number
+            case .free(let number):
+                log.nextSegment = max(log.nextSegment, number &+ 1)
+                let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+                log.free.append(FreeSegment(id: number, bytes: size / pageBytes * pageBytes))
+                continue
+            case .reserve:
+                log.hasReserve = true
+                continue
+            case .format, .checkpoint, nil: continue
+            }
             log.nextSegment = max(log.nextSegment, id &+ 1)
             let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
             if name != newest, let row = rows[id], let first = row.first, row.last <= checkpoint {
@@ -293,10 +305,17 @@ package struct Recovery<Reader: StoreReader> {
             log.report.damaged.append(.init(file: found.name, bytes: 0..<pageBytes))
         }
 
-        var segment = Segment(id: found.id, first: startOfSegment(found, &scan), capacity: found.size)
+        var segment = Segment(
+            id: found.id, first: startOfSegment(found, &scan), capacity: found.size, fileBytes: found.size)
         let limit = end.map { Int(clamping: $0.offset) } ?? found.size
         let proven = end.map(\.last) ?? proof(by: later)
-        try readBatches(&scan, &segment, limit: limit, isLimitKnown: end != nil, proven: proven, body)
+        // Where no header names the end, the next segment still says which position it begins with: a batch that
+        // was given up because of an error, and written again there, is none, however intact it is.
+        let cut = end == nil ? later.lazy.compactMap(\.header).first?.predecessor.last : nil
+        let bounds = Bounds(
+            limit: limit, isLimitKnown: end != nil, proven: proven, cut: cut,
+            isRecycled: found.header?.isRecycled ?? true)
+        try readBatches(&scan, &segment, bounds, body)
         log.report.damaged += scan.unreadable.map { .init(file: found.name, bytes: $0) }
         // A file may be shorter than its successor says, and bytes that are not there take no space.
         segment.end = min(segment.end, max(found.size, pageBytes))
@@ -336,12 +355,26 @@ package struct Recovery<Reader: StoreReader> {
         return proven
     }
 
+    /// What is known of a segment before its batches are read.
+    private struct Bounds {
+        /// In bytes from the start of the file.
+        let limit: Int
+        let isLimitKnown: Bool
+        /// Records up to here were durable.
+        let proven: Position
+        /// Later Records are in later segments.
+        let cut: Position?
+        let isRecycled: Bool
+    }
+
     private mutating func readBatches(
-        _ scan: inout SegmentScan, _ segment: inout Segment, limit: Int, isLimitKnown: Bool, proven: Position,
+        _ scan: inout SegmentScan, _ segment: inout Segment, _ bounds: Bounds,
         _ body: (Record, Position) -> Void
     ) throws(RecoveryError) {
+        let limit = bounds.limit
         var offset = pageBytes
         while offset < limit {
+            if let cut = bounds.cut, log.last >= cut { return }
             let header = scan.header(at: offset, &reader)
             if let header, header.first >= segment.first, header.totalLength <= limit - offset,
                 try read(header, at: offset, &scan, body)
@@ -350,14 +383,14 @@ package struct Recovery<Reader: StoreReader> {
                 offset += header.totalLength
                 continue
             }
-            if !isLimitKnown, header == nil, scan.footer(at: offset, &reader) != nil { return }
+            if !bounds.isLimitKnown, header == nil, scan.footer(at: offset, &reader) != nil { return }
             // A header that verifies tells where the next one is, so that nothing inside its payload is
             // mistaken for one.
             var next = offset + pageBytes
             if let header, header.totalLength <= limit - offset { next = offset + header.totalLength }
             let following = scan.firstBatch(from: next, limit: limit, &reader)
             let expected = log.last.next
-            if following == nil, !isLimitKnown,
+            if following == nil, !bounds.isLimitKnown,
                 let footer = scan.firstFooter(from: next, limit: limit, &reader),
                 footer.stretch.last >= expected
             {
@@ -371,10 +404,12 @@ package struct Recovery<Reader: StoreReader> {
             }
             let followingHeader = following.flatMap { scan.header(at: $0, &reader) }
             let wasDurable =
-                isLimitKnown || proven >= expected
+                bounds.isLimitKnown || bounds.proven >= expected
                 || (followingHeader.map { $0.durableBefore >= expected } ?? false)
             guard wasDurable else {
-                if scan.holdsAnything(offset..<limit, &reader) {
+                // In a file that was another segment only a header that verifies tells a torn batch from what was
+                // there before.
+                if bounds.isRecycled ? header != nil : scan.holdsAnything(offset..<limit, &reader) {
                     log.report.tornTails.append(.init(file: scan.name, bytes: offset..<limit))
                 }
                 return

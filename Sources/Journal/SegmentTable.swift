@@ -1,5 +1,18 @@
 import GatewayCore
 
+/// A file that holds nothing any more and may become a segment.
+package struct FreeSegment: Hashable, Sendable {
+    /// Of the segment it was.
+    package var id: UInt64
+    /// What the file has, in bytes: it neither grows nor shrinks.
+    package var bytes: Int
+
+    package init(id: UInt64, bytes: Int) {
+        self.id = id
+        self.bytes = bytes
+    }
+}
+
 /// A segment that exists. Where its batches begin is in its index: in memory while it is written to, on disk from
 /// then on.
 package struct Segment: Hashable, Sendable {
@@ -10,20 +23,23 @@ package struct Segment: Hashable, Sendable {
     package internal(set) var last: Position
     /// First byte after the last durable batch.
     package internal(set) var end: Int
-    /// What the file may grow to.
+    /// What the file may grow to, or has when it was another segment before.
     var capacity: Int
+    /// What the file has at least, in bytes.
+    private(set) var fileBytes: Int
 
-    init(id: UInt64, first: Position, capacity: Int) {
+    init(id: UInt64, first: Position, capacity: Int, fileBytes: Int = pageBytes) {
         self.id = id
         self.first = first
         self.last = Position(first.number - 1)
         self.end = pageBytes
         self.capacity = capacity
+        self.fileBytes = fileBytes
     }
 
     /// As a checkpoint says, of a file that has `size` bytes: what is not there takes no space.
     init(_ row: SegmentRow, first: Position, size: Int) {
-        self.init(id: row.segment, first: first, capacity: size)
+        self.init(id: row.segment, first: first, capacity: size, fileBytes: size)
         last = row.last
         end = Swift.max(Swift.min(Int(clamping: row.end), size), pageBytes)
     }
@@ -32,6 +48,7 @@ package struct Segment: Hashable, Sendable {
     mutating func add(_ header: BatchHeader, at offset: Int) {
         last = max(last, header.last)
         end = offset + header.totalLength
+        fileBytes = max(fileBytes, end)
     }
 
     /// Nothing is appended to it any more; nil when it holds no Record.

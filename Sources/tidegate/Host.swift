@@ -41,6 +41,9 @@ final class Host: TransportDelegate {
     private var isSettleScheduled = false
     private var deadline: (at: Instant, task: Scheduled<Void>)?
 
+    /// Whether the process ends when the disk fails, instead of serving what needs none.
+    private let endsOnFailure: Bool
+
     private var phase = Phase.starting
     private enum Phase {
         case starting, serving
@@ -62,7 +65,7 @@ final class Host: TransportDelegate {
         loop: any EventLoop, clock: LogicalClock, gateway: consuming Gateway, effects: [Effect],
         journal: Journal, witness: WallWitness, transportPlan: TransportPlan, uplinks: [UplinkPlan],
         log: consuming Log,
-        notifier: consuming ServiceNotifier, submit: @escaping ([DiskOperation]) -> Void,
+        notifier: consuming ServiceNotifier, endsOnFailure: Bool, submit: @escaping ([DiskOperation]) -> Void,
         end: @escaping (ExitStatus) -> Never
     ) {
         self.loop = loop
@@ -74,6 +77,7 @@ final class Host: TransportDelegate {
         self.transport = Transport(plan: transportPlan, loop: loop)
         self.log = log
         self.notifier = notifier
+        self.endsOnFailure = endsOnFailure
         self.submit = submit
         self.end = end
         links = uplinks.enumerated().map { number, plan in
@@ -182,8 +186,16 @@ final class Host: TransportDelegate {
 
     private func report(_ observation: Observation) {
         log.write(LogLine(observation))
-        // What cannot be made durable here may be by the next process, on the pages that recovery finds.
-        if observation == .storageFailed { finish(.storageFailed) }
+        switch observation {
+        case .storageFailed:
+            if endsOnFailure { finish(.storageFailed) }
+            notifier.status("serving QoS 0 only: the disk fails")
+        case .storageRecovered:
+            notifier.status("serving MQTT")
+        case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
+            .uplinkDisconnected, .pressure, .wasOff:
+            break
+        }
     }
 
     /// Ends a round: what became durable is told to the core, what is due goes to the disk, and everybody who
@@ -328,6 +340,9 @@ final class Host: TransportDelegate {
         settle()
         let now = clock.now
         phase = .closingJournal
+        if journal.hasFailed {
+            return fail("stopped while the disk fails; what was acknowledged is safe", .storageFailed)
+        }
         journal.beginCheckpoint(of: gateway.state, at: now)
         journal.close(at: now)
         settle()

@@ -76,6 +76,7 @@ extension JournalPlan {
         self.init()
         segmentBytes = settings.segmentBytes
         sizeLimitBytes = settings.sizeLimitBytes
+        reserveBytes = settings.segmentBytes
     }
 }
 

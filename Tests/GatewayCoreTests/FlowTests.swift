@@ -309,14 +309,56 @@ struct FlowTests {
         #expect(s.received("press") == [.disconnect(Disconnect(.topicNameInvalid))])
     }
 
-    @Test("When the storage has failed nothing that needs it is acknowledged any more")
+    @Test(
+        "P4: while the disk fails what was acknowledged stays parked, new messages are refused, and QoS 0 flows on"
+    )
     func failed() {
         var s = Scenario.connected("press", "archive")
         s.subscribes("archive", "t")
-        s.handle(.storage(.failed))
         s.sends("press", .publish(.text("t", qos: .atLeastOnce, id: 1)))
+        s.handle(.storage(.failed))
+        s.sends("press", .publish(.text("t", qos: .atLeastOnce, id: 2)))
+        s.sends("press", .publish(.text("t", "live")))
         s.passes(milliseconds: 60_000)
         #expect(s.received("press") == [])
+        #expect(s.texts("archive").contains("live"))
         #expect(s.observations.contains(.storageFailed))
+        s.handle(.storage(.recovered))
+        s.syncs()
+        #expect(
+            s.received("press") == [.puback(Acknowledgement(1)), .puback(Acknowledgement(2, .quotaExceeded))])
+        #expect(s.observations.contains(.storageRecovered))
+        s.sends("press", .publish(.text("t", qos: .atLeastOnce, id: 3)))
+        s.syncs()
+        #expect(s.received("press") == [.puback(Acknowledgement(3))])
+    }
+
+    @Test(
+        "P4: while the disk fails nobody is taken in for whom something must be kept; all others are, and later these"
+    )
+    func failedConnect() {
+        var s = Scenario.connected("archive")
+        s.vanishes("archive")
+        s.handle(.storage(.failed))
+        let kept = Connect(clientIdentifier: "kept", sessionExpirySeconds: 60)
+        s.opens("kept", kept)
+        #expect(s.received("kept").connack?.reason == .quotaExceeded)
+        s.opens("archive", Connect(clientIdentifier: "archive"))
+        #expect(s.received("archive").connack?.reason == .serverUnavailable)
+        s.opens(
+            "willing",
+            Connect(
+                clientIdentifier: "willing",
+                will: Will(
+                    message: ApplicationMessage(topic: "gone".utf8, payload: "willing".utf8),
+                    qos: .atMostOnce,
+                    retain: false)))
+        #expect(s.received("willing").connack?.reason == .serverUnavailable)
+        s.opens("brief", Connect(clientIdentifier: "brief"))
+        #expect(s.received("brief").connack?.reason == .success)
+        s.handle(.storage(.recovered))
+        s.opens("kept again", kept)
+        s.syncs()
+        #expect(s.received("kept again").connack?.reason == .success)
     }
 }

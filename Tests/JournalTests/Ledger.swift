@@ -65,6 +65,8 @@ struct Rig {
     var now = Instant(milliseconds: 1000)
     var recovered: RecoveredLog
     let plan: JournalPlan
+    /// The file system is one on which files are used again.
+    let recycles: Bool
 
     static func smallPlan() -> JournalPlan {
         var plan = JournalPlan()
@@ -75,10 +77,12 @@ struct Rig {
         return plan
     }
 
-    init(_ store: StoreID, plan: JournalPlan = smallPlan()) throws {
+    init(_ store: StoreID, plan: JournalPlan = smallPlan(), recycles: Bool = false) throws {
         disk = FaultDisk(formatted: store)
         self.plan = plan
         recovered = try Recovery.recover(&disk) { _, _ in }
+        recovered.recycles = recycles
+        self.recycles = recycles
         journal = Journal(plan: plan, recovered: recovered)
         history = [(.counters(nextSession: 0), ledger)]
     }
@@ -169,6 +173,7 @@ struct Rig {
         ledger = found
         promised = recovered.last
         now = max(now, recovered.clock)
+        recovered.recycles = recycles
         journal = Journal(plan: plan, recovered: recovered)
         events = []
     }

@@ -8,7 +8,9 @@ struct PowerCutTests {
     /// One life after another, each ended by a power cut between two steps of the disk or by a kill.
     static func live(_ seed: UInt64, breaking: (inout FaultDisk) -> Void = { _ in }) throws {
         var dice = Dice(seed)
-        var rig = try Rig(try #require(testStore))
+        var plan = Rig.smallPlan()
+        if seed % 4 == 1 { plan.reserveBytes = 16 << 10 }
+        var rig = try Rig(try #require(testStore), plan: plan, recycles: seed % 2 == 1)
         breaking(&rig.disk)
         for _ in 0..<5 {
             rig.disk.stepsLeft = dice.below(150)

@@ -17,7 +17,7 @@ let wholeFile = """
       - { address: "unix:/run/a.sock", mode: 0600, protocol: websocket, path: /things/mqtt }
       - address: unix:/run/tidegate/mqtt.sock
     sessions: { expiry-for-3.1.1: 7d, expiry-max: 30d }
-    journal: { size-limit: 2 GiB, segment-size: 2MiB, allow-volatile: true }
+    journal: { size-limit: 2 GiB, segment-size: 2MiB, allow-volatile: true, on-failure: exit }
     limits:
       connections: 500
       packet-size: 256 KiB
@@ -89,6 +89,7 @@ struct GoodFileTests {
         expected.journal.sizeLimitBytes = 2 << 30
         expected.journal.segmentBytes = 2 << 20
         expected.journal.allowsVolatile = true
+        expected.journal.onFailure = .exit
         expected.limits.connections = 500
         expected.limits.packetBytes = 256 << 10
         expected.limits.inflight = 20

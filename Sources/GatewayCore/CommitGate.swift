@@ -1,57 +1,176 @@
-import DequeModule
+import HeapModule
 import MQTT
 
 /// Where a promise waits for its position: PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, CONNACK, and
 /// QoS 2 messages on their way to QoS 0 receivers. Nothing that commits the gateway towards a peer leaves
-/// before the Record behind it survives a power cut (rules A1-A7, A9, A10); this file answers whether an
-/// acknowledged message can be lost.
+/// before the Record behind it survives a power cut (rules A1-A7, A9, A10), or before everyone who was owed its
+/// message has it (rules A1, E3); this file answers whether an acknowledged message can be lost.
 ///
 /// Promises to one peer leave in the order they were made, so that acknowledgements keep the order of their
-/// PUBLISH packets [MQTT5-4.6.0-2] (rule A12) even when a later one had nothing to wait for.
+/// PUBLISH packets [MQTT5-4.6.0-2] (rule A12) even when a later one had nothing to wait for, or was elided first.
+/// No peer waits for another's.
+///
+/// - Complexity: everything O(1), but that a peer which begins to wait costs O(log peers that wait)
 struct CommitGate {
     /// The last position that survives a power cut.
     private(set) var durable = Position.zero
-    /// In rising order of `position`.
-    private var parked: Deque<Promise> = []
-    private var parkedCounts: [Peer: Int] = [:]
+    /// Those parked, and free places; each line is linked through them.
+    private var places: [Place] = []
+    private var freePlace: Int?
+    private var lines: [Line] = []
+    private var freeLine: Int?
+    private var lineOfPeer: [Peer: Int] = [:]
+    /// When lines are looked at next: each once, no later than its first promise may leave.
+    private var calls: Heap<Call> = []
+    private var callOrdinal: UInt64 = 0
+    /// The line whose promises are leaving.
+    private var leaving: Int?
 
     struct Promise {
-        let position: Position
         let peer: Peer
         let packet: Packet
     }
 
+    /// Names a parked promise until it leaves.
+    struct Ticket: Equatable {
+        fileprivate let place: Int
+    }
+
+    private struct Place {
+        /// What it waits for; `.zero` once that need not be written.
+        var position: Position
+        var packet: Packet
+        var line: Int
+        /// Of the same line, or of the free places.
+        var next: Int?
+    }
+
+    /// The promises to one peer.
+    private struct Line {
+        var peer: Peer
+        var first: Int?
+        var last: Int?
+        var count = 0
+        /// The key of its call, if it has one.
+        var calledAt: Position?
+        var nextFree: Int?
+    }
+
+    private struct Call: Comparable {
+        let at: Position
+        /// Breaks ties in the order of creation, so that the order is the same everywhere.
+        let ordinal: UInt64
+        let line: Int
+
+        static func < (a: Self, b: Self) -> Bool { (a.at, a.ordinal) < (b.at, b.ordinal) }
+        static func == (a: Self, b: Self) -> Bool { (a.at, a.ordinal) == (b.at, b.ordinal) }
+    }
+
     init(durable: Position) { self.durable = durable }
 
-    var isEmpty: Bool { parked.isEmpty }
+    func parkedCount(for peer: Peer) -> Int { lineOfPeer[peer].map { lines[$0].count } ?? 0 }
 
-    func parkedCount(for peer: Peer) -> Int { parkedCounts[peer] ?? 0 }
+    // MARK: Parking
 
-    /// Whether `packet` may leave at once; otherwise it is parked.
+    /// Parks `packet`, unless it may leave at once.
     ///
     /// - Parameter position: the Record it promises; a position that is durable waits only for earlier promises
     ///   to the same peer.
-    mutating func admits(_ packet: Packet, to peer: Peer, after position: Position) -> Bool {
-        let earlier = parkedCounts[peer] ?? 0
-        if position <= durable && earlier == 0 { return true }
-        // Behind everything parked, whoever it is for: positions in the gate only rise.
-        let last = parked.last?.position ?? .zero
-        parked.append(Promise(position: max(position, last), peer: peer, packet: packet))
-        parkedCounts[peer] = earlier + 1
-        return false
+    /// - Returns: nil when it may leave.
+    mutating func park(_ packet: Packet, to peer: Peer, after position: Position) -> Ticket? {
+        let known = lineOfPeer[peer]
+        if position <= durable, known.map({ lines[$0].count == 0 }) ?? true { return nil }
+        let line = known ?? openLine(for: peer)
+        let place = takePlace(Place(position: position, packet: packet, line: line))
+        if let last = lines[line].last { places[last].next = place } else { lines[line].first = place }
+        lines[line].last = place
+        lines[line].count += 1
+        if lines[line].count == 1 { call(line, at: position) }
+        return Ticket(place: place)
     }
+
+    private mutating func openLine(for peer: Peer) -> Int {
+        let line: Int
+        if let free = freeLine {
+            line = free
+            freeLine = lines[free].nextFree
+            lines[free] = Line(peer: peer)
+        } else {
+            line = lines.count
+            lines.append(Line(peer: peer))
+        }
+        lineOfPeer[peer] = line
+        return line
+    }
+
+    private mutating func takePlace(_ content: Place) -> Int {
+        guard let free = freePlace else {
+            places.append(content)
+            return places.count - 1
+        }
+        freePlace = places[free].next
+        places[free] = content
+        return free
+    }
+
+    private mutating func call(_ line: Int, at position: Position) {
+        if let already = lines[line].calledAt, already <= position { return }
+        lines[line].calledAt = position
+        callOrdinal += 1
+        calls.insert(Call(at: position, ordinal: callOrdinal, line: line))
+    }
+
+    // MARK: Releasing
 
     /// Advances what is durable. Only `release` lets the promises go.
     ///
     /// - Parameter position: the last Record a completed sync covers; moving backwards is ignored.
     mutating func advance(to position: Position) { durable = max(durable, position) }
 
+    /// What the promise waits for will not be written, because everyone who was owed it has it: it waits only for
+    /// earlier ones to the same peer. `release` lets it go.
+    mutating func excuse(_ ticket: Ticket) {
+        places[ticket.place].position = .zero
+        let line = places[ticket.place].line
+        // One line at a time: the caller releases at once.
+        if lines[line].first == ticket.place { leaving = line }
+    }
+
     /// The next promise that may leave; nil when all that is parked must still wait.
     mutating func release() -> Promise? {
-        guard let first = parked.first, first.position <= durable else { return nil }
-        parked.removeFirst()
-        let left = (parkedCounts[first.peer] ?? 1) - 1
-        parkedCounts[first.peer] = left == 0 ? nil : left
-        return first
+        while true {
+            if let line = leaving {
+                if let promise = takeFirst(of: line) { return promise }
+                leaving = nil
+                rest(line)
+            }
+            guard let call = calls.min, call.at <= durable else { return nil }
+            calls.removeMin()
+            // One that was moved forward is met again in its old place.
+            guard lines[call.line].calledAt == call.at else { continue }
+            lines[call.line].calledAt = nil
+            leaving = call.line
+        }
+    }
+
+    private mutating func takeFirst(of line: Int) -> Promise? {
+        guard let first = lines[line].first, places[first].position <= durable else { return nil }
+        let promise = Promise(peer: lines[line].peer, packet: places[first].packet)
+        lines[line].first = places[first].next
+        if lines[line].first == nil { lines[line].last = nil }
+        lines[line].count -= 1
+        places[first].packet = .pingreq
+        places[first].next = freePlace
+        freePlace = first
+        return promise
+    }
+
+    /// What is left of a line waits on, or the line is given up.
+    private mutating func rest(_ line: Int) {
+        if let first = lines[line].first { return call(line, at: places[first].position) }
+        guard lines[line].calledAt == nil, lineOfPeer[lines[line].peer] == line else { return }
+        lineOfPeer[lines[line].peer] = nil
+        lines[line].nextFree = freeLine
+        freeLine = line
     }
 }

@@ -24,11 +24,8 @@ extension Gateway {
         else { return }
         while let step = nextStep(session, at: now) {
             switch step {
-            case .skip:
-                _ = update(session) { session in
-                    let floor = session.queue.floor
-                    session.flow?.passOver(upTo: floor)
-                }
+            case .skip(let next):
+                _ = update(session) { $0.flow?.passOver(upTo: next) }
             case .release(let id):
                 resume(id, of: session, at: now, into: &effects)
                 advance(session)
@@ -55,6 +52,8 @@ extension Gateway {
                 load(session, into: &effects)
                 let isThere = update(session) { $0.queue.isResident($0.flow?.next ?? $0.queue.end) }
                 guard isThere == true else { return }
+            case .index:
+                return index(session, into: &effects)
             }
         }
         readAhead(session, into: &effects)
@@ -115,13 +114,15 @@ extension Gateway {
     }
 
     private enum Step {
-        case skip
+        /// Everything before this delivery is settled.
+        case skip(Delivery)
         case release(PacketIdentifier)
         case publish(Publish, Delivery)
         case drop(Delivery, DropReason)
         case waitForDurable
         case confirmFloor
         case load
+        case index
     }
 
     func isFlowOpen(_ session: SessionID) -> Bool {
@@ -150,12 +151,15 @@ extension Gateway {
     ) -> Step? {
         guard let flow = session.flow else { return nil }
         let delivery = flow.next
-        guard delivery >= session.queue.floor else { return .skip }
-        guard let entry = session.queue[delivery] else { return nil }
+        guard delivery >= session.queue.floor else { return .skip(session.queue.floor) }
+        guard let entry = session.queue[delivery] else {
+            guard delivery < session.queue.end else { return nil }
+            return session.queue.gap(at: delivery).map(Step.skip) ?? .index
+        }
         let id = PacketIdentifierRule.identifier(of: delivery, qos: entry.qos)
         switch entry.phase {
         case .settled:
-            return .skip
+            return .skip(session.queue.floor)
         case .received:
             return .release(id)  // [MQTT5-4.4.0-1], and never PUBLISH again [MQTT5-4.3.3-6]
         case .waiting, .sent:
@@ -260,11 +264,46 @@ extension Gateway {
         effects.append(.load(session, positions, target: group ?? session))
     }
 
+    /// Asks the index of the log for more of a queue that is running low in memory.
+    mutating func index(_ session: SessionID, into effects: inout [Effect]) {
+        let low = plan.limits.queueEntriesMax / 4
+        let stretch = update(session) { session in
+            session.queue.stretchToIndex(
+                from: session.flow?.next ?? session.sharing?.next ?? session.queue.floor, keeping: low)
+        }
+        if let stretch = stretch ?? nil { effects.append(.index(session, stretch)) }
+    }
+
+    /// What the index has becomes part of the queue again, as much as memory has room for; what it should have and
+    /// has not is lost, counted.
+    mutating func indexed(
+        _ postings: [Posting]?, of stretch: Stretch, for session: SessionID, at now: Instant,
+        into effects: inout [Effect]
+    ) {
+        let isWanted = update(session) { session in
+            session.queue.isIndexing = false
+            return session.flow != nil || session.sharing != nil
+        }
+        guard isWanted == true else { return }
+        // Whatever flash may say.
+        var known = (postings ?? []).filter { stretch.contains($0.position) }
+        if zip(known, known.dropFirst()).contains(where: { $0.delivery > $1.delivery }) {
+            known.sort { ($0.delivery, $0.position) < ($1.delivery, $1.position) }
+        }
+        let count = max(1, plan.limits.queueEntriesMax / 2)
+        let missing = update(session) { $0.queue.missing(in: known, of: stretch, atMost: count) } ?? []
+        if !missing.isEmpty { drop(missing, of: session, .damaged, at: now, into: &effects) }
+        state.pageIn(session, stretch, known, atMost: count)
+        pump(session, at: now, into: &effects)
+    }
+
     /// Asks for more before the receiver has to wait for it.
     private mutating func readAhead(_ session: SessionID, into effects: inout [Effect]) {
         let low = plan.limits.residentBytesMax / 2
-        guard update(session, { $0.queue.residentBytes < low }) == true else { return }
-        load(session, into: &effects)
+        let found = update(session) { ($0.queue.residentBytes < low, $0.queue.pagedCount > 0) }
+        guard let (isLow, isPaged) = found else { return }
+        if isPaged { index(session, into: &effects) }
+        if isLow { load(session, into: &effects) }
     }
 
     mutating func loaded(
@@ -294,6 +333,7 @@ extension Gateway {
         }
         guard entry.phase == .sent else { return }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)
+        noteAcknowledged(entry.position, by: session, into: &effects)
     }
 
     /// PUBREC from a receiver: durable before PUBREL leaves (rule A6).

@@ -17,6 +17,8 @@ package struct DurableState {
     /// Bytes of messages kept in memory for a queue whose receiver is away, and for one that is here.
     var residentBytesOfAbsentMax = Limits().residentBytesOfAbsentMax
     var residentBytesMax = Limits().residentBytesMax
+    /// Entries of one queue kept in memory when pages can be made of the rest.
+    package var queueEntriesMax = Limits().queueEntriesMax
 
     package init() {}
 
@@ -35,9 +37,31 @@ package struct DurableState {
     /// Whether any message Record in this stretch of the journal is still owed to someone. May say yes a
     /// little longer than true, never no too early.
     ///
-    /// - Complexity: O(Records in the stretch / 1024)
+    /// - Complexity: O(Records in the stretch / 1024 + stretches with pages)
     package func owes(from first: Position, through last: Position) -> Bool {
         live.isOwed(from: first, through: last)
+    }
+
+    /// Whether the message of a delivery is still owed by the very queue that a message Record names it in.
+    package func needs(_ session: SessionID, _ delivery: Delivery) -> Bool {
+        sessions.read(session) { $0.isPersistent && $0.queue.needs(delivery) } ?? false
+    }
+
+    /// Positions in a stretch that are needed although no message Record names the delivery: its group assigned it,
+    /// or a member gave it back.
+    ///
+    /// - Complexity: O(Sessions + entries in memory of queues with such deliveries)
+    package func strayPositions(in stretch: Stretch) -> Set<Position> {
+        var positions: Set<Position> = []
+        for session in sessions.values where session.isPersistent {
+            session.queue.addStrayPositions(in: stretch, to: &positions)
+        }
+        return positions
+    }
+
+    /// The number of the next message for a Session whose queue survives a power cut; nil for any other.
+    func nextDelivery(of session: SessionID) -> Delivery? {
+        sessions.read(session) { $0.isPersistent ? $0.queue.end : nil } ?? nil
     }
 
     /// - Complexity: O(subscriptions)
@@ -110,17 +134,17 @@ package struct DurableState {
         case .inboundVoided(let id):
             _ = sessions.update(id) { $0.inbound.releaseAll() }
         case .outboundReceived(let id, let delivery):
-            releasing(id) { [$0.markReceived(delivery)] }
+            releasing(id) { $0.markReceived(delivery, into: &$1) }
         case .acknowledged(let acknowledged):
-            releasing(acknowledged.session) { $0.apply(acknowledged, at: position) }
+            releasing(acknowledged.session) { $0.apply(acknowledged, at: position, into: &$1) }
         case .dropped(let id, let deliveries, _):
-            releasing(id) { $0.drop(deliveries) }
+            releasing(id) { $0.drop(deliveries, at: position, into: &$1) }
         case .uplinkEstablished(let id):
             _ = sessions.update(id) { $0.isEstablished = true }
         case .assigned(let assigned):
             assign(assigned, at: position)
         case .returned(let id, let deliveries):
-            giveBack(deliveries, of: id)
+            giveBack(deliveries, of: id, at: position)
         case .wasOff(let off):
             offTimes.add(off)
         case .counters(let nextSession):
@@ -165,7 +189,13 @@ package struct DurableState {
                 _ = sessions.update(member) { $0.groups[id] = nil }
             }
         }
-        if session.isPersistent { release(session.queue.neededPositions) }
+        if session.isPersistent {
+            session.queue.forEachNeeded {
+                live.release($0)
+            } paged: {
+                live.release(paged: $1, in: $0)
+            }
+        }
         let key = session.owner.key
         if sessionOfOwner[key] == id { sessionOfOwner[key] = nil }
         sessions[id] = nil
@@ -235,27 +265,41 @@ package struct DurableState {
 
     /// Both queues are kept through a power cut, so whoever had needed the message's Record, someone still does.
     private mutating func assign(_ record: AssignedRecord, at position: Position) {
-        guard sessions.contains(record.member),
-            let (entry, message) = sessions.update(record.group, { $0.queue.take(record.delivery) }) ?? nil
-        else { return }
+        if let number = record.number {
+            guard sessions.update(record.member, { $0.queue.skip(to: number, at: position) }) == true
+            else { return }
+        }
+        guard sessions.contains(record.member) else { return }
+        var released = MessageQueue.Released()
+        let taken = sessions.update(record.group) {
+            $0.queue.take(record.delivery, known: record.entry, into: &released)
+        }
+        guard let (entry, message) = taken ?? nil else { return }
+        release(released)
+        live.retain(entry.position)
         let budget = residentBytesMax
         _ = sessions.update(record.member) {
             $0.queue.append(
-                message, qos: record.qos, at: entry.position, budget: budget, assignedBy: record.group,
-                groupQoS: entry.qos, source: nil, recordedAt: position)
+                message, bytes: entry.bytes, qos: record.qos, at: entry.position, budget: budget,
+                assignedBy: record.group, groupQoS: entry.qos, source: nil, recordedAt: position)
         }
     }
 
-    private mutating func giveBack(_ deliveries: [Delivery], of id: SessionID) {
+    private mutating func giveBack(_ deliveries: [Delivery], of id: SessionID, at position: Position) {
         let budget = residentBytesMax
         for delivery in deliveries {
-            guard let assignment = sessions.read(id, { $0.queue.assignment(of: delivery) }) ?? nil,
-                let (entry, message) = sessions.update(id, { $0.queue.take(delivery) }) ?? nil
+            guard let assignment = sessions.read(id, { $0.queue.assignment(of: delivery) }) ?? nil
             else { continue }
+            var released = MessageQueue.Released()
+            let taken = sessions.update(id) { $0.queue.take(delivery, into: &released) }
+            guard let (entry, message) = taken ?? nil else { continue }
+            release(released)
             let isTaken: Void? = sessions.update(assignment.group) {
-                $0.queue.append(message, qos: assignment.groupQoS, at: entry.position, budget: budget)
+                $0.queue.append(
+                    message, bytes: entry.bytes, qos: assignment.groupQoS, at: entry.position, budget: budget,
+                    isStray: true)
             }
-            if isTaken == nil { release([entry.position]) }
+            if isTaken != nil { live.retain(entry.position) }
         }
     }
 
@@ -279,34 +323,95 @@ package struct DurableState {
         }
         for target in record.targets {
             let needed = sessions.update(target.session) { session in
+                if let number = target.delivery, !session.queue.skip(to: number, at: position) {
+                    return false
+                }
                 let here = session.flow != nil || session.sharing != nil
                 session.queue.append(
-                    StoredMessage(record, to: target), qos: target.qos,
-                    at: position,
-                    budget: !session.isPersistent ? .max : here ? residentBytesMax : residentBytesOfAbsentMax)
+                    StoredMessage(record, to: target), bytes: UInt32(clamping: record.message.bytes.count),
+                    qos: target.qos, at: position,
+                    budget: !session.isPersistent ? .max : here ? residentBytesMax : residentBytesOfAbsentMax,
+                    // No index has the number of what was written without one.
+                    isStray: session.isPersistent && target.delivery == nil)
                 return session.isPersistent
             }
             if needed == true { live.retain(position) }
         }
     }
 
+    /// The Record of a settled delivery will not be written, and so none need say that it is settled. After a power
+    /// cut the number is missing, which says the same.
+    mutating func elided(_ delivery: Delivery, of session: SessionID, at position: Position) {
+        let wasNeeded = sessions.update(session) { $0.queue.elided(delivery, at: position) }
+        if wasNeeded == true { live.release(position) }
+    }
+
     private mutating func restore(_ record: QueueRecord) {
         let queue = MessageQueue(record)
         guard sessions.update(record.session, { $0.queue = queue }) != nil else { return }
-        for position in queue.neededPositions { live.retain(position) }
+        queue.forEachNeeded {
+            live.retain($0)
+        } paged: {
+            live.retain(paged: $1, in: $0)
+        }
     }
 
     /// Changes a queue and lets go of the Records it no longer needs. Only persistent Sessions hold any.
-    private mutating func releasing(_ id: SessionID, _ body: (inout MessageQueue) -> [Position]) {
-        let released = sessions.update(id) { session in
-            let released = body(&session.queue)
-            return session.isPersistent ? released : []
+    private mutating func releasing(
+        _ id: SessionID, _ body: (inout MessageQueue, inout MessageQueue.Released) -> Void
+    ) {
+        var released = MessageQueue.Released()
+        let holds = sessions.update(id) { session in
+            body(&session.queue, &released)
+            return session.isPersistent
         }
-        release(released ?? [])
+        if holds == true { release(released) }
     }
 
-    private mutating func release(_ positions: [Position]) {
-        for position in positions where position != .zero { live.release(position) }
+    private mutating func release(_ released: MessageQueue.Released) {
+        for position in released.positions { live.release(position) }
+        for page in released.paged { live.release(paged: page.count, in: page.stretch) }
+    }
+
+    // MARK: Pages
+
+    /// Takes note that a stretch of the log is complete and has an index: what is waiting in it in long queues is
+    /// counted from now on, and no longer known one by one. Not a Record, as it changes nothing but memory: live
+    /// it follows `.sealed`, and whoever recovers calls it when a stretch ends, so that a long replay needs no
+    /// more memory than the gateway had.
+    ///
+    /// - Parameter queues: whose queues have messages in it; nil when that is not known.
+    /// - Complexity: O(queues + their entries in memory)
+    package mutating func seal(_ stretch: Stretch, queues: [SessionID]? = nil) {
+        var counts = LiveCounts()
+        swap(&counts, &live)
+        let most = queueEntriesMax
+        for id in queues ?? sessions.keys {
+            _ = sessions.update(id) { session -> Void in
+                guard session.isPersistent else { return }
+                let next = session.flow?.next ?? session.sharing?.next ?? session.queue.floor
+                session.queue.pageOut(stretch, behind: next, keeping: most) {
+                    counts.release($0)
+                    counts.retain(paged: 1, in: stretch)
+                }
+            }
+        }
+        swap(&counts, &live)
+    }
+
+    /// Takes from the index of a stretch what comes next in a queue.
+    ///
+    /// - Parameter postings: in rising order of delivery, all of that queue in that stretch.
+    mutating func pageIn(_ id: SessionID, _ stretch: Stretch, _ postings: [Posting], atMost count: Int) {
+        var counts = LiveCounts()
+        swap(&counts, &live)
+        _ = sessions.update(id) {
+            $0.queue.pageIn(postings, of: stretch, atMost: count) {
+                counts.retain($0)
+                counts.release(paged: 1, in: stretch)
+            }
+        }
+        swap(&counts, &live)
     }
 
     // MARK: Checkpoints

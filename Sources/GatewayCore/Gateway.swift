@@ -11,12 +11,13 @@ package struct Gateway: ~Copyable {
     let plan: GatewayPlan
     package internal(set) var state: DurableState
     var gate: CommitGate
+    var candidates = Candidates()
     var connections = Roster<ConnectionID, Connection>()
     var uplinks: [Upstream] = []
     /// Position of the last Record handed to the journal.
     package private(set) var lastPosition: Position
-    /// Position of the last Record that somebody waits for: what is answered again waits for this one, for a
-    /// lazy Record behind it may stay unwritten for seconds.
+    /// Position of the last Record that somebody waits for, and that is written: what is answered again waits for
+    /// this one, for a lazy Record behind it may stay unwritten for seconds and an elidable one for ever.
     private(set) var lastPromptPosition: Position
     private var deadlines = Heap<Deadline>()
     private var deadlineOrdinal: UInt64 = 0
@@ -76,6 +77,7 @@ package struct Gateway: ~Copyable {
         self.state = state
         self.state.residentBytesMax = plan.limits.residentBytesMax
         self.state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
+        self.state.queueEntriesMax = plan.limits.queueEntriesMax
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)
@@ -179,26 +181,30 @@ package struct Gateway: ~Copyable {
     mutating func commitMessage(
         _ record: consuming MessageRecord, _ urgency: Urgency = .control, into effects: inout [Effect]
     ) -> Position {
-        let all = record
-        let lasting = all.targets.filter { state.isPersistent($0.session) }
+        var all = record
+        // Written with its number, so that no lost or unwritten Record before it can change its identifier (rule A5).
+        for i in all.targets.indices {
+            all.targets[i].delivery = state.nextDelivery(of: all.targets[i].session)
+        }
+        let lastingCount = all.targets.count { $0.delivery != nil }
         guard
-            !lasting.isEmpty || all.retained != .none || all.willOf != nil || all.inboundID != nil
+            lastingCount > 0 || all.retained != .none || all.willOf != nil || all.inboundID != nil
         else {
             applyVolatile(.message(all))
             return .zero
         }
         lastPosition = lastPosition.next
         state.apply(.message(all), at: lastPosition)
-        var written = all
-        written.targets = lasting
-        append(.message(written), urgency, into: &effects)
+        if lastingCount < all.targets.count { all.targets.removeAll { $0.delivery == nil } }
+        if urgency == .elidable { addCandidate(lastPosition, all.targets) }
+        append(.message(all), urgency, into: &effects)
         return lastPosition
     }
 
     private mutating func append(_ record: Record, _ urgency: Urgency, into effects: inout [Effect]) {
         switch urgency {
-        case .elidable, .message, .handshake, .control: lastPromptPosition = lastPosition
-        case .lazy: break
+        case .message, .handshake, .control: lastPromptPosition = lastPosition
+        case .lazy, .elidable: break
         }
         effects.append(.append(record, urgency))
     }
@@ -218,12 +224,28 @@ package struct Gateway: ~Copyable {
         _ packet: Packet, to peer: Peer, after position: Position, at now: Instant,
         into effects: inout [Effect]
     ) {
-        if gate.admits(packet, to: peer, after: position) {
+        _ = promiseOrPark(packet, to: peer, after: position, at: now, into: &effects)
+    }
+
+    /// The same; returns where the packet waits, nil when it has left.
+    mutating func promiseOrPark(
+        _ packet: Packet, to peer: Peer, after position: Position, at now: Instant,
+        into effects: inout [Effect]
+    ) -> CommitGate.Ticket? {
+        guard let ticket = gate.park(packet, to: peer, after: position) else {
             deliverPromise(packet, to: peer, at: now, into: &effects)
-        } else if case .client(let id) = peer,
-            gate.parkedCount(for: peer) >= plan.limits.parkedPerConnectionMax
-        {
+            return nil
+        }
+        if case .client(let id) = peer, gate.parkedCount(for: peer) >= plan.limits.parkedPerConnectionMax {
             pauseReading(id, into: &effects)
+        }
+        return ticket
+    }
+
+    /// Lets everything go that need not wait any more.
+    mutating func releasePromises(at now: Instant, into effects: inout [Effect]) {
+        while let promise = gate.release() {
+            deliverPromise(promise.packet, to: promise.peer, at: now, into: &effects)
         }
     }
 
@@ -256,9 +278,8 @@ package struct Gateway: ~Copyable {
         switch event {
         case .durable(let position):
             gate.advance(to: position)
-            while let promise = gate.release() {
-                deliverPromise(promise.packet, to: promise.peer, at: now, into: &effects)
-            }
+            candidates.forget(through: gate.durable)
+            releasePromises(at: now, into: &effects)
             subscribeUplinks(at: now, into: &effects)
             let waiting = waitingForDurable
             waitingForDurable = []
@@ -266,8 +287,12 @@ package struct Gateway: ~Copyable {
                 _ = update(session) { $0.isListedWaiting = false }
                 pump(session, at: now, into: &effects)
             }
-        case .elided, .sealed, .indexed:
-            break
+        case .elided(let position):
+            elided(position, at: now, into: &effects)
+        case .sealed(let stretch, let queues):
+            state.seal(stretch, queues: queues)
+        case .indexed(let session, let stretch, let postings):
+            indexed(postings, of: stretch, for: session, at: now, into: &effects)
         case .loaded(let session, let messages):
             loaded(messages, for: session, at: now, into: &effects)
         case .pressure(let lacksRoom):

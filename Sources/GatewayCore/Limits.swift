@@ -30,6 +30,9 @@ package struct Limits: Hashable, Sendable {
     package var residentBytesMax = 64 << 10
     /// The same for a Session that is away.
     package var residentBytesOfAbsentMax = 4 << 10
+    /// Entries of one queue in memory, beside those in flight and those in the segment being written. Of what comes
+    /// behind them only the index of the log knows where it is.
+    package var queueEntriesMax = 1024
     /// Messages asked from the journal at a time for one queue.
     package var loadedAtOnceMax = 256
     /// Topic Aliases a client may use; announced in CONNACK [MQTT5-3.2.2-17].

@@ -1,28 +1,67 @@
-/// How many deliveries still need the message Records of each stretch of the journal, so that the journal
-/// knows what it may delete without walking any queue.
+import DequeModule
+
+/// How many deliveries still need the message Records of each part of the journal, so that the journal knows what
+/// it may delete without walking any queue.
 struct LiveCounts {
-    /// Records a stretch; a stretch that straddles two segments holds both until it is settled.
-    private static let stretch: UInt64 = 1024
+    /// Records a block; a block that straddles two segments holds both until it is settled.
+    private static let block: UInt64 = 1024
+    /// Blocks counted in a row, a few bytes each.
+    private static let rowMax: UInt64 = 65_536
 
-    /// By the number of the stretch; only stretches that are needed, so that a damaged journal's wildest
-    /// position costs no more than any other.
-    private var counts: [UInt64: Int32] = [:]
+    /// Of blocks from `rowFirst` on; neither the first nor the last is 0.
+    private var row: Deque<Int32> = []
+    private var rowFirst: UInt64 = 0
+    /// Of blocks far from those, so that a damaged journal's wildest position costs no more than any other.
+    private var far: [UInt64: Int32] = [:]
+    /// Of deliveries in pages, whose positions are known to the index alone.
+    private var paged: [Stretch: Int] = [:]
 
-    mutating func retain(_ position: Position) { counts[position.number / Self.stretch, default: 0] += 1 }
-
-    mutating func release(_ position: Position) {
-        let stretch = position.number / Self.stretch
-        guard let count = counts[stretch] else { return }
-        counts[stretch] = count == 1 ? nil : count - 1
+    mutating func retain(_ position: Position) {
+        guard position != .zero else { return }
+        let block = position.number / Self.block
+        if row.isEmpty { rowFirst = block }
+        let place = block &- rowFirst
+        if place < UInt64(row.count) {
+            row[Int(place)] += 1
+        } else if place < Self.rowMax {
+            for _ in UInt64(row.count)..<place { row.append(0) }
+            row.append(1)
+        } else {
+            far[block, default: 0] += 1
+        }
     }
 
-    /// - Complexity: O(stretches from `low` through `high`, or stretches needed where they are fewer)
+    mutating func release(_ position: Position) {
+        let block = position.number / Self.block
+        let place = block &- rowFirst
+        if place < UInt64(row.count), row[Int(place)] > 0 {
+            row[Int(place)] -= 1
+            while row.first == 0 {
+                row.removeFirst()
+                rowFirst += 1
+            }
+            while row.last == 0 { row.removeLast() }
+        } else if let count = far[block] {
+            far[block] = count == 1 ? nil : count - 1
+        }
+    }
+
+    mutating func retain(paged count: Int, in stretch: Stretch) { paged[stretch, default: 0] += count }
+
+    mutating func release(paged count: Int, in stretch: Stretch) {
+        guard let known = paged[stretch] else { return }
+        paged[stretch] = known > count ? known - count : nil
+    }
+
+    /// - Complexity: O(blocks from `low` through `high` + stretches with pages)
     func isOwed(from low: Position, through high: Position) -> Bool {
         guard low <= high else { return false }
-        let stretches = low.number / Self.stretch...high.number / Self.stretch
-        if stretches.upperBound - stretches.lowerBound >= UInt64(counts.count) {
-            return counts.keys.contains { stretches.contains($0) }
-        }
-        return stretches.contains { counts[$0] != nil }
+        if paged.keys.contains(where: { $0.first <= high && low <= $0.last }) { return true }
+        let blocks = low.number / Self.block...high.number / Self.block
+        if far.keys.contains(where: { blocks.contains($0) }) { return true }
+        guard !row.isEmpty, blocks.upperBound >= rowFirst else { return false }
+        let first = max(blocks.lowerBound, rowFirst) - rowFirst
+        let last = min(blocks.upperBound - rowFirst, UInt64(row.count) - 1)
+        return first <= last && row[Int(first)...Int(last)].contains { $0 != 0 }
     }
 }

@@ -3,41 +3,65 @@ import MQTT
 
 /// Everything one receiver is owed, in order: a client that is here, a client that is away, or an uplink.
 ///
-/// Deliveries are numbered over the queue's life; `entries[i]` is delivery `floor + i`. Settled ones stay as
-/// gaps until all before them are settled and a Record has said so. Messages themselves are in memory only
+/// Deliveries are numbered over the queue's life. Each has an entry, but for those in a hole: a page, of which only
+/// the index of the log knows more (`QueuePages.swift`), or a gap, in which everything is settled. Settled ones stay
+/// as entries until all before them are settled and a Record has said so. Messages themselves are in memory only
 /// for a prefix of the entries, `resident`; behind it an entry is just the position of its Record.
 ///
-/// - Invariant: `resident.count <= entries.count`, and a settled entry has no resident message.
+/// - Invariant: `resident.count <= headCount`, and a settled entry has no resident message.
+/// - Invariant: holes lie between `floor` and `end`, in order and apart, and no gap begins at `floor`.
 package struct MessageQueue {
     /// Every delivery before this one is settled, by Record.
-    package private(set) var floor = Delivery(0)
-    private var entries: Deque<Entry> = []
-    private var resident: Deque<StoredMessage?> = []
-    private(set) var residentBytes = 0
+    package internal(set) var floor = Delivery(0)
+    /// The number the next message gets.
+    package internal(set) var end = Delivery(0)
+    // What follows is changed by this type alone, which is told in more than one file.
+    var entries: Deque<Entry> = []
+    var holes: Deque<Hole> = []
+    var resident: Deque<StoredMessage?> = []
+    var residentBytes = 0
     /// The size of recent messages, the larger ones for longer: what the next load will bring, about.
-    private var recentBytes = 4096
-    /// Entries that are not settled.
-    package private(set) var waitingCount = 0
+    var recentBytes = 4096
+    /// Deliveries that are not settled.
+    package internal(set) var waitingCount = 0
+    /// The bytes of their messages: topics, properties and payloads. Of pages that were cut by a replay it is an
+    /// estimate until their index is read.
+    package internal(set) var waitingBytes = 0
+    /// Of `waitingCount`, those in pages.
+    var pagedCount = 0
+    /// Entries with `isStray`.
+    var strayCount = 0
     /// Entries settled since the last `acknowledgedRecord`: what a power cut would make us deliver again.
-    private(set) var unrecordedCount = 0
+    var unrecordedCount = 0
+    /// Deliveries before this one may have been sent before the start.
+    var sentBelow = Delivery(0)
     /// A load is on its way.
-    private var isLoading = false
+    var isLoading = false
+    /// An index is on its way.
+    var isIndexing = false
     /// Floors whose Record is not known durable yet, oldest first (rule A7).
-    private var unconfirmedFloors: Deque<(position: Position, floor: Delivery)> = []
+    var unconfirmedFloors: Deque<(position: Position, floor: Delivery)> = []
     /// The floor that certainly survives a power cut.
-    private var confirmedFloor = Delivery(0)
+    var confirmedFloor = Delivery(0)
     /// Deliveries that came through a shared subscription, in rising order and at or above the floor. They are few,
     /// as no more are assigned than may be in flight, so they are kept here and not in every entry of every queue.
-    private(set) var assignments: [Assignment] = []
+    var assignments: [Assignment] = []
     /// Where the queue ended when its receiver went away: while it is away, what came since was sent to nobody. Only
     /// Records move it, so that a start knows as much.
-    private var unsentFrom = Delivery(0)
+    var unsentFrom = Delivery(0)
 
+    /// 16 bytes, because there may be many.
     struct Entry {
         /// `.zero` once the Record is no longer needed, or when there is none.
         var position: Position
+        /// Of the message: topic, properties and payload.
+        var bytes: UInt32
         var qos: QoS
         var phase: Phase
+        /// No index of the log has it, so it stays in memory.
+        var isStray: Bool
+        /// It is settled, and no Record could say otherwise: its own was never written.
+        var isElided = false
     }
 
     enum Phase: UInt8 {
@@ -61,48 +85,82 @@ package struct MessageQueue {
         let recordedAt: Position
     }
 
+    /// What a queue needs no longer.
+    struct Released {
+        var positions: [Position] = []
+        /// Of deliveries in pages there are only numbers.
+        var paged: [(stretch: Stretch, count: Int)] = []
+    }
+
     package init() {}
 
-    /// The number the next message gets.
-    package var end: Delivery { Delivery(floor.number + UInt64(entries.count)) }
+    /// What of the queue is in memory, and what only an index knows.
+    package var entryCount: Int { entries.count }
+    package var pageCount: Int { holes.count { $0.stretch != nil } }
 
     // MARK: Arriving
 
     /// Adds a message at the end; it stays in memory only while all before it do and `budget` bytes allow.
     /// With nil its bytes are read when they are needed, and so are those of all behind it.
-    mutating func append(_ message: StoredMessage?, qos: QoS, at position: Position, budget: Int) {
-        if let message, resident.count == entries.count, residentBytes < budget {
-            resident.append(message)
-            residentBytes += message.message.bytes.count
+    mutating func append(
+        _ message: StoredMessage?, bytes: UInt32, qos: QoS, at position: Position, budget: Int,
+        isStray: Bool = false
+    ) {
+        if let message {
+            if pagedCount == 0, resident.count == entries.count, residentBytes < budget {
+                resident.append(message)
+                residentBytes += message.message.bytes.count
+            }
+            noteSize(message)
         }
-        if let message { noteSize(message) }
-        entries.append(Entry(position: position, qos: qos, phase: .waiting))
+        entries.append(
+            Entry(position: position, bytes: bytes, qos: qos, phase: .waiting, isStray: isStray))
+        end = Delivery(end.number + 1)
         waitingCount += 1
+        waitingBytes += Int(bytes)
+        if isStray { strayCount += 1 }
     }
 
     /// Adds a message that a group chose this receiver for.
     mutating func append(
-        _ message: StoredMessage?, qos: QoS, at position: Position, budget: Int, assignedBy group: SessionID,
-        groupQoS: QoS, source: Delivery?, recordedAt: Position
+        _ message: StoredMessage?, bytes: UInt32, qos: QoS, at position: Position, budget: Int,
+        assignedBy group: SessionID, groupQoS: QoS, source: Delivery?, recordedAt: Position
     ) {
         assignments.append(
             Assignment(
                 delivery: end, group: group, groupQoS: groupQoS, source: source, recordedAt: recordedAt))
-        append(message, qos: qos, at: position, budget: budget)
+        append(message, bytes: bytes, qos: qos, at: position, budget: budget, isStray: true)
+    }
+
+    /// Makes `number` the next message's, however far away it is: what would have come before was never written, or
+    /// is lost, and counts as settled.
+    ///
+    /// - Parameter position: of the Record that says so.
+    /// - Returns: false when a delivery with this number, or a later one, was here already.
+    mutating func skip(to number: Delivery, at position: Position) -> Bool {
+        guard number >= end, number.number < Delivery.countableLimit else { return false }
+        if number > end {
+            openGap(to: number)
+            noteFloor(at: position)
+        }
+        return true
     }
 
     // MARK: Reading
 
+    /// nil for what is not in memory, too.
     subscript(delivery: Delivery) -> Entry? {
-        guard delivery >= floor, delivery < end else { return nil }
-        return entries[index(of: delivery)]
+        guard let i = index(of: delivery) else { return nil }
+        var entry = entries[i]
+        if entry.phase == .waiting, delivery < sentBelow { entry.phase = .sent }
+        return entry
     }
 
     /// The delivery a peer means by `id`, if it is unsettled.
     func unsettled(_ id: PacketIdentifier) -> Delivery? {
         guard let delivery = PacketIdentifierRule.delivery(with: id, atOrAfter: floor),
-            let entry = self[delivery], entry.phase != .settled,
-            PacketIdentifierRule.identifier(of: delivery, qos: entry.qos) == id
+            let i = index(of: delivery), entries[i].phase != .settled,
+            PacketIdentifierRule.identifier(of: delivery, qos: entries[i].qos) == id
         else { return nil }
         return delivery
     }
@@ -118,11 +176,14 @@ package struct MessageQueue {
 
     /// The message of a delivery if it is in memory.
     func message(of delivery: Delivery) -> StoredMessage? {
-        let i = index(of: delivery)
-        return i < resident.count ? resident[i] : nil
+        guard let i = index(of: delivery), i < resident.count else { return nil }
+        return resident[i]
     }
 
-    func isResident(_ delivery: Delivery) -> Bool { index(of: delivery) < resident.count }
+    func isResident(_ delivery: Delivery) -> Bool {
+        guard let i = index(of: delivery) else { return false }
+        return i < resident.count
+    }
 
     /// Whether `delivery`'s identifier cannot collide with one that a power cut would bring back (rule A7).
     mutating func mayUseIdentifier(of delivery: Delivery, durable: Position, span: UInt64) -> Bool {
@@ -149,10 +210,11 @@ package struct MessageQueue {
         var positions: [Position] = []
         var group: SessionID?
         var i = resident.count
-        load: while i < entries.count, positions.count < count {
+        let head = headCount
+        load: while i < head, positions.count < count {
             switch entries[i].phase {
             case .waiting, .sent:
-                let origin = assignment(of: Delivery(floor.number + UInt64(i)))?.group
+                let origin = entries[i].isStray ? assignment(of: delivery(at: i))?.group : nil
                 if let last = positions.last {
                     // What a group assigns is older than what came in meanwhile: that is a load of its own.
                     guard origin == group, entries[i].position > last else { break load }
@@ -175,7 +237,8 @@ package struct MessageQueue {
         isLoading = false
         var damaged: [Delivery] = []
         var next = messages.startIndex
-        while next < messages.endIndex, resident.count < entries.count {
+        let head = headCount
+        while next < messages.endIndex, resident.count < head {
             let i = resident.count
             switch entries[i].phase {
             case .received, .settled:
@@ -188,7 +251,7 @@ package struct MessageQueue {
                     noteSize(message)
                     residentBytes += message.message.bytes.count
                 } else {
-                    damaged.append(Delivery(floor.number + UInt64(i)))
+                    damaged.append(delivery(at: i))
                 }
                 resident.append(messages[next].1)
                 next += 1
@@ -207,21 +270,28 @@ package struct MessageQueue {
 
     // MARK: Handing out
 
-    /// The first delivery at or after `start` that nobody has.
+    /// The first delivery at or after `start` that nobody has; one in a page may be it too.
     ///
     /// - Complexity: O(deliveries passed over)
     func firstWaiting(atOrAfter start: Delivery) -> Delivery {
         var delivery = max(start, floor)
-        while delivery < end, entries[index(of: delivery)].phase != .waiting {
-            delivery = Delivery(delivery.number + 1)
+        while delivery < end {
+            if let i = index(of: delivery) {
+                guard entries[i].phase != .waiting else { return delivery }
+                delivery = Delivery(delivery.number + 1)
+            } else if let gapEnd = gap(at: delivery) {
+                delivery = gapEnd
+            } else {
+                return delivery
+            }
         }
         return delivery
     }
 
     /// Deliveries that nobody has.
     ///
-    /// - Complexity: O(entries)
-    var unassignedCount: Int { entries.reduce(0) { $1.phase == .waiting ? $0 + 1 : $0 } }
+    /// - Complexity: O(entries in memory)
+    var unassignedCount: Int { entries.reduce(pagedCount) { $1.phase == .waiting ? $0 + 1 : $0 } }
 
     /// The same with their messages, of a queue whose messages are all in memory.
     ///
@@ -233,19 +303,29 @@ package struct MessageQueue {
     }
 
     /// Takes an unsettled delivery out, for another queue to have; here it is settled.
-    mutating func take(_ delivery: Delivery) -> (entry: Entry, message: StoredMessage?)? {
-        guard let entry = self[delivery], entry.phase != .settled else { return nil }
+    ///
+    /// - Parameter known: what it is, as the Record has it: a page has no more than its number.
+    mutating func take(_ delivery: Delivery, known: Entry? = nil, into released: inout Released) -> (
+        entry: Entry, message: StoredMessage?
+    )? {
+        guard let i = index(of: delivery) else {
+            guard let known, isPaged(delivery) else { return nil }
+            unrecordedCount += 1
+            settlePaged(delivery, into: &released)
+            return (known, nil)
+        }
+        let entry = entries[i]
+        guard entry.phase != .settled else { return nil }
         let message = message(of: delivery)
         unrecordedCount += 1
-        var released: [Position] = []
-        release(delivery, into: &released)
+        release(i, into: &released)
         return (entry, message)
     }
 
     /// A member that had it is gone: whoever is next may have it.
     mutating func markWaiting(_ delivery: Delivery) {
-        guard let entry = self[delivery], entry.phase == .sent else { return }
-        setPhase(.waiting, of: delivery)
+        guard let i = index(of: delivery), entries[i].phase == .sent else { return }
+        entries[i].phase = .waiting
     }
 
     /// Deliveries of `group` belong to `other` from now on, which knows nothing of them yet.
@@ -258,73 +338,137 @@ package struct MessageQueue {
 
     // MARK: Handshakes
 
-    mutating func markSent(_ delivery: Delivery) { setPhase(.sent, of: delivery) }
+    mutating func markSent(_ delivery: Delivery) {
+        guard let i = index(of: delivery) else { return }
+        entries[i].phase = .sent
+    }
 
     /// PUBREC is recorded: the message itself is no longer needed, the Packet Identifier is.
-    mutating func markReceived(_ delivery: Delivery) -> Position {
-        guard let entry = self[delivery], entry.phase != .settled, entry.phase != .received else {
-            return .zero
+    mutating func markReceived(_ delivery: Delivery, into released: inout Released) {
+        guard let i = index(of: delivery) else {
+            return markPagedReceived(delivery, into: &released)
         }
-        setPhase(.received, of: delivery)
-        return forget(index(of: delivery))
+        guard entries[i].phase != .settled, entries[i].phase != .received else { return }
+        entries[i].phase = .received
+        forget(i, into: &released)
     }
 
     /// The receiver has it: live, before any Record says so (rule A8).
     ///
     /// - Returns: false when it was settled before.
     mutating func settle(_ delivery: Delivery) -> Bool {
-        guard let entry = self[delivery], entry.phase != .settled else { return false }
-        setPhase(.settled, of: delivery)
-        waitingCount -= 1
+        guard let i = index(of: delivery), entries[i].phase != .settled else { return false }
+        noteSettled(i)
         unrecordedCount += 1
-        dropResident(index(of: delivery))
+        dropResident(i)
         return true
     }
 
-    /// What a Record must say so that every settled delivery stays settled after a power cut.
+    /// What a Record must say so that every settled delivery stays settled after a power cut. Gaps need no Record:
+    /// one has made them.
     ///
     /// - Complexity: O(span of settled entries)
     func acknowledgedRecord(for session: SessionID, lookingAhead span: UInt64) -> AcknowledgedRecord {
-        var newFloor = floor
+        var newFloor: Delivery?
         var above: [Delivery] = []
-        var contiguous = true
-        for i in 0..<min(entries.count, Int(span)) {
-            let delivery = Delivery(floor.number + UInt64(i))
-            if entries[i].phase == .settled {
-                if contiguous { newFloor = Delivery(delivery.number + 1) } else { above.append(delivery) }
-            } else {
-                contiguous = false
+        var delivery = floor
+        var hole = holes.startIndex
+        for entry in entries {
+            while hole < holes.endIndex, holes[hole].first == delivery {
+                if holes[hole].stretch != nil { newFloor = newFloor ?? delivery }
+                delivery = holes[hole].end
+                hole += 1
             }
+            guard delivery.number - floor.number < span else { break }
+            if entry.phase != .settled {
+                newFloor = newFloor ?? delivery
+            } else if newFloor != nil, !entry.isElided {
+                above.append(delivery)
+            }
+            delivery = Delivery(delivery.number + 1)
         }
-        return AcknowledgedRecord(session: session, floor: newFloor, settledAbove: above)
+        return AcknowledgedRecord(session: session, floor: newFloor ?? delivery, settledAbove: above)
     }
 
-    /// Applies an acknowledgement Record; returns the positions whose Records it no longer needs.
-    mutating func apply(_ record: AcknowledgedRecord, at position: Position) -> [Position] {
-        var released: [Position] = []
+    /// Applies an acknowledgement Record.
+    mutating func apply(_ record: AcknowledgedRecord, at position: Position, into released: inout Released) {
         for delivery in record.settledAbove { release(delivery, into: &released) }
-        while floor < record.floor, !entries.isEmpty {
-            release(floor, into: &released)
-            entries.removeFirst()
-            if !resident.isEmpty { resident.removeFirst() }
-            floor = Delivery(floor.number + 1)
-        }
+        raiseFloor(to: record.floor, into: &released)
         if !assignments.isEmpty { assignments.removeFirst(assignmentIndex(of: floor)) }
         unrecordedCount = 0
+        noteFloor(at: position)
+        passElided()
+    }
+
+    /// The Record of a settled delivery, at `position`, will not be written.
+    ///
+    /// - Returns: false when no Record was needed for it any more.
+    mutating func elided(_ delivery: Delivery, at position: Position) -> Bool {
+        guard let i = index(of: delivery), entries[i].position == position, entries[i].phase == .settled
+        else { return false }
+        var released = Released()
+        forget(i, into: &released)
+        entries[i].isElided = true
+        unrecordedCount = max(0, unrecordedCount - 1)
+        passElided()
+        return true
+    }
+
+    /// The floor moves on without a Record past what none will bring back, and so does the floor that survives a
+    /// power cut (rule A7): what was never written needs no protection.
+    mutating func passElided() {
+        let before = floor
+        while let first = entries.first, first.isElided, holes.first?.first != floor {
+            if entries.removeFirst().isStray { strayCount -= 1 }
+            if !resident.isEmpty { resident.removeFirst() }
+            floor = Delivery(floor.number + 1)
+            passGapAtFloor()
+        }
+        guard floor > before else { return }
+        if unconfirmedFloors.isEmpty {
+            confirmedFloor = floor
+        } else {
+            unconfirmedFloors[unconfirmedFloors.count - 1].floor = floor
+        }
+    }
+
+    /// Lets go of deliveries by Record.
+    mutating func drop(_ deliveries: [Delivery], at position: Position, into released: inout Released) {
+        for delivery in deliveries {
+            if let i = index(of: delivery) {
+                if entries[i].phase != .settled { unrecordedCount += 1 }
+                release(i, into: &released)
+            } else {
+                settlePaged(delivery, into: &released)
+            }
+        }
+        noteFloor(at: position)
+    }
+
+    private mutating func raiseFloor(to newFloor: Delivery, into released: inout Released) {
+        guard newFloor.number < Delivery.countableLimit else { return }
+        while floor < newFloor {
+            if let hole = holes.first, hole.first == floor {
+                passPage(upTo: min(hole.end, newFloor), into: &released)
+            } else if floor < end {
+                release(0, into: &released)
+                if entries.removeFirst().isStray { strayCount -= 1 }
+                if !resident.isEmpty { resident.removeFirst() }
+                floor = Delivery(floor.number + 1)
+            } else {
+                // Settled without ever having been written.
+                floor = newFloor
+                end = newFloor
+            }
+            passGapAtFloor()
+        }
+    }
+
+    /// Everything before a Record's own position may be forgotten of the identifiers once it is durable.
+    private mutating func noteFloor(at position: Position) {
         if floor > unconfirmedFloors.last?.floor ?? confirmedFloor {
             unconfirmedFloors.append((position, floor))
         }
-        return released
-    }
-
-    /// Lets go of deliveries by Record; returns the positions no longer needed.
-    mutating func drop(_ deliveries: [Delivery]) -> [Position] {
-        var released: [Position] = []
-        for delivery in deliveries {
-            if let entry = self[delivery], entry.phase != .settled { unrecordedCount += 1 }
-            release(delivery, into: &released)
-        }
-        return released
     }
 
     // MARK: Recovering
@@ -334,70 +478,27 @@ package struct MessageQueue {
 
     /// What may have been sent before the start goes out with DUP. Of a receiver that was away, that is what came
     /// before it went; the rest is sent for the first time, so without [MQTT5-3.3.1-1, MQTT311-3.3.1-3], and may
-    /// still expire [MQTT5-3.3.2-5].
-    ///
-    /// - Complexity: O(entries)
+    /// still expire [MQTT5-3.3.2-5]. Nothing beyond the reach of Packet Identifiers was sent.
     mutating func assumeSent(isAway: Bool) {
-        for i in entries.indices where entries[i].phase == .waiting && !(isAway && isUnsent(i)) {
-            entries[i].phase = .sent
-        }
+        sentBelow = min(isAway ? unsentFrom : end, Delivery(floor.number + PacketIdentifierRule.span))
     }
 
     /// The receiver forgot what it was sent: all of it is new to it.
+    ///
+    /// - Complexity: O(entries in memory)
     mutating func assumeNotSent() {
+        sentBelow = Delivery(0)
         for i in entries.indices where entries[i].phase == .sent { entries[i].phase = .waiting }
     }
 
     /// Deliveries that await only PUBCOMP.
     ///
-    /// - Complexity: O(entries)
+    /// - Complexity: O(entries in memory)
     var received: [Delivery] {
-        entries.indices.filter { entries[$0].phase == .received }.map { Delivery(floor.number + UInt64($0)) }
+        entries.indices.filter { entries[$0].phase == .received }.map { delivery(at: $0) }
     }
-
-    /// What `QueueRecord` needs for a checkpoint.
-    func record(for session: SessionID, isAway: Bool) -> QueueRecord {
-        QueueRecord(
-            session: session, floor: floor,
-            entries: entries.enumerated().map { i, entry in
-                let isGone = entry.position == .zero && entry.phase == .settled
-                let assignment = isGone ? nil : assignment(of: Delivery(floor.number + UInt64(i)))
-                return QueueRecord.Entry(
-                    position: isGone ? nil : entry.position, qos: entry.qos,
-                    isReceived: entry.phase == .received,
-                    origin: assignment.map { QueueRecord.Origin(group: $0.group, qos: $0.groupQoS) })
-            }, unsentFrom: isAway ? max(floor, unsentFrom) : nil)
-    }
-
-    init(_ record: QueueRecord) {
-        floor = record.floor
-        confirmedFloor = record.floor
-        for entry in record.entries {
-            let isUnsent = record.unsentFrom.map { $0 <= end } ?? false
-            let unsettled: Phase = entry.isReceived ? .received : isUnsent ? .waiting : .sent
-            let phase: Phase = entry.position == nil ? .settled : unsettled
-            if let origin = entry.origin {
-                assignments.append(
-                    Assignment(
-                        delivery: end, group: origin.group, groupQoS: origin.qos, source: nil,
-                        recordedAt: .zero))
-            }
-            entries.append(Entry(position: entry.position ?? .zero, qos: entry.qos, phase: phase))
-            if phase != .settled { waitingCount += 1 }
-        }
-        unsentFrom = record.unsentFrom ?? end
-    }
-
-    /// The positions of all Records still needed.
-    ///
-    /// - Complexity: O(entries)
-    var neededPositions: [Position] { entries.compactMap { $0.position == .zero ? nil : $0.position } }
 
     // MARK: Details
-
-    private func index(of delivery: Delivery) -> Int { Int(delivery.number - floor.number) }
-
-    private func isUnsent(_ i: Int) -> Bool { floor.number + UInt64(i) >= unsentFrom.number }
 
     /// Where `delivery` is among the assignments, or would be.
     private func assignmentIndex(of delivery: Delivery) -> Int {
@@ -410,30 +511,40 @@ package struct MessageQueue {
         return low
     }
 
-    private mutating func setPhase(_ phase: Phase, of delivery: Delivery) {
-        entries[index(of: delivery)].phase = phase
-    }
-
     private mutating func dropResident(_ i: Int) {
         guard i < resident.count, let message = resident[i] else { return }
         residentBytes -= message.message.bytes.count
         resident[i] = nil
     }
 
-    private mutating func forget(_ i: Int) -> Position {
-        dropResident(i)
-        defer { entries[i].position = .zero }
-        return entries[i].position
+    private mutating func noteSettled(_ i: Int) {
+        entries[i].phase = .settled
+        waitingCount -= 1
+        waitingBytes -= Int(entries[i].bytes)
     }
 
-    private mutating func release(_ delivery: Delivery, into released: inout [Position]) {
-        guard let entry = self[delivery] else { return }
-        let i = index(of: delivery)
-        if entry.phase != .settled {
-            entries[i].phase = .settled
-            waitingCount -= 1
-        }
-        let position = forget(i)
-        if position != .zero { released.append(position) }
+    private mutating func forget(_ i: Int, into released: inout Released) {
+        dropResident(i)
+        guard entries[i].position != .zero else { return }
+        released.positions.append(entries[i].position)
+        entries[i].position = .zero
     }
+
+    private mutating func release(_ i: Int, into released: inout Released) {
+        if entries[i].phase != .settled { noteSettled(i) }
+        forget(i, into: &released)
+    }
+
+    private mutating func release(_ delivery: Delivery, into released: inout Released) {
+        if let i = index(of: delivery) {
+            release(i, into: &released)
+        } else {
+            settlePaged(delivery, into: &released)
+        }
+    }
+}
+
+extension Delivery {
+    /// Beyond this no number can be counted on from; only damage has such ones.
+    static let countableLimit: UInt64 = 1 << 62
 }

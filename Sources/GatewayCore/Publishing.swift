@@ -133,13 +133,17 @@ extension Gateway {
             publisher: recordsID ? session : nil, inboundID: recordsID ? heldID : nil, qos: publish.qos,
             retained: isRouted ? retainedEffect(of: publish) : .none, message: publish.message,
             expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
-        let position = keep(&record, for: shares, into: &effects)
+        let position = keep(&record, for: shares, at: now, into: &effects)
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
         if let id = publish.id {
             let isWanted = version < .v5_0 || !shares.isEmpty || isRouted && hasOwnSubscriber(publish)
             let answer = Acknowledgement(id, isWanted ? .success : .noMatchingSubscribers)
-            let acknowledgement = publish.qos == .exactlyOnce ? Packet.pubrec(answer) : .puback(answer)
-            promise(acknowledgement, to: peer, after: position, at: now, into: &effects)
+            if publish.qos == .exactlyOnce {
+                promise(.pubrec(answer), to: peer, after: position, at: now, into: &effects)
+            } else {
+                let ticket = promiseOrPark(.puback(answer), to: peer, after: position, at: now, into: &effects)
+                if let ticket { candidates.park(ticket, for: position) }
+            }
         }
         // After the answer: who hears itself gets PUBREC before its own message, as from other servers.
         pass(record, to: shares, after: position, at: now, into: &effects)
@@ -167,14 +171,15 @@ extension Gateway {
     ///
     /// - Returns: the position that promises about it wait for.
     private mutating func keep(
-        _ record: inout MessageRecord, for shares: [MessageRecord.Target], into effects: inout [Effect]
+        _ record: inout MessageRecord, for shares: [MessageRecord.Target], at now: Instant,
+        into effects: inout [Effect]
     ) -> Position {
         record.targets = shares.filter { $0.qos > .atMostOnce && hasRoom(for: $0.session, into: &effects) }
         let urgency: Urgency =
             switch record.qos {
             case .atMostOnce: .lazy
-            case .atLeastOnce: .message
-            case .exactlyOnce: .handshake
+            case .atLeastOnce: mayBeElided(record, at: now) ? .elidable : .message
+            case .exactlyOnce: .handshake  // rule E7
             }
         return commitMessage(record, urgency, into: &effects)
     }
@@ -285,7 +290,7 @@ extension Gateway {
             expiresAt: will.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
         let shares = state.routing.shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
-        let position = keep(&record, for: shares, into: &effects)
+        let position = keep(&record, for: shares, at: now, into: &effects)
         pass(record, to: shares, after: position, at: now, into: &effects)
         return position
     }

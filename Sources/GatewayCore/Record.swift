@@ -238,12 +238,44 @@ package struct AssignedRecord: Hashable, Sendable {
     package var member: SessionID
     /// Granted to the member.
     package var qos: QoS
+    /// Its number in the member's queue; nil in older Records: the next.
+    package var number: Delivery?
+    /// What the group's queue had: a replay may know no more than that it is in a page. nil in older Records.
+    package var source: Source?
 
-    package init(group: SessionID, delivery: Delivery, member: SessionID, qos: QoS) {
+    package init(
+        group: SessionID, delivery: Delivery, member: SessionID, qos: QoS, number: Delivery? = nil,
+        source: Source? = nil
+    ) {
         self.group = group
         self.delivery = delivery
         self.member = member
         self.qos = qos
+        self.number = number
+        self.source = source
+    }
+
+    package struct Source: Hashable, Sendable {
+        /// Of the message's Record.
+        package var position: Position
+        /// In the group's queue.
+        package var qos: QoS
+        /// Of the message.
+        package var bytes: UInt32
+
+        package init(position: Position, qos: QoS, bytes: UInt32) {
+            self.position = position
+            self.qos = qos
+            self.bytes = bytes
+        }
+    }
+
+    /// As an entry of the group's queue.
+    var entry: MessageQueue.Entry? {
+        source.map {
+            MessageQueue.Entry(
+                position: $0.position, bytes: $0.bytes, qos: $0.qos, phase: .waiting, isStray: false)
+        }
     }
 }
 
@@ -314,13 +346,13 @@ package struct Posting: Hashable, Sendable {
 }
 
 /// Consecutive deliveries of a queue of which only the index of a complete stretch of the log knows where they
-/// are. A delivery in this range that the index does not have is settled.
+/// are. Either all of them wait, or none: then they are settled, or among the queue's strays.
 package struct QueuePage: Hashable, Sendable {
     package var stretch: Stretch
     /// The first delivery, and how many numbers from there on.
     package var first: Delivery
     package var span: UInt64
-    /// How many of them are not settled, and the bytes of their messages.
+    /// How many of them are not settled, all or none, and the bytes of their messages, about.
     package var waitingCount: Int
     package var waitingBytes: Int
 
@@ -346,8 +378,9 @@ package struct QueueRecord: Hashable, Sendable {
     package var pages: [QueuePage]
     /// What comes behind `pages`, in order of delivery.
     package var tail: [Entry]
-    /// Deliveries in the range of the pages that no index has, in rising order: a member gave them back to its
-    /// group, and their Records are older than their place in the queue.
+    /// Deliveries in the range of the pages that have entries of their own, in rising order: say because a member gave
+    /// them back to its group, and their Records are older than their place in the queue. The page around them is
+    /// one of which nothing waits.
     package var strays: [Stray]
     /// From here on everything came while its receiver was away, which it still is; nil when it is here.
     package var unsentFrom: Delivery?

@@ -117,6 +117,10 @@ struct OutboundFlow {
     /// The transport's buffer has room.
     var isWritable = true
 
+    /// Messages sent and not acknowledged that may yet go unwritten, but for those written meanwhile.
+    var candidateCount = 0
+    private(set) var newestCandidate = Position.zero
+
     /// Retained messages for new subscriptions at QoS 0, each with the Record that must be durable first.
     var leading: Deque<(message: StoredMessage, after: Position)> = []
     /// What was sent at `roundAt`: only later can the transport say whether the receiver takes it.
@@ -130,6 +134,12 @@ struct OutboundFlow {
     mutating func noteSent(_ bytes: Int, at now: Instant) {
         roundBytes = bytesSent(at: now) + bytes
         roundAt = now
+    }
+
+    mutating func noteCandidate(_ position: Position, durable: Position) {
+        if newestCandidate <= durable { candidateCount = 0 }
+        candidateCount += 1
+        newestCandidate = position
     }
 
     /// The next delivery is settled already, and all before the queue's floor are.

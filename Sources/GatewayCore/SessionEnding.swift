@@ -20,7 +20,7 @@ extension Gateway {
         // A Will that must not be published should not survive a power cut in its place (rule A10).
         let urgency: Urgency = discardsWill && hasWill ? .control : .lazy
         _ = commit(.sessionClosed(closed), about: id, urgency, into: &effects)
-        _ = update(id) { $0.flow = nil }
+        loseFlow(of: id, into: &effects)
         scheduleEnds(of: id, closedAt: closedAt ?? now, overdue: &overdue, at: now, into: &effects)
     }
 

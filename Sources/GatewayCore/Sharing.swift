@@ -141,7 +141,9 @@ extension Gateway {
     ///
     /// - Complexity: O(assigned · members)
     mutating func share(_ group: SessionID, at now: Instant, into effects: inout [Effect]) {
-        while let (delivery, entry) = nextShared(of: group) {
+        while let (delivery, entry, isPaged) = nextShared(of: group) {
+            if isPaged { index(group, into: &effects) }
+            guard let entry else { return }
             guard let member = nextMember(of: group, for: entry.qos) else { return }
             guard mayHandOut(delivery, of: group, into: &effects) else { return waitForDurable(group) }
             if update(group, { $0.queue.isResident(delivery) }) != true {
@@ -170,12 +172,16 @@ extension Gateway {
         let qos: QoS
     }
 
-    private mutating func nextShared(of group: SessionID) -> (Delivery, MessageQueue.Entry)? {
-        let found: (Delivery, MessageQueue.Entry)?? = update(group) { session in
+    /// What is waiting first in a group; without its entry while only the index of the log has that.
+    private mutating func nextShared(
+        of group: SessionID
+    ) -> (delivery: Delivery, entry: MessageQueue.Entry?, isPaged: Bool)? {
+        let found: (Delivery, MessageQueue.Entry?, Bool)?? = update(group) { session in
             guard let next = session.sharing?.next else { return nil }
             let delivery = session.queue.firstWaiting(atOrAfter: next)
             session.sharing?.next = delivery
-            return session.queue[delivery].map { (delivery, $0) }
+            guard delivery < session.queue.end else { return nil }
+            return (delivery, session.queue[delivery], session.queue.pagedCount > 0)
         }
         return found ?? nil
     }
@@ -230,7 +236,9 @@ extension Gateway {
             sendShared(message, of: group, to: member.session, after: entry.position, at: now, into: &effects)
         } else if isPersistent(member.session) {
             let record = AssignedRecord(
-                group: group, delivery: delivery, member: member.session, qos: member.qos)
+                group: group, delivery: delivery, member: member.session, qos: member.qos,
+                number: state.nextDelivery(of: member.session),
+                source: .init(position: entry.position, qos: entry.qos, bytes: entry.bytes))
             _ = commit(
                 .assigned(record), member.qos == .exactlyOnce ? .handshake : .lazy, into: &effects)
         } else {
@@ -242,8 +250,8 @@ extension Gateway {
             }
             _ = update(member.session) { session in
                 session.queue.append(
-                    message, qos: member.qos, at: entry.position, budget: .max, assignedBy: group,
-                    groupQoS: entry.qos, source: delivery, recordedAt: recordedAt)
+                    message, bytes: entry.bytes, qos: member.qos, at: entry.position, budget: .max,
+                    assignedBy: group, groupQoS: entry.qos, source: delivery, recordedAt: recordedAt)
             }
         }
         listUnrecorded(group, at: now, into: &effects)
@@ -287,28 +295,27 @@ extension Gateway {
     ///
     /// - Returns: the groups that assigned it anything.
     mutating func giveBack(of id: SessionID, at now: Instant, into effects: inout [Effect]) -> [SessionID] {
-        guard let queue = update(id, { $0.queue.assignments.isEmpty ? nil : $0.queue }) ?? nil else {
-            return []
-        }
+        let assignments = update(id) { $0.queue.assignments } ?? []
         var returned: [Delivery] = []
-        for assignment in queue.assignments {
-            guard let entry = queue[assignment.delivery], entry.phase != .settled,
+        for assignment in assignments {
+            let delivery = assignment.delivery
+            guard let entry = update(id, { $0.queue[delivery] }) ?? nil, entry.phase != .settled,
                 state[assignment.group]?.sharing?.members.keys.contains(where: { $0 != id }) == true
             else { continue }
             let isSent = entry.qos == .exactlyOnce && entry.phase != .waiting
             if isPersistent(id) {
-                if !isSent { returned.append(assignment.delivery) }
+                if !isSent { returned.append(delivery) }
             } else if isSent {
-                settleSource(of: assignment.delivery, id, at: now, into: &effects)
+                settleSource(of: delivery, id, at: now, into: &effects)
                 if let owner = state[assignment.group]?.owner {
                     effects.append(.report(.dropped(owner: owner, .sessionEnded, count: 1)))
                 }
-            } else if let message = queue.message(of: assignment.delivery) {
+            } else if let message = update(id, { $0.queue.message(of: delivery) }) ?? nil {
                 giveBack(assignment, message, of: id, at: now, into: &effects)
             }
         }
         if !returned.isEmpty { _ = commit(.returned(id, returned), into: &effects) }
-        return queue.assignments.map(\.group)
+        return assignments.map(\.group)
     }
 
     /// From a member that leaves no trace: the group still has the message, in its old place, unless a Record

@@ -136,10 +136,8 @@ extension Gateway {
         uplinks[index.number].isConnected = false
         uplinks[index.number].held = []
         let budget = plan.limits.residentBytesOfAbsentMax
-        _ = update(upstream.session) { session in
-            session.flow = nil
-            session.queue.trimResident(to: budget)
-        }
+        loseFlow(of: upstream.session, into: &effects)
+        _ = update(upstream.session) { $0.queue.trimResident(to: budget) }
         effects.append(
             .report(
                 .uplinkDisconnected(

@@ -152,17 +152,20 @@ package struct BatchBuilder {
 
     /// Adds `record` when the batch then has at most `limit` bytes, padding included; says whether it did.
     ///
-    /// - Complexity: O(bytes of the Record)
-    package mutating func add(_ record: Record, limit: Int) -> Bool {
-        guard recordCount < Int(UInt16.max) else { return false }
+    /// - Parameter elided: so many positions before it have no Record.
+    /// - Complexity: O(bytes of the Record + elided)
+    package mutating func add(_ record: Record, behind elided: Int = 0, limit: Int) -> Bool {
+        guard recordCount < Int(UInt16.max) - elided else { return false }
         let before = bytes.count
+        for _ in 0..<elided { bytes.append(contentsOf: RecordCodec.emptyFrame) }
+        let framed = bytes.count
         RecordCodec.frame(record, into: &bytes, scratch: &scratch)
         guard totalLength <= limit else {
             bytes.removeLast(bytes.count - before)
             return false
         }
-        recordCount += 1
-        supersede(record, before..<bytes.count)
+        recordCount += elided + 1
+        supersede(record, framed..<bytes.count)
         return true
     }
 

@@ -1,4 +1,3 @@
-import DequeModule
 import GatewayCore
 
 /// The log as a state machine: Records go in, operations for the disk come out, and an event says when they
@@ -18,19 +17,20 @@ package struct Journal {
     private var wallProvenAt = Position.zero
     private let uptime: Uptime?
 
-    /// Every Record up to here survives a power cut.
+    /// The position of the last Record that was appended.
+    package private(set) var last: Position
+    /// Every Record up to here survives a power cut, or was elided.
     package private(set) var durable: Position
-    /// The Records of the batch in flight: those right behind `durable`.
-    private var inFlight: [Record] = []
-    /// What comes behind them.
-    private var buffer: Deque<Record> = []
-    /// What the two hold in memory, about.
+    /// What the core knows of that.
+    private var toldDurable: Position
+    /// The last Record that was written, and is durable.
+    private var written: Position
+    /// The Records of the batch in flight.
+    private var inFlight: [PendingRecords.Slot] = []
     private var inFlightBytes = 0
-    private var bufferBytes = 0
-    /// Somebody waits for Records up to here.
-    private var promptThrough = Position.zero
-    /// When the oldest Record of `buffer` came.
-    private var bufferedSince: Instant?
+    /// What comes behind them.
+    private var pending = PendingRecords()
+    private var policy: CommitPolicy
 
     private var phase = Phase.idle
     private var isClosing = false
@@ -70,6 +70,8 @@ package struct Journal {
     private var activeIndex: IndexBuilder?
     /// A footer that is being written: nobody waits for it, and its failure costs a scan.
     private var footer: (token: OperationToken, segment: UInt64)?
+    /// What the core is told once the next segment is there.
+    private var untold: StorageEvent?
     private var space: SpaceWatch
     /// What is not durable yet holds too much memory: the disk is slower than the publishers.
     private var isBackedUp = false
@@ -108,7 +110,12 @@ package struct Journal {
         store = recovered.store
         reading = Reading(store: recovered.store)
         boot = recovered.boot &+ 1
+        last = recovered.last
         durable = recovered.last
+        toldDurable = recovered.last
+        written = recovered.last
+        policy = CommitPolicy(
+            plan.commits, lazyDelayMilliseconds: plan.lazyDelayMilliseconds, at: recovered.clock)
         segments = recovered.segments
         nextSegment = recovered.nextSegment
         tail = recovered.tail
@@ -132,9 +139,6 @@ package struct Journal {
         if let measured = recovered.space { space.measured(measured, at: latest) }
         reportPressure()
     }
-
-    /// The position of the last Record that was appended.
-    package var last: Position { Position(durable.number + UInt64(inFlight.count + buffer.count)) }
 
     // MARK: Evidence
 
@@ -166,14 +170,36 @@ package struct Journal {
     package mutating func append(_ record: Record, _ urgency: Urgency, at now: Instant) -> Position {
         precondition(!isClosing, "nothing is appended behind the end")
         note(now)
-        buffer.append(record)
-        bufferBytes += record.memoryBytes
-        if bufferedSince == nil { bufferedSince = now }
-        switch urgency {
-        case .elidable, .message, .handshake, .control: promptThrough = last
-        case .lazy: break
-        }
+        last = last.next
+        pending.append(
+            record, urgency, at: last, bytes: record.memoryBytes, lingers: policy.lingers(at: latest),
+            at: latest)
         return last
+    }
+
+    /// Everyone who was owed the message at `position` has it: its Record is not written, unless it is too late
+    /// for that. Answered by `.elided`.
+    package mutating func elide(_ position: Position, at now: Instant) {
+        note(now)
+        // A checkpoint that waits for its turn may say that the message is owed.
+        if case .waiting(let covered, _, _) = checkpointing, position <= covered { return }
+        guard !hasFailed, let lingered = pending.elide(position) else { return }
+        if lingered { policy.lingered(1, wereElided: true, at: latest) }
+        events.append(.elided(position))
+        advanceDurable()
+    }
+
+    /// What may be elided up to `position` lingers no longer for it.
+    package mutating func hasten(_ position: Position, at now: Instant) {
+        note(now)
+        pending.hasten(position)
+    }
+
+    /// Stretches the commit window and thins out the commits by `factor`, for flash that must be spared: 1 is as
+    /// planned.
+    package mutating func widenCommits(by factor: Int, at now: Instant) {
+        note(now)
+        policy.widen(factor, at: latest)
     }
 
     /// Starts what is due. Call it after a round of appends, and at `nextDeadline`.
@@ -194,61 +220,70 @@ package struct Journal {
     }
 
     private var nextBatch: Instant? {
-        if failures.isTroubled { return failures.nextAttempt }
-        return bufferedSince?.advanced(byMilliseconds: plan.lazyDelayMilliseconds)
+        failures.isTroubled ? failures.nextAttempt : policy.nextDeadline(pending.demand)
     }
 
     private mutating func note(_ now: Instant) { latest = max(latest, now) }
 
-    private var isBatchDue: Bool {
-        if isClosed { return false }
-        if failures.isTroubled { return failures.allowsAttempt(at: latest) }
-        if isClosing { return !buffer.isEmpty || (checkpointing == .none && supply.isIdle) }
-        guard let bufferedSince else { return false }
-        if case .waiting = checkpointing { return true }
-        return promptThrough > durable
-            || latest.milliseconds(since: bufferedSince) >= plan.lazyDelayMilliseconds
+    /// What the next batch is to take.
+    private var due: CommitPolicy.Due {
+        // The attempt that finds out whether the disk works again may have nothing to write.
+        if failures.isTroubled {
+            return failures.allowsAttempt(at: latest) ? .everything(lingeredInVain: false) : .nothing
+        }
+        if isClosing || pending.isOverdue { return .everything(lingeredInVain: false) }
+        if case .waiting = checkpointing, !pending.isEmpty { return .everything(lingeredInVain: false) }
+        return policy.due(pending.demand, at: latest)
     }
 
     private mutating func startBatchIfDue() {
-        guard phase == .idle, isBatchDue else { return }
-        if isClosing, buffer.isEmpty, !hasBegun, recoveredClean {
-            // Nothing was written in this boot, and the last one ended well.
-            isClosed = true
-            return
+        guard phase == .idle, !isClosed else { return }
+        let due = due
+        guard due != .nothing else { return }
+        if isClosing, pending.isEmpty, !failures.isTroubled {
+            // The end is noted behind the last checkpoint.
+            guard checkpointing == .none, supply.isIdle else { return }
+            if !hasBegun, recoveredClean {
+                // Nothing was written in this boot, and the last one ended well.
+                isClosed = true
+                return
+            }
         }
         guard hasActive, let active = segments.last else { return createSegment(forBytes: pageBytes) }
         let room = active.capacity - active.end - (activeIndex?.footerBytes ?? 0)
         var builder = BatchBuilder()
-        var taken = 0
-        while taken < buffer.count, builder.add(buffer[taken], limit: min(room, plan.batchBytesMax)) {
-            taken += 1
-        }
-        if taken == 0, let first = buffer.first {
-            // Too large for what is left of the segment, or for any batch that is shared.
-            let isIn = builder.add(first, limit: .max)
-            precondition(isIn, "an empty batch without a limit takes any Record")
-            taken = 1
-        }
+        let taken = pending.fill(
+            &builder, onlyBeforeLingering: due == .beforeLingering, limit: min(room, plan.batchBytesMax))
         guard builder.totalLength <= room else { return createSegment(forBytes: builder.totalLength) }
-        write(builder, taking: taken, to: active)
+        policy.committed(pending.demand, at: latest)
+        write(builder, taking: taken, due, to: active)
     }
 
-    private mutating func write(_ builder: consuming BatchBuilder, taking count: Int, to active: Segment) {
-        let isLast = isClosing && buffer.isEmpty
+    private mutating func write(
+        _ builder: consuming BatchBuilder, taking count: Int, _ due: CommitPolicy.Due, to active: Segment
+    ) {
+        let first = pending.first ?? last.next
+        let (slots, lingered) = pending.take(count, all: due != .beforeLingering)
+        if due == .everything(lingeredInVain: true) {
+            policy.lingered(lingered, wereElided: false, at: latest)
+        }
+        let isLast = isClosing && pending.isEmpty
         let stamp = BatchStamp(
-            store: store, segment: active.id, first: durable.next, durableBefore: durable, clock: latest,
+            store: store, segment: active.id, first: first, durableBefore: written, clock: latest,
             boot: boot,
             wall: wallNow, isCleanShutdown: isLast)
         stampedAt = latest
         let (header, bytes) = builder.sealed(stamp)
-        inFlight = Array(buffer.prefix(count))
-        buffer.removeFirst(count)
-        inFlightBytes = inFlight.reduce(0) { $0 + $1.memoryBytes }
-        bufferBytes -= inFlightBytes
-        bufferedSince = buffer.isEmpty ? nil : latest
+        inFlight = slots
+        inFlightBytes = slots.reduce(0) { $0 + $1.bytes }
         let token = ask(.write(.segment(active.id), offset: active.end, bytes: bytes))
         phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end))
+    }
+
+    /// Notes up to where everything is durable or elided.
+    private mutating func advanceDurable() {
+        guard inFlight.isEmpty else { return }
+        durable = max(durable, pending.first.map { Position($0.number - 1) } ?? last)
     }
 
     /// A new segment, whose header names the end of the one before: everything up to there is durable, because
@@ -285,7 +320,7 @@ package struct Journal {
     private mutating func leaveActive(_ how: Leaving) {
         guard let active = segments.last else { return }
         hasActive = false
-        tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: durable)
+        tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: written)
         seal(active, how)
     }
 
@@ -299,10 +334,12 @@ package struct Journal {
                 .writeFooter(
                     .segment(segment.id), offset: segment.end, bytes: Footer.encoded(index, store: store)))
             footer = (token, segment.id)
-        case .givenUp: break
+            events.append(.sealed(stretch, queues: index.sessions))
+        case .givenUp:
+            // Before the next header names its end, a power cut may bring the void batch back into it.
+            untold = .sealed(stretch, queues: index.sessions)
         }
         reading.keep(index)
-        events.append(.sealed(stretch, queues: index.sessions))
     }
 
     // MARK: Loading
@@ -315,15 +352,15 @@ package struct Journal {
         _ session: SessionID, _ positions: [Position], target: SessionID? = nil
     ) {
         var request = Loading.Request(session: session, target: target ?? session)
-        var written: [Position] = []
+        var onDisk: [Position] = []
         for position in positions {
-            if position > durable {
+            if position > written {
                 request.answer(position, unwritten(position))
             } else {
-                written.append(position)
+                onDisk.append(position)
             }
         }
-        read(reading.load(request, written, in: segments, active: activeIndex, into: &events))
+        read(reading.load(request, onDisk, in: segments, active: activeIndex, into: &events))
     }
 
     /// Finds what the index of a complete stretch of the log knows of a Session's queue; answered by `.indexed`.
@@ -351,17 +388,14 @@ package struct Journal {
     }
 
     private func unwritten(_ position: Position) -> Record? {
-        let index = Int(clamping: position.number - durable.number - 1)
-        if index < inFlight.count { return inFlight[index] }
-        let behind = index - inFlight.count
-        return behind < buffer.count ? buffer[behind] : nil
+        inFlight.index(of: position).flatMap { inFlight[$0].record } ?? pending[position]
     }
 
     // MARK: Checkpoints
 
     /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
     package var wantsCheckpoint: Bool {
-        guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, last > coveredPosition,
+        guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, lastKept > coveredPosition,
             checkpointBackOff.allows(latest)
         else { return false }
         if isPressureCheckpointDue { return true }
@@ -383,9 +417,12 @@ package struct Journal {
     /// `wantsCheckpoint`, which is true at once. It is so at most once for each checkpoint that left something.
     package var wantsRecord: Bool {
         let hasComplete = segments.count > (hasActive ? 1 : 0)
-        return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && last == coveredPosition
+        return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && lastKept == coveredPosition
             && checkpointing == .none && supply.isIdle && !hasFailed && !isClosing
     }
+
+    /// The last Record that is written or will be.
+    private var lastKept: Position { pending.last ?? inFlight.last?.position ?? written }
 
     /// Up to where a restart reads a checkpoint instead of the log.
     package var coveredPosition: Position { checkpoints.last?.position ?? .zero }
@@ -399,13 +436,15 @@ package struct Journal {
         note(now)
         guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosed else { return }
         let complete = hasActive ? segments.dropLast() : segments[...]
+        // Behind it there is nothing but what was elided, and the log goes on in the same place without it.
+        let position = lastKept
         let header = CheckpointHeader(
-            position: last, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
+            position: position, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
             segments: complete.map { SegmentRow($0) }, uptime: uptime, unproven: unproven)
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
         // One at this very position is about to be replaced, and is no fallback for what replaces it.
-        let fallback = checkpoints.last { $0.position < last }?.position ?? .zero
+        let fallback = checkpoints.last { $0.position < position }?.position ?? .zero
         leftNeedlessSegments = false
         var deletable: [UInt64] = []
         for segment in complete {
@@ -418,7 +457,7 @@ package struct Journal {
                 leftNeedlessSegments = true
             }
         }
-        checkpointing = .waiting(last, builder.sealed(), deletable: deletable)
+        checkpointing = .waiting(position, builder.sealed(), deletable: deletable)
         checkpointedAt = latest
         advanceCheckpoint()
         startBatchIfDue()
@@ -499,7 +538,7 @@ package struct Journal {
         space.isInDebt = failures.lacksRoom || supply.lacksReserve
         space.reusableBytes = supply.freeBytes
         space.update()
-        let bytes = inFlightBytes + bufferBytes
+        let bytes = inFlightBytes + pending.bytes
         if bytes > plan.bufferBytesMax {
             isBackedUp = true
         } else if bytes < plan.bufferBytesMax / 2 {
@@ -518,6 +557,8 @@ package struct Journal {
             segments.append(segment)
             hasActive = true
             activeIndex = IndexBuilder(segment: segment.id, first: segment.first)
+            if let untold { events.append(untold) }
+            untold = nil
             space.usedBytes += segment.end
             grownBytes += segment.end
             grownSegments += 1
@@ -532,8 +573,8 @@ package struct Journal {
     private mutating func batchIsDurable(_ batch: BatchHeaderSummary) {
         segments[segments.count - 1].add(batch.header, at: batch.offset)
         activeIndex?.add(batch.header, at: batch.offset)
-        for (record, number) in zip(inFlight, batch.header.first.number...) {
-            activeIndex?.add(record, at: Position(number))
+        for slot in inFlight {
+            if let record = slot.record { activeIndex?.add(record, at: slot.position) }
         }
         space.usedBytes += batch.header.totalLength
         grownBytes += batch.header.totalLength
@@ -544,9 +585,9 @@ package struct Journal {
             unproven = nil
         }
         if batch.header.recordCount > 0 {
-            durable = batch.header.last
-            events.append(.durable(upTo: durable))
+            written = batch.header.last
         }
+        advanceDurable()
         if failures.attemptSucceeded() { events.append(.recovered) }
         if batch.header.isCleanShutdown { isClosed = true }
         advanceCheckpoint()
@@ -579,9 +620,7 @@ package struct Journal {
     }
 
     private mutating func takeBackBatch() {
-        buffer.prepend(contentsOf: inFlight)
-        bufferBytes += inFlightBytes
-        bufferedSince = buffer.isEmpty ? nil : bufferedSince ?? latest
+        pending.putBack(inFlight)
         inFlight = []
         inFlightBytes = 0
     }
@@ -614,6 +653,10 @@ package struct Journal {
     package mutating func takeEvents(into list: inout [StorageEvent]) {
         list.append(contentsOf: events)
         events.removeAll(keepingCapacity: true)
+        if durable > toldDurable {
+            toldDurable = durable
+            list.append(.durable(upTo: durable))
+        }
     }
 
     @discardableResult

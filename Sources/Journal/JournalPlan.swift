@@ -9,6 +9,8 @@ package struct JournalPlan: Hashable, Sendable {
     /// Records that are not durable yet may hold about this much memory. Above it pressure is reported until they
     /// hold half: flash may stall a sync for seconds.
     package var bufferBytesMax = 8 << 20
+    /// When what somebody waits for is committed.
+    package var commits = CommitPlan.balanced
     /// How long a Record for which nobody waits may wait for company.
     package var lazyDelayMilliseconds: UInt64 = 5_000
     /// A checkpoint is due when the log has grown by this much, or by `checkpointGrowthFactor` times the last

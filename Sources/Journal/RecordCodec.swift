@@ -87,7 +87,14 @@ package enum RecordCodec {
             bytes.append(integer: assigned.group.number)
             bytes.append(integer: assigned.delivery.number)
             bytes.append(integer: assigned.member.number)
-            bytes.append(assigned.qos.rawValue)
+            bytes.append(
+                assigned.qos.rawValue | (assigned.number == nil ? 0 : 4) | (assigned.source == nil ? 0 : 8))
+            if let number = assigned.number { bytes.append(integer: number.number) }
+            if let source = assigned.source {
+                bytes.append(integer: source.position.number)
+                bytes.append(source.qos.rawValue)
+                bytes.append(integer: UInt64(source.bytes))
+            }
         case .returned(let session, let deliveries):
             bytes.append(integer: session.number)
             append(deliveries, to: &bytes)

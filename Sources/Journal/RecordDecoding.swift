@@ -61,11 +61,7 @@ extension RecordCodec {
             guard let reason = DropReason(rawValue: try reader.byte()) else { throw .invalidField }
             return .dropped(id, try deliveries(&reader), reason)
         case .uplinkEstablished: return .uplinkEstablished(try session(&reader))
-        case .assigned:
-            return .assigned(
-                AssignedRecord(
-                    group: try session(&reader), delivery: Delivery(try countable(try reader.integer())),
-                    member: try session(&reader), qos: try wholeQoS(&reader)))
+        case .assigned: return .assigned(try assigned(&reader))
         case .returned: return .returned(try session(&reader), try deliveries(&reader))
         case .wasOff:
             return .wasOff(
@@ -177,6 +173,24 @@ extension RecordCodec {
             retainAsPublished: flags & 8 != 0, identifier: identifier)
     }
 
+    private static func assigned(_ reader: inout ByteReader) throws(DecodingError) -> AssignedRecord {
+        let group = try session(&reader)
+        let delivery = try delivery(&reader)
+        let member = try session(&reader)
+        let flags = try reader.byte()
+        guard flags & 0xF0 == 0 else { throw .invalidField }
+        let qos = try qos(flags)
+        let number = flags & 4 == 0 ? nil : try Self.delivery(&reader)
+        var source: AssignedRecord.Source?
+        if flags & 8 != 0 {
+            source = AssignedRecord.Source(
+                position: Position(try countable(try reader.integer())), qos: try wholeQoS(&reader),
+                bytes: try reader.integer(as: UInt32.self))
+        }
+        return AssignedRecord(
+            group: group, delivery: delivery, member: member, qos: qos, number: number, source: source)
+    }
+
     private static func retained(_ reader: inout ByteReader) throws(DecodingError) -> RetainedRecord {
         let flags = try reader.byte()
         guard flags & 0xE4 == 0, flags & 24 != 16 else { throw .invalidField }
@@ -245,7 +259,8 @@ extension RecordCodec {
         }
         // Here bit 7 marks what came while its receiver was away.
         let unsent = entries.firstIndex { $0.isStray }
-        for i in entries.indices { entries[i].isStray = false }
+        // Messages were written without numbers, so no index has them.
+        for i in entries.indices { entries[i].isStray = entries[i].position != nil }
         return QueueRecord(
             session: id, floor: floor, entries: entries,
             unsentFrom: unsent.map { Delivery(floor.number + UInt64($0)) })

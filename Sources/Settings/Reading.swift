@@ -145,6 +145,15 @@ extension JournalSettings {
             var reader = MappingReader(
                 node, subject: "journal", example: "journal: { size-limit: 4 GiB }", &problems)
         else { return }
+        if let (text, place) = reader.text("durability", example: "balanced", &problems) {
+            if let known = Durability(rawValue: text) {
+                durability = known
+            } else {
+                problems.add(
+                    place, "durability is latency, balanced or flash-saver, not \"\(text)\"",
+                    write: "durability: balanced")
+            }
+        }
         let segmentPlace = reader.peek("segment-size")
         if let bytes = reader.size("size-limit", 8 << 20...1 << 43, example: "4 GiB", &problems) {
             sizeLimitBytes = bytes

@@ -103,6 +103,15 @@ package struct SessionSettings: Hashable, Sendable {
 }
 
 package struct JournalSettings: Hashable, Sendable {
+    /// What an acknowledgement of a message that must be written may cost the flash, and so how soon it comes.
+    /// None of them acknowledges anything that a power cut could take back.
+    package enum Durability: String, CaseIterable, Sendable {
+        case latency
+        case balanced
+        case flashSaver = "flash-saver"
+    }
+
+    package var durability = Durability.balanced
     /// Beyond this nothing new is accepted, and publishers are told so (promise P4).
     package var sizeLimitBytes = 4 << 30
     package var segmentBytes = 4 << 20

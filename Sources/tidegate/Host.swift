@@ -173,7 +173,8 @@ final class Host: TransportDelegate {
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
             case .index(let session, let stretch): journal.index(session, stretch)
-            case .elide, .hasten: break
+            case .elide(let position): journal.elide(position, at: clock.now)
+            case .hasten(let position): journal.hasten(position, at: clock.now)
             case .uplink(let index, let command): links[index.number].perform(command)
             case .report(let observation): report(observation)
             }

@@ -77,6 +77,17 @@ extension JournalPlan {
         segmentBytes = settings.segmentBytes
         sizeLimitBytes = settings.sizeLimitBytes
         reserveBytes = settings.segmentBytes
+        commits = CommitPlan(settings.durability)
+    }
+}
+
+extension CommitPlan {
+    init(_ durability: JournalSettings.Durability) {
+        switch durability {
+        case .latency: self = .latency
+        case .balanced: self = .balanced
+        case .flashSaver: self = .flashSaver
+        }
     }
 }
 

@@ -123,6 +123,8 @@ final class Host {
 struct NothingOwed: CheckpointSource {
     func snapshot(_ body: (Record) -> Void) { body(.counters(nextSession: 42)) }
     func owes(from first: Position, through last: Position) -> Bool { false }
+    func needs(_ session: SessionID, _ delivery: Delivery) -> Bool { false }
+    func strayPositions(in stretch: Stretch) -> Set<Position> { [] }
 }
 
 @Suite("Stores on a real disk")

@@ -11,8 +11,24 @@ struct Scenario: ~Copyable {
     private(set) var journal: [Record] = []
     /// How soon the last Record must be durable.
     private(set) var lastUrgency: Urgency?
+    /// The same of the last message.
+    private(set) var lastMessageUrgency: Urgency?
     /// How many of `journal` a completed sync covers.
     private(set) var synced = 0
+    /// The complete stretches of `journal`, in order; each has an index.
+    private(set) var sealed: [Stretch] = []
+    private(set) var indexings: [(SessionID, Stretch)] = []
+    /// Where messages are that no index has any more.
+    var damagedPostings: Set<Position> = []
+    /// Answers for indexes come at once; a test that wants them late turns it off.
+    var answersIndexes = true
+    private var checkpoint: (records: [Record], last: Int)?
+    /// Positions of `journal` that were elided: nobody will ever read them.
+    private(set) var elided: Set<UInt64> = []
+    /// Up to where nothing lingers any more.
+    private(set) var hastened = Position.zero
+    /// Elides at once what is not synced when it is asked to; a journal whose sync is under way would not.
+    var elides = true
     private(set) var observations: [Observation] = []
     private(set) var loads: [(SessionID, [Position])] = []
     /// Answers loads at once; a test that wants them late turns it off.
@@ -184,6 +200,61 @@ struct Scenario: ~Copyable {
         handle(.storage(.durable(upTo: Position(UInt64(synced)))))
     }
 
+    /// What is durable becomes a complete stretch of the log, if there is anything new.
+    mutating func seals() {
+        let stretch = Stretch(
+            first: sealed.last?.last.next ?? Position(1), last: Position(UInt64(lastWritten)))
+        guard stretch.first <= stretch.last else { return }
+        sealed.append(stretch)
+        handle(.storage(.sealed(stretch, queues: queues(in: stretch))))
+    }
+
+    /// Everything becomes durable, and so does a checkpoint of it.
+    mutating func checkpoints() {
+        syncs()
+        var records: [Record] = []
+        gateway.state.snapshot { records.append($0) }
+        checkpoint = (records, lastWritten)
+    }
+
+    /// How many Records there are up to the last one that a sync covers and that was not elided.
+    private var lastWritten: Int {
+        (0...synced).last { !elided.contains(UInt64($0)) } ?? 0
+    }
+
+    mutating func answersIndex(_ session: SessionID, _ stretch: Stretch) {
+        handle(.storage(.indexed(session, stretch, postings(session, stretch))))
+    }
+
+    private func queues(in stretch: Stretch) -> [SessionID] {
+        var queues: Set<SessionID> = []
+        for i in records(of: stretch) where !elided.contains(UInt64(i + 1)) {
+            guard case .message(let record) = journal[i] else { continue }
+            for target in record.targets { queues.insert(target.session) }
+        }
+        return queues.sorted()
+    }
+
+    private func records(of stretch: Stretch) -> Range<Int> {
+        Int(stretch.first.number) - 1..<Int(stretch.last.number)
+    }
+
+    private func postings(_ session: SessionID, _ stretch: Stretch) -> [Posting] {
+        records(of: stretch).flatMap { i -> [Posting] in
+            let position = Position(UInt64(i + 1))
+            guard case .message(let record) = journal[i], !damagedPostings.contains(position),
+                !elided.contains(position.number)
+            else { return [] }
+            return record.targets.filter { $0.session == session }.compactMap { target in
+                target.delivery.map {
+                    Posting(
+                        delivery: $0, position: position, qos: target.qos,
+                        bytes: UInt32(record.message.bytes.count))
+                }
+            }
+        }
+    }
+
     /// Time passes in which nobody is here to meet a deadline.
     mutating func skipsTime(milliseconds: UInt64) { now = now.advanced(byMilliseconds: milliseconds) }
 
@@ -210,12 +281,14 @@ struct Scenario: ~Copyable {
     /// The same, from a checkpoint of the whole state instead of the Records themselves.
     mutating func losesPowerAndRecoversFromCheckpoint() {
         journal.removeLast(journal.count - synced)
-        let whole = replayed()
-        var records: [Record] = []
-        whole.snapshot { records.append($0) }
-        var state = DurableState()
-        for record in records { state.apply(record, at: .zero) }
-        restart(from: state)
+        synced = journal.count
+        restart(from: restored(from: replayed()))
+    }
+
+    /// The same, from the checkpoint that was written last and the Records behind it.
+    mutating func losesPowerAndRecoversFromOldCheckpoint() {
+        journal.removeLast(journal.count - synced)
+        restart(from: replayedFromCheckpoint())
     }
 
     /// The process is killed and started again while the machine stays up: the uptime has counted how long it was off.
@@ -229,14 +302,53 @@ struct Scenario: ~Copyable {
         handle(.wasOff(OffTime(after: lastStart.after, since: lastStart.since, milliseconds: milliseconds)))
     }
 
-    /// What recovery would come to now.
-    func replayed() -> DurableState {
+    /// What recovery would come to now, without a checkpoint.
+    ///
+    /// - Parameter without: Records that are lost to damage.
+    func replayed(without lost: Set<Int> = []) -> DurableState {
         var state = DurableState()
-        for (i, record) in journal.enumerated() { state.apply(record, at: Position(UInt64(i + 1))) }
+        replay(0..<journal.count, without: lost, into: &state)
         return state
     }
 
+    func replayedFromCheckpoint() -> DurableState {
+        guard let checkpoint else { return replayed() }
+        var state = DurableState()
+        for record in checkpoint.records { state.apply(record, at: .zero) }
+        replay(checkpoint.last..<journal.count, into: &state)
+        return state
+    }
+
+    private func restored(from whole: borrowing DurableState) -> DurableState {
+        var state = DurableState()
+        whole.snapshot { state.apply($0, at: .zero) }
+        return state
+    }
+
+    private func replay(_ range: Range<Int>, without lost: Set<Int> = [], into state: inout DurableState) {
+        state.queueEntriesMax = plan.limits.queueEntriesMax
+        var ends = sealed[...]
+        for i in range {
+            let position = Position(UInt64(i + 1))
+            while let next = ends.first, next.last < position { ends.removeFirst() }
+            if !lost.contains(i), !elided.contains(position.number) { state.apply(journal[i], at: position) }
+            if let next = ends.first, next.last == position {
+                state.seal(next, queues: i % 2 == 0 ? queues(in: next) : nil)
+            }
+        }
+    }
+
+    /// The power fails, and these Records are damaged beyond use: the first in the journal is 0.
+    mutating func losesPower(andRecords lost: Set<Int>) {
+        journal.removeLast(journal.count - synced)
+        restart(from: replayed(without: lost))
+    }
+
     private mutating func restart(from state: consuming DurableState, countedOff: UInt64? = nil) {
+        // The log ends with the last Record that is there.
+        while elided.remove(UInt64(journal.count)) != nil { journal.removeLast() }
+        elided = elided.filter { $0 <= UInt64(journal.count) }
+        synced = journal.count
         let stoppedAt = now
         if let countedOff { now = now.advanced(byMilliseconds: countedOff + 1) }
         lastStart = (Position(UInt64(journal.count)), stoppedAt)
@@ -268,10 +380,20 @@ struct Scenario: ~Copyable {
             case .append(let record, let urgency):
                 journal.append(record)
                 lastUrgency = urgency
+                if case .message = record { lastMessageUrgency = urgency }
             case .load(let session, let positions, let target):
                 loads.append((session, positions))
                 if answersLoads { answers.append(.storage(.loaded(session, load(positions, for: target)))) }
-            case .index, .elide, .hasten: break
+            case .index(let session, let stretch):
+                indexings.append((session, stretch))
+                if answersIndexes {
+                    answers.append(.storage(.indexed(session, stretch, postings(session, stretch))))
+                }
+            case .elide(let position):
+                guard elides, position.number > UInt64(synced) else { break }
+                elided.insert(position.number)
+                answers.append(.storage(.elided(position)))
+            case .hasten(let position): hastened = max(hastened, position)
             case .uplink(let index, let command): uplinkCommands[index.number, default: []].append(command)
             case .report(let observation): observations.append(observation)
             }

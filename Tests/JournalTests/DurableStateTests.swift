@@ -31,7 +31,11 @@ struct DurableStateTests {
                         retained: n % 10 == 0 ? .store : .none,
                         message: ApplicationMessage(
                             topic: Array("t/\(n)".utf8), payload: Array(repeating: UInt8(n), count: 2000)),
-                        targets: [.init(session: session, qos: n % 2 == 0 ? .exactlyOnce : .atLeastOnce)])))
+                        targets: [
+                            .init(
+                                session: session, delivery: n % 7 == 6 ? nil : Delivery(UInt64(n)),
+                                qos: n % 2 == 0 ? .exactlyOnce : .atLeastOnce)
+                        ])))
             if n % 3 == 0, let id = PacketIdentifier(rawValue: UInt16(n + 1)) {
                 records.append(.inboundReleased(session, id))
             }

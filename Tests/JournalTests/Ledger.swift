@@ -48,6 +48,12 @@ struct Ledger: CheckpointSource, Equatable {
     func owes(from first: Position, through last: Position) -> Bool {
         owed.contains { $0 >= first && $0 <= last }
     }
+
+    func needs(_ session: SessionID, _ delivery: Delivery) -> Bool {
+        delivery.number >= floor && delivery.number < floor + UInt64(owed.count)
+    }
+
+    func strayPositions(in stretch: Stretch) -> Set<Position> { [] }
 }
 
 /// A journal on a fault disk, with everything that was ever appended.
@@ -56,7 +62,7 @@ struct Rig {
     var journal: Journal
     var ledger = Ledger()
     /// By position; index 0 stands before the first Record.
-    var history: [(record: Record, ledger: Ledger)]
+    var history: [(record: Record, isElided: Bool, ledger: Ledger)]
     /// What was promised: the last `.durable`.
     var promised = Position.zero
     /// The stretches that were ever called complete.
@@ -74,6 +80,8 @@ struct Rig {
         plan.batchBytesMax = 12 << 10
         plan.checkpointGrowthBytes = 64 << 10
         plan.checkpointGrowthFactor = 1
+        // Nobody waits for company here: what that is like has tests of its own.
+        plan.commits.windowMilliseconds = 0
         return plan
     }
 
@@ -84,14 +92,37 @@ struct Rig {
         recovered.recycles = recycles
         self.recycles = recycles
         journal = Journal(plan: plan, recovered: recovered)
-        history = [(.counters(nextSession: 0), ledger)]
+        history = [(.counters(nextSession: 0), false, ledger)]
     }
 
     mutating func append(_ record: Record, _ urgency: Urgency = .control) {
         let position = journal.append(record, urgency, at: now)
         ledger.apply(record, at: position)
-        history.append((record, ledger))
+        history.append((record, false, ledger))
         #expect(position.number == UInt64(history.count - 1))
+    }
+
+    /// Asks for Records not to be written; those that are not are as if they had never been.
+    mutating func elide(_ numbers: UInt64...) { elide(numbers) }
+
+    mutating func elide(_ numbers: some Sequence<UInt64>) {
+        let told = elidedPositions.count
+        for number in numbers { journal.elide(Position(number), at: now) }
+        collect()
+        let elided = elidedPositions.dropFirst(told)
+        guard let first = elided.min() else { return }
+        for position in elided { history[Int(position.number)].isElided = true }
+        ledger = history[Int(first.number) - 1].ledger
+        for index in Int(first.number)..<history.count {
+            if !history[index].isElided {
+                ledger.apply(history[index].record, at: Position(UInt64(index)))
+            }
+            history[index].ledger = ledger
+        }
+    }
+
+    private var elidedPositions: [Position] {
+        events.compactMap { if case .elided(let position) = $0 { position } else { nil } }
     }
 
     /// Lets the disk work until nothing is to be done.
@@ -159,7 +190,8 @@ struct Rig {
         let second: RecoveredLog = try Recovery.recover(&disk) { again.apply($0, at: $1) }
         #expect(second == recovered)
         #expect(again == found)
-        #expect(recovered.last >= promised)
+        let promised = history.indices.prefix(through: Int(promised.number)).last { !history[$0].isElided }
+        #expect(recovered.last.number >= UInt64(promised ?? 0))
         let last = Int(recovered.last.number)
         try #require(last < history.count)
         #expect(found == history[last].ledger)
@@ -171,7 +203,7 @@ struct Rig {
         told.formUnion(recovered.stretches)
         history.removeSubrange((last + 1)...)
         ledger = found
-        promised = recovered.last
+        self.promised = recovered.last
         now = max(now, recovered.clock)
         recovered.recycles = recycles
         journal = Journal(plan: plan, recovered: recovered)

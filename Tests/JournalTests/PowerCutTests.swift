@@ -6,9 +6,14 @@ import Testing
 @Suite("Power cuts")
 struct PowerCutTests {
     /// One life after another, each ended by a power cut between two steps of the disk or by a kill.
-    static func live(_ seed: UInt64, breaking: (inout FaultDisk) -> Void = { _ in }) throws {
+    ///
+    /// - Parameter eliding: messages are elided as receivers get them, in any order.
+    static func live(
+        _ seed: UInt64, plan: JournalPlan = Rig.smallPlan(), eliding: Bool = false,
+        breaking: (inout FaultDisk) -> Void = { _ in }
+    ) throws {
         var dice = Dice(seed)
-        var plan = Rig.smallPlan()
+        var plan = plan
         if seed % 4 == 1 { plan.reserveBytes = 16 << 10 }
         var rig = try Rig(try #require(testStore), plan: plan, recycles: seed % 2 == 1)
         breaking(&rig.disk)
@@ -17,8 +22,22 @@ struct PowerCutTests {
             let isKilled = dice.below(4) == 0
             do {
                 for _ in 0..<60 {
-                    for _ in 0..<dice.below(6) { rig.appendSomething(&dice) }
-                    rig.now = rig.now.advanced(byMilliseconds: UInt64(dice.below(2000)))
+                    for _ in 0..<dice.below(6) {
+                        if eliding, dice.coin() {
+                            rig.append(Samples.plain("e", payload: dice.bytes(upTo: 2000)), .elidable)
+                        } else {
+                            rig.appendSomething(&dice)
+                        }
+                    }
+                    rig.now = rig.now.advanced(byMilliseconds: UInt64(dice.below(eliding ? 200 : 2000)))
+                    if eliding {
+                        let recent = UInt64(max(1, rig.history.count - 12))..<UInt64(rig.history.count)
+                        rig.elide(
+                            recent.filter { number in
+                                guard case .message = rig.history[Int(number)].record else { return false }
+                                return dice.below(4) == 0
+                            })
+                    }
                     rig.journal.tick(at: rig.now)
                     if rig.journal.wantsCheckpoint || dice.below(30) == 0 {
                         rig.journal.beginCheckpoint(of: rig.ledger, at: rig.now)

@@ -77,7 +77,10 @@ enum Samples {
             return .assigned(
                 AssignedRecord(
                     group: session(&dice), delivery: Delivery(dice.number()), member: session(&dice),
-                    qos: qos(&dice)))
+                    qos: qos(&dice), number: dice.maybe { Delivery($0.number()) },
+                    source: dice.maybe {
+                        .init(position: Position($0.number()), qos: qos(&$0), bytes: UInt32($0.below(9999)))
+                    }))
         case 16: return .returned(session(&dice), deliveries(&dice))
         case 17:
             return .wasOff(

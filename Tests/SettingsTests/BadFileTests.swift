@@ -168,6 +168,10 @@ struct BadFileTests {
             "journal: { on-failure: panic }",
             "t.yaml:1:24: on-failure is serve or exit, not \"panic\"; write: on-failure: serve"),
         Case(
+            "journal: { durability: fast }",
+            "t.yaml:1:24: durability is latency, balanced or flash-saver, not \"fast\"; write: durability: balanced"
+        ),
+        Case(
             "journal: { segment-size: 300001 B }",
             "t.yaml:1:26: segment-size is a whole number of 4 KiB pages; write: segment-size: 4 MiB"),
         Case(

@@ -17,7 +17,8 @@ let wholeFile = """
       - { address: "unix:/run/a.sock", mode: 0600, protocol: websocket, path: /things/mqtt }
       - address: unix:/run/tidegate/mqtt.sock
     sessions: { expiry-for-3.1.1: 7d, expiry-max: 30d }
-    journal: { size-limit: 2 GiB, segment-size: 2MiB, allow-volatile: true, on-failure: exit }
+    journal:
+      { durability: flash-saver, size-limit: 2 GiB, segment-size: 2MiB, allow-volatile: true, on-failure: exit }
     limits:
       connections: 500
       packet-size: 256 KiB
@@ -86,6 +87,7 @@ struct GoodFileTests {
         expected.listeners[4].speech = .webSocket(paths: ["/things/mqtt"])
         expected.sessions.expiryFor311Seconds = 7 * 86_400
         expected.sessions.expiryMaxSeconds = 30 * 86_400
+        expected.journal.durability = .flashSaver
         expected.journal.sizeLimitBytes = 2 << 30
         expected.journal.segmentBytes = 2 << 20
         expected.journal.allowsVolatile = true

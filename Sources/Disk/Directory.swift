@@ -39,6 +39,21 @@ final class Directory: Sendable {
         try call { fsync(descriptor) }
     }
 
+    /// All of a file that says it has no size, as those of /proc do.
+    static func readAll(_ path: String) throws(SystemError) -> [UInt8] {
+        let descriptor = try call { open(path, O_RDONLY | O_CLOEXEC) }
+        defer { close(descriptor) }
+        var bytes: [UInt8] = []
+        var part = [UInt8](repeating: 0, count: 16 << 10)
+        while true {
+            let count = try call {
+                part.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress, $0.count) }
+            }
+            guard count > 0 else { return bytes }
+            bytes += part.prefix(count)
+        }
+    }
+
     func fileSystemKind() throws(SystemError) -> UInt64 {
         var kind: UInt64 = 0
         let error = tidegate_file_system_kind(descriptor, &kind)
@@ -51,6 +66,23 @@ final class Directory: Sendable {
         guard fstatvfs(descriptor, &facts) == 0 else { return nil }
         let block = UInt64(facts.f_frsize)
         return FileSystemSpace(free: UInt64(facts.f_bavail) * block, total: UInt64(facts.f_blocks) * block)
+    }
+
+    /// The numbers of the device that it is on, as `/proc/self/mountinfo` has them.
+    func device() throws(SystemError) -> (major: UInt32, minor: UInt32) {
+        var facts = stat()
+        try call { fstat(descriptor, &facts) }
+        let device = UInt64(facts.st_dev)
+        // As the C library's macros take it apart.
+        let major = (device >> 8) & 0xFFF | (device >> 32) & 0xFFFF_F000
+        let minor = device & 0xFF | (device >> 12) & 0xFFFF_FF00
+        return (UInt32(truncatingIfNeeded: major), UInt32(truncatingIfNeeded: minor))
+    }
+
+    func facts(of name: String) throws(SystemError) -> (bytes: Int, modifiedSeconds: Int) {
+        var facts = stat()
+        try call { fstatat(descriptor, name, &facts, AT_SYMLINK_NOFOLLOW) }
+        return (Int(facts.st_size), Int(facts.st_mtim.tv_sec))
     }
 
     /// Of the regular files and directories in it, without the two dots.
@@ -115,6 +147,29 @@ final class Directory: Sendable {
             try file.sync()
         } catch {
             // It would only take room; the error is what counts.
+            unlinkat(descriptor, temporary, 0)
+            throw error
+        }
+        try rename(temporary, to: name)
+        try sync()
+    }
+
+    /// A file of that many bytes, which no file system can store in fewer; there as a whole or not at all.
+    func fill(_ name: String, bytes: Int) throws(SystemError) {
+        let temporary = name + StoreFile.temporarySuffix
+        var generator = SystemRandomNumberGenerator()
+        do {
+            let file = try openFile(temporary, O_WRONLY | O_CREAT | O_TRUNC)
+            var offset = 0
+            while offset < bytes {
+                let count = min(bytes - offset, 64 << 10)
+                let words = (0..<(count + 7) / 8).map { _ in generator.next() as UInt64 }
+                try file.write(Array(words.withUnsafeBytes { $0.prefix(count) }), at: offset)
+                offset += count
+            }
+            try file.sync()
+        } catch {
+            // As in `replace`.
             unlinkat(descriptor, temporary, 0)
             throw error
         }

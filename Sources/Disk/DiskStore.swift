@@ -12,7 +12,6 @@ package struct DiskStore: Sendable {
     private let lock: File
 
     private static let lockName = "LOCK"
-    private static let quarantineName = "quarantine"
 
     /// Locks the directory, creating it where it is missing, and recovers what it holds.
     ///
@@ -20,9 +19,12 @@ package struct DiskStore: Sendable {
     ///   - path: the store's own directory; its parent must exist.
     ///   - allowVolatile: accept file systems that keep nothing through a power cut, for tests and containers.
     ///   - body: gets every Record: those of the checkpoint at `Position.zero`, then the log's in order.
-    /// - Complexity: O(checkpoint + log after it + batches before it); blocks on the disk
+    ///   - sealed: told of each stretch of the log that the checkpoint did not know as complete, behind its last
+    ///     Record.
+    /// - Complexity: O(checkpoint + segments it does not cover); blocks on the disk
     package static func open(
-        path: String, allowVolatile: Bool = false, _ body: (Record, Position) -> Void
+        path: String, allowVolatile: Bool = false, _ body: (Record, Position) -> Void,
+        sealed: (Stretch, [SessionID]) -> Void = { _, _ in }
     ) throws(StoreError) -> DiskStore {
         let directory: Directory
         do { directory = try Directory(path: path) } catch {
@@ -30,7 +32,8 @@ package struct DiskStore: Sendable {
         }
         // Before anything is read, so that nobody changes it meanwhile.
         let lock = try takeLock(directory)
-        let warnings = try checkFileSystem(directory, allowVolatile)
+        let kind = try fileSystemKind(directory)
+        var warnings = try checkFileSystem(kind, directory, allowVolatile) + mountWarnings(directory)
         do {
             if try !directory.names().contains(where: { StoreFile(name: $0) != nil }) {
                 try create(directory)
@@ -40,9 +43,15 @@ package struct DiskStore: Sendable {
         }
         var reader = DiskReader(directory: directory)
         var log: RecoveredLog
-        do { log = try Recovery.recover(&reader, body) } catch { throw explained(error, path) }
+        do { log = try Recovery.recover(&reader, body, sealed: sealed) } catch {
+            throw explained(error, path)
+        }
         do { try tidy(directory, log) } catch { throw .cannot("tidy up", path: path, error) }
+        if !log.report.damaged.isEmpty || !log.report.setAside.isEmpty {
+            warnings += Quarantine(directory: directory).keep(log.report.damaged)
+        }
         log.space = directory.space()
+        log.recycles = kind?.recycles ?? false
         return DiskStore(recovered: log, warnings: warnings, directory: directory, lock: lock)
     }
 
@@ -86,16 +95,18 @@ package struct DiskStore: Sendable {
         }
     }
 
-    private static func checkFileSystem(
-        _ directory: Directory, _ allowVolatile: Bool
-    ) throws(StoreError) -> [String] {
-        let kind: UInt64
-        do { kind = try directory.fileSystemKind() } catch {
+    private static func fileSystemKind(_ directory: Directory) throws(StoreError) -> FileSystemKind? {
+        do { return FileSystemKind(rawValue: try directory.fileSystemKind()) } catch {
             throw .cannot("examine the file system of", path: directory.path, error)
         }
-        switch FileSystemKind(rawValue: kind) {
+    }
+
+    private static func checkFileSystem(
+        _ kind: FileSystemKind?, _ directory: Directory, _ allowVolatile: Bool
+    ) throws(StoreError) -> [String] {
+        switch kind {
         case .tmpfs, .ramfs, .overlayfs:
-            let name = FileSystemKind(rawValue: kind).map { "\($0)" } ?? ""
+            let name = kind.map { "\($0)" } ?? ""
             guard allowVolatile else { throw .volatileFileSystem(path: directory.path, kind: name) }
             return ["\(directory.path) is on \(name): a power cut may lose everything that was acknowledged."]
         case .btrfs:
@@ -105,7 +116,19 @@ package struct DiskStore: Sendable {
                 and may run out of room when it has some left. Better put `state` on ext4, xfs or f2fs.
                 """
             ]
-        case nil:
+        case .ext4, .xfs, nil:
+            return []
+        }
+    }
+
+    /// None where the kernel does not say how the file system is mounted.
+    private static func mountWarnings(_ directory: Directory) -> [String] {
+        do {
+            let device = try directory.device()
+            let text = String(decoding: try Directory.readAll("/proc/self/mountinfo"), as: UTF8.self)
+            let mount = MountOptions(mountInfo: text, major: device.major, minor: device.minor)
+            return mount?.warnings(path: directory.path) ?? []
+        } catch {
             return []
         }
     }
@@ -116,6 +139,17 @@ package struct DiskStore: Sendable {
         case ramfs = 0x8584_58F6
         case overlayfs = 0x794C_7630
         case btrfs = 0x9123_683E
+        case ext4 = 0xEF53
+        case xfs = 0x5846_5342
+
+        /// Whether overwriting a file costs less than growing one, and needs no room. It does not where every write
+        /// goes to a new place (f2fs, UBIFS, btrfs).
+        var recycles: Bool {
+            switch self {
+            case .ext4, .xfs: true
+            case .tmpfs, .ramfs, .overlayfs, .btrfs: false
+            }
+        }
     }
 
     private static func create(_ directory: Directory) throws(SystemError) {
@@ -147,9 +181,9 @@ package struct DiskStore: Sendable {
         if report.formatIsDamaged { try writeFormat(log.store, directory) }
         for name in report.unfinished { try directory.remove(name) }
         if !report.setAside.isEmpty {
-            try directory.makeSubdirectory(quarantineName)
-            for name in report.setAside { try directory.rename(name, to: quarantineName + "/" + name) }
-            try directory.syncSubdirectory(quarantineName)
+            try directory.makeSubdirectory(Quarantine.name)
+            for name in report.setAside { try directory.rename(name, to: Quarantine.name + "/" + name) }
+            try directory.syncSubdirectory(Quarantine.name)
         }
         if !report.unfinished.isEmpty || !report.setAside.isEmpty { try directory.sync() }
     }

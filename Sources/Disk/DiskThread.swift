@@ -80,10 +80,10 @@ package final class DiskThread: @unchecked Sendable {
             for operation in operations {
                 done.append(perform(operation))
                 switch operation.action {
-                case .createSegment, .write, .writeCheckpoint, .read:
+                case .createSegment, .reuseSegment, .write, .writeCheckpoint, .read:
                     deliver(done)
                     done = []
-                case .delete, .measureSpace:
+                case .writeFooter, .delete, .retire, .makeReserve, .measureSpace:
                     break
                 }
             }
@@ -110,8 +110,12 @@ package final class DiskThread: @unchecked Sendable {
             switch operation.action {
             case .createSegment(let file, let page):
                 try createSegment(file, page)
+            case .reuseSegment(let file, let free, let page):
+                try reuseSegment(file, free, page)
             case .write(let file, let offset, let bytes):
                 try write(file, offset, bytes)
+            case .writeFooter(let file, let offset, let bytes):
+                try openForWriting(file).write(bytes, at: offset)
             case .read(let file, let offset, let count):
                 measures = false
                 outcome = .read(try read(file, offset, count))
@@ -121,6 +125,16 @@ package final class DiskThread: @unchecked Sendable {
                 if let open = reading, files.contains(open.name) { reading = nil }
                 for file in files { try directory.remove(file.name) }
                 try directory.sync()
+            case .retire(let segments):
+                if let open = reading, case .segment(let id) = open.name, segments.contains(id) {
+                    reading = nil
+                }
+                for id in segments {
+                    try directory.rename(StoreFile.segment(id).name, to: StoreFile.free(id).name)
+                }
+                try directory.sync()
+            case .makeReserve(let file, let bytes):
+                try directory.fill(file.name, bytes: bytes)
             case .measureSpace:
                 break
             }
@@ -139,11 +153,36 @@ package final class DiskThread: @unchecked Sendable {
         writing = (name, file)
     }
 
+    /// The name changes only once the page under it is durable.
+    private func reuseSegment(
+        _ name: StoreFile, _ free: StoreFile, _ page: [UInt8]
+    ) throws(SystemError) {
+        let file = try directory.openFile(free.name, O_RDWR)
+        try file.write(page, at: 0)
+        try file.sync()
+        try directory.rename(free.name, to: name.name)
+        try directory.sync()
+        writing = (name, file)
+    }
+
     private func write(_ name: StoreFile, _ offset: Int, _ bytes: [UInt8]) throws(SystemError) {
-        // The journal only writes to the segment that it created last.
+        let file = try openForWriting(name)
+        do {
+            try file.write(bytes, at: offset)
+            try file.syncData()
+        } catch {
+            // Never written or synced again: the next sync might call a success what is lost. What the cache
+            // shows is not to be believed either.
+            writing = nil
+            file.forgetCache()
+            throw error
+        }
+    }
+
+    /// The journal only writes to the segment that it created last.
+    private func openForWriting(_ name: StoreFile) throws(SystemError) -> File {
         guard let writing, writing.name == name else { throw SystemError(number: EBADF) }
-        try writing.file.write(bytes, at: offset)
-        try writing.file.syncData()
+        return writing.file
     }
 
     private func read(_ name: StoreFile, _ offset: Int, _ count: Int) throws(SystemError) -> [UInt8] {

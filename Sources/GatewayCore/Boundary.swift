@@ -41,8 +41,10 @@ package enum StorageEvent: Sendable {
     case loaded(SessionID, [(Position, StoredMessage?)])
     /// Room for new messages ran out (`true`) or came back (`false`) (promise P4).
     case pressure(Bool)
-    /// Nothing more can be made durable by this process.
+    /// Nothing can be made durable: the disk fails, also in a new file. It is tried again, ever less often.
     case failed
+    /// What `.failed` said is over: the disk works again, and everything appended so far will be durable.
+    case recovered
 }
 
 /// What a message Record holds for one receiver.
@@ -83,6 +85,8 @@ package enum UplinkEvent: Hashable, Sendable {
     case connected(UplinkTerms)
     /// PUBLISH, PUBACK, PUBREC, PUBREL or PUBCOMP from the cloud.
     case received(Packet)
+    /// A PUBLISH from the cloud that is larger than what is taken from it, without its payload.
+    case receivedTooLarge(Publish)
     case disconnected
 }
 
@@ -175,6 +179,7 @@ package enum Observation: Hashable, Sendable {
     case uplinkDisconnected(name: String, waiting: Int)
     case pressure(Bool)
     case storageFailed
+    case storageRecovered
     /// This long, in milliseconds, before the start or one not long before it, as is only now proven.
     case wasOff(milliseconds: UInt64)
 }

@@ -26,11 +26,9 @@ extension Gateway {
             }
             return self.connect(connect, on: id, at: now, into: &effects)
         }
-        if !connection.held.isEmpty {
-            _ = connections.update(id) { $0.held.append(packet) }
-            return
-        }
         take(packet, from: id, session, at: now, into: &effects)
+        // What waits for room in the queue that was just drained need not wait for the next look at everybody.
+        if !connection.held.isEmpty, packet.mayMakeRoom { takeHeld(of: id, at: now, into: &effects) }
     }
 
     private mutating func take(
@@ -79,6 +77,7 @@ extension Gateway {
             connection.outboundAliases = TopicAliases(clientMaximum: connect.topicAliasMaximum)
             connection.packetBytesMax = connect.maximumPacketSize
             connection.wantsReasons = connect.requestProblemInformation
+            connection.isBridge = connect.isBridge
         }
         if let refusal = refusal(of: connect) {
             return refuse(connect, on: id, refusal, into: &effects)
@@ -164,7 +163,17 @@ extension Gateway {
         {
             return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
         }
+        // While the disk writes nothing a CONNACK that waits for it would not come, and each new attempt would
+        // leave one more Record in memory.
+        if storageHasFailed, needsRecord(connect) { return .serverUnavailable }
         return nil
+    }
+
+    /// Whether serving this client begins with something that must be kept.
+    private func needsRecord(_ connect: Connect) -> Bool {
+        if connect.will != nil || expirySeconds(for: connect) > 0 { return true }
+        return state.session(of: .client(identifier: connect.clientIdentifier)).map { !$0.isVolatile }
+            ?? false
     }
 
     private mutating func refuse(
@@ -178,12 +187,8 @@ extension Gateway {
         _ = connections.update(id) { $0.phase = .closing }
     }
 
-    /// Whether a packet is within the client's Maximum Packet Size.
     private func isTakable(_ packet: Packet, by connect: Connect) -> Bool {
-        guard let max = connect.maximumPacketSize else { return true }
-        var bytes: [UInt8] = []
-        packet.encode(version: connect.version, into: &bytes)
-        return bytes.count <= Int(max)
+        packet.fits(connect.maximumPacketSize, in: connect.version)
     }
 
     /// Session Expiry in seconds: absent is 0 in MQTT 5 [MQTT5-3.1.2.11.2]; before, Clean Session decides.
@@ -278,6 +283,7 @@ extension Gateway {
             }
             expiry = min(changed, plan.expirySecondsMax)
         }
+        letHeldGo(of: id, at: now, into: &effects)
         effects.append(.close(id))
         _ = connections.update(id) { $0.phase = .closing }
         report(id, .byClient(disconnect.reason), into: &effects)
@@ -312,6 +318,7 @@ extension Gateway {
     mutating func lose(_ id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
         guard let connection = connections[id] else { return }
         if let session = connection.session {
+            letHeldGo(of: id, at: now, into: &effects)
             report(id, .connectionLost, into: &effects)
             closeSession(session, at: now, into: &effects)
         }
@@ -333,12 +340,10 @@ extension Gateway {
         case .awaitingConnect, .connecting, .closing:
             break
         }
+        letHeldGo(of: id, at: now, into: &effects)
         effects.append(.close(id))
         report(id, cause, into: &effects)
-        _ = connections.update(id) { connection in
-            connection.phase = .closing
-            connection.held = []
-        }
+        _ = connections.update(id) { $0.phase = .closing }
         if let session = connection.session { closeSession(session, at: now, into: &effects) }
     }
 
@@ -358,44 +363,6 @@ extension Gateway {
         if isWritable { pump(session, at: now, into: &effects) }
     }
 
-    /// Keeps a packet for which there is no room, and reads no more from its sender until there is.
-    mutating func hold(_ packet: Packet, from id: ConnectionID, at now: Instant, into effects: inout [Effect])
-    {
-        _ = connections.update(id) { $0.held.append(packet) }
-        pauseReading(id, into: &effects)
-        retryHeldPackets(at: now)
-    }
-
-    /// A queue that was full drains without an event of its own: look again in a second.
-    mutating func retryHeldPackets(at now: Instant) {
-        guard !isRetryScheduled else { return }
-        isRetryScheduled = true
-        schedule(.heldPackets, at: now.advanced(byMilliseconds: 1000))
-    }
-
-    mutating func takeHeldPackets(at now: Instant, into effects: inout [Effect]) {
-        isRetryScheduled = false
-        takeHeldUplinkPackets(at: now, into: &effects)
-        for id in connections.keys {
-            guard let connection = connections[id], !connection.held.isEmpty, let session = connection.session
-            else { continue }
-            let held = connection.held
-            _ = connections.update(id) { $0.held = [] }
-            for packet in held {
-                // Whatever came behind a DISCONNECT, or a broken rule, is not looked at [MQTT5-3.14.4-1].
-                guard connections[id]?.session == session else { break }
-                if connections[id]?.held.isEmpty == true {
-                    take(packet, from: id, session, at: now, into: &effects)
-                } else {
-                    _ = connections.update(id) { $0.held.append(packet) }
-                }
-            }
-            if let now = connections[id], now.session == session, now.held.isEmpty {
-                resumeReading(id, into: &effects)
-            }
-        }
-    }
-
     // MARK: Stopping
 
     /// The gateway goes down in good order: clients are told, Sessions stay as they are. Wills are not
@@ -409,12 +376,25 @@ extension Gateway {
             if connection.version == .v5_0, case .connected = connection.phase {
                 effects.append(.send(id, .disconnect(Disconnect(.serverShuttingDown))))
             }
+            letHeldGo(of: id, at: now, into: &effects)
             effects.append(.close(id))
             report(id, .stopping, into: &effects)
             _ = connections.update(id) { $0.phase = .closing }
             if let session = connection.session { _ = update(session) { $0.flow = nil } }
         }
         closeUplinks(into: &effects)
+    }
+}
+
+extension Packet {
+    /// Whether it can end a delivery of its sender's own queue, or what that queue is owed.
+    fileprivate var mayMakeRoom: Bool {
+        switch self {
+        case .puback, .pubrec, .pubcomp, .unsubscribe: true
+        case .connect, .connack, .publish, .pubrel, .subscribe, .suback, .unsuback, .pingreq, .pingresp,
+            .disconnect, .auth:
+            false
+        }
     }
 }
 

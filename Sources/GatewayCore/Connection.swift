@@ -21,8 +21,10 @@ struct Connection {
     var packetBytesMax: UInt32?
     /// Its Request Problem Information.
     var wantsReasons = true
-    /// Packets that cannot be taken while there is no room; the socket is not read meanwhile.
-    var held: [Packet] = []
+    /// It said so by a bit of the Protocol Level: to 3.1 and 3.1.1 what No Local and Retain As Published are to 5.0.
+    var isBridge = false
+    /// Before MQTT 5: what it published while there was no room.
+    var held = HeldPublishes()
     var isReadingPaused = false
 
     enum Phase: Equatable {

@@ -326,9 +326,12 @@ extension Gateway {
     mutating func acknowledged(
         _ puback: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
-        guard let (delivery, entry) = inFlight(puback.id, of: session), entry.phase == .sent else { return }
+        guard let (delivery, entry) = inFlight(puback.id, of: session) else { return }
         // An uplink whose server has a Maximum QoS of 1 is sent QoS 2 messages at 1.
-        guard entry.qos == .atLeastOnce || state[session]?.flow?.maximumQoS != .exactlyOnce else { return }
+        guard entry.qos == .atLeastOnce || state[session]?.flow?.maximumQoS != .exactlyOnce else {
+            return refuseAnswer(of: session, at: now, into: &effects)
+        }
+        guard entry.phase == .sent else { return }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)
         noteAcknowledged(entry.position, by: session, into: &effects)
     }
@@ -338,11 +341,14 @@ extension Gateway {
         _ pubrec: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
         guard let peer = state[session]?.flow?.peer else { return }
-        guard let (delivery, entry) = inFlight(pubrec.id, of: session), entry.qos == .exactlyOnce else {
+        guard let (delivery, entry) = inFlight(pubrec.id, of: session) else {
+            // An error asks for no PUBREL, whatever it is about [MQTT5-4.3.3-4].
+            guard !pubrec.reason.isError else { return }
             // [MQTT5-3.6.2-1]
             let answer = Acknowledgement(pubrec.id, .packetIdentifierNotFound)
             return promise(.pubrel(answer), to: peer, after: .zero, at: now, into: &effects)
         }
+        guard entry.qos == .exactlyOnce else { return refuseAnswer(of: session, at: now, into: &effects) }
         if pubrec.reason.isError {
             // The receiver will not have it; there is no second half [MQTT5-4.3.3-4].
             return settle(delivery, of: session, pubrec.reason, at: now, into: &effects)
@@ -360,10 +366,19 @@ extension Gateway {
     mutating func completed(
         _ pubcomp: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
-        guard let (delivery, entry) = inFlight(pubcomp.id, of: session), entry.phase == .received else {
-            return
-        }
+        guard let (delivery, entry) = inFlight(pubcomp.id, of: session) else { return }
+        guard entry.phase == .received else { return refuseAnswer(of: session, at: now, into: &effects) }
         settle(delivery, of: session, .success, at: now, into: &effects)
+    }
+
+    /// An answer that does not belong to what was sent under its identifier: PUBACK at QoS 2, PUBREC at QoS 1, PUBCOMP
+    /// before PUBREC. It is a Protocol Error [MQTT5-4.13.1-1]; ignored, the delivery would hang for as long as the
+    /// connection lasts. What uplinks may answer is their ledger's concern.
+    private mutating func refuseAnswer(
+        of session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard case .client(let id) = state[session]?.flow?.peer else { return }
+        end(id, .protocolError(.protocolError), at: now, into: &effects)
     }
 
     /// The unsettled delivery with this identifier, if it was sent on this connection.

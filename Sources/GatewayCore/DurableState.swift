@@ -125,6 +125,7 @@ package struct DurableState {
                 session.closedAt = closed.at
                 session.expirySeconds = closed.expirySeconds
                 if closed.discardsWill { session.will = nil }
+                session.queue.noteAway()
                 // What is in no Record cannot be read back.
                 if session.isPersistent { session.queue.trimResident(to: residentBytesOfAbsentMax) }
             }
@@ -465,15 +466,7 @@ package struct DurableState {
         for id in kept {
             guard let session = sessions[id] else { continue }
             if session.sharing == nil { body(.sessionOpened(session.opened)) }
-            // What is only here for its Will has no Record of anything else.
-            if session.isPersistent {
-                if !session.subscriptions.isEmpty { body(.subscribed(id, session.subscriptions.values)) }
-                if session.inbound.count > 0 { body(.inboundHeld(id, session.inbound.ids)) }
-                let queue = session.queue.record(for: id)
-                body(.queue(queue))
-                body(.books(id, session.books(with: queue)))
-            }
-            if session.isEstablished { body(.uplinkEstablished(id)) }
+            // Before the queue, which says itself what of it was not sent.
             if let closedAt = session.closedAt {
                 body(
                     .sessionClosed(
@@ -481,6 +474,15 @@ package struct DurableState {
                             session: id, at: closedAt, expirySeconds: session.expirySeconds,
                             discardsWill: false)))
             }
+            // What is only here for its Will has no Record of anything else.
+            if session.isPersistent {
+                if !session.subscriptions.isEmpty { body(.subscribed(id, session.subscriptions.values)) }
+                if session.inbound.count > 0 { body(.inboundHeld(id, session.inbound.ids)) }
+                let queue = session.queue.record(for: id, isAway: session.closedAt != nil)
+                body(.queue(queue))
+                body(.books(id, session.books(with: queue)))
+            }
+            if session.isEstablished { body(.uplinkEstablished(id)) }
         }
         for record in retained.all { body(.retained(record)) }
     }

@@ -37,10 +37,30 @@ extension Gateway {
             .auth:
             return packet
         }
-        guard let max = connection.packetBytesMax else { return explained }
+        return explained.fits(connection.packetBytesMax, in: .v5_0) ? explained : packet
+    }
+
+    /// Whether an answer without a Reason String is within the client's Maximum Packet Size [MQTT5-3.1.2-24].
+    ///
+    /// Only SUBACK and UNSUBACK grow with what a client sends. All else is no larger than the CONNACK it has taken,
+    /// but for PUBLISH, which has its own bound.
+    ///
+    /// - Complexity: O(bytes of the packet)
+    func isTakable(_ answer: Packet, by id: ConnectionID) -> Bool {
+        guard let connection = connections[id] else { return true }
+        return answer.fits(connection.packetBytesMax, in: connection.version)
+    }
+}
+
+extension Packet {
+    /// Whether it is no larger than a Maximum Packet Size; nil is none.
+    ///
+    /// - Complexity: O(bytes of the packet)
+    func fits(_ bytesMax: UInt32?, in version: ProtocolVersion) -> Bool {
+        guard let bytesMax else { return true }
         var bytes: [UInt8] = []
-        explained.encode(version: .v5_0, into: &bytes)
-        return bytes.count <= Int(max) ? explained : packet
+        encode(version: version, into: &bytes)
+        return bytes.count <= Int(bytesMax)
     }
 }
 
@@ -48,6 +68,7 @@ extension ReasonCode {
     /// What this gateway means by it; nil where the name of the code says it all.
     fileprivate var explanation: String? {
         switch self {
+        case .packetTooLarge: "the answer would be larger than the client's Maximum Packet Size"
         case .quotaExceeded: "there is no room for more; try again later"
         case .notAuthorized: "only the gateway itself publishes under $SYS"
         case .topicNameInvalid: "the Topic Name has more levels than are allowed here"

@@ -35,9 +35,15 @@ package struct Gateway: ~Copyable {
     let stoppedAt: Instant
     /// The earliest deadline set for each retained message that expires.
     var retainedChecks: [[UInt8]: Instant] = [:]
-    /// No new message is acknowledged: there is no room for it (promise P4).
-    var isUnderPressure = false
+    /// There is no room for new messages (promise P4).
+    private var lacksRoom = false
+    /// The disk writes nothing at present.
+    private(set) var storageHasFailed = false
+    /// No new message is acknowledged, and nothing is begun that must be kept.
+    var isUnderPressure: Bool { lacksRoom || storageHasFailed }
     var isRetryScheduled = false
+    /// Bytes of all PUBLISH packets of clients that wait for room.
+    var heldBytes = 0
     var isStopping = false
 
     /// Starts from what recovery brought back.
@@ -259,28 +265,11 @@ package struct Gateway: ~Copyable {
             } else if packet.settlesInbound {
                 _ = connections.update(id) { $0.inboundUnsettledCount = max(0, $0.inboundUnsettledCount - 1) }
             }
-            if connection.isReadingPaused, connection.held.isEmpty,
-                gate.parkedCount(for: peer) <= plan.limits.parkedPerConnectionMax / 2
-            {
-                resumeReading(id, into: &effects)
-            }
+            if connection.isReadingPaused { readOn(id, at: now, into: &effects) }
         case .uplink(let index, let epoch):
             guard uplinks[index.number].epoch == epoch, uplinks[index.number].isConnected else { return }
             effects.append(.uplink(index, .send(packet)))
         }
-    }
-
-    mutating func pauseReading(_ id: ConnectionID, into effects: inout [Effect]) {
-        let changed = connections.update(id) { connection in
-            defer { connection.isReadingPaused = true }
-            return !connection.isReadingPaused
-        }
-        if changed == true { effects.append(.reading(id, false)) }
-    }
-
-    mutating func resumeReading(_ id: ConnectionID, into effects: inout [Effect]) {
-        _ = connections.update(id) { $0.isReadingPaused = false }
-        effects.append(.reading(id, true))
     }
 
     // MARK: Storage
@@ -306,14 +295,19 @@ package struct Gateway: ~Copyable {
             indexed(postings, of: stretch, for: session, at: now, into: &effects)
         case .loaded(let session, let messages):
             loaded(messages, for: session, at: now, into: &effects)
-        case .pressure(let isUnderPressure):
-            guard self.isUnderPressure != isUnderPressure else { return }
-            self.isUnderPressure = isUnderPressure
-            effects.append(.report(.pressure(isUnderPressure)))
+        case .pressure(let lacksRoom):
+            guard self.lacksRoom != lacksRoom else { return }
+            self.lacksRoom = lacksRoom
+            effects.append(.report(.pressure(lacksRoom)))
             if !isUnderPressure { takeHeldPackets(at: now, into: &effects) }
         case .failed:
-            // Nothing leaves the gate any more: no position will be reported.
+            // Nothing leaves the gate until the disk works again; QoS 0 and what is on the disk flow on.
+            storageHasFailed = true
             effects.append(.report(.storageFailed))
+        case .recovered:
+            storageHasFailed = false
+            effects.append(.report(.storageRecovered))
+            if !isUnderPressure { takeHeldPackets(at: now, into: &effects) }
         }
     }
 
@@ -345,7 +339,9 @@ package struct Gateway: ~Copyable {
             case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
             case .returnGrace: endReturnGrace(at: now, into: &effects)
             case .round(let id): beginRound(id, at: now, into: &effects)
-            case .heldPackets: takeHeldPackets(at: now, into: &effects)
+            case .heldPackets:
+                isRetryScheduled = false
+                takeHeldPackets(at: now, into: &effects)
             case .systemTopics: publishSystemTopics(at: now, into: &effects)
             }
         }

@@ -10,8 +10,15 @@ package struct Limits: Hashable, Sendable {
     package var packetBytesMax: UInt32 = 1 << 20
     /// Acknowledgements parked for one connection; beyond it its socket is not read until half have left.
     package var parkedPerConnectionMax = 1000
+    /// PUBLISH packets of one client of before MQTT 5 that wait for room, and their bytes; more than clients have in
+    /// flight. Beyond either its QoS 0 messages are dropped, counted, and with the next one of QoS 1 or 2 its socket
+    /// is not read until half are taken.
+    package var heldPerConnectionMax = 1000
+    package var heldBytesPerConnectionMax = 1 << 20
+    /// The bytes of all clients together, to the same effect for those that have any waiting.
+    package var heldBytesMax = 16 << 20
     /// Messages waiting in one Session's queue. Beyond it a persistent Session's publisher is refused
-    /// (0x97, or not read), a volatile Session's newest message is dropped and counted.
+    /// (0x97, or it waits), a volatile Session's newest message is dropped and counted.
     package var queuedMessagesMax = 10_000_000
     package var queuedMessagesOfVolatileMax = 1000
     /// Bytes of messages waiting for a volatile Session, all of them in memory: beyond it the newest is dropped and
@@ -32,8 +39,8 @@ package struct Limits: Hashable, Sendable {
     package var topicAliasMax: UInt16 = 16
     /// Topic Filters of one Session; beyond it SUBSCRIBE is answered with 0x97.
     package var subscriptionsPerSessionMax = 10_000
-    /// Levels of a Topic Name or Topic Filter; beyond it 0x90 or 0x8F.
-    package var topicLevelsMax = 128
+    /// Levels of a Topic Name or Topic Filter; beyond it 0x90 or 0x8F. As many as Mosquitto allows: 200 separators.
+    package var topicLevelsMax = 201
     /// Milliseconds from accept to CONNECT; then the connection is closed [MQTT5-3.1.4].
     package var connectTimeoutMilliseconds: UInt64 = 10_000
     /// Milliseconds a client's PUBACK may wait for its Record (rule A8 allows five seconds).
@@ -53,7 +60,7 @@ package struct Limits: Hashable, Sendable {
     package var bytesPerRoundMax = 128 << 10
     /// Sessions that outlive their connection; beyond it new ones are refused with 0x97, or 0x03 before MQTT 5.
     package var sessionsMax = 50_000
-    /// Bytes of all retained messages. Beyond it those for new topics are refused (0x97, or not read) at QoS 1
+    /// Bytes of all retained messages. Beyond it those for new topics are refused (0x97, or they wait) at QoS 1
     /// and 2, and not kept at QoS 0 [MQTT5-3.3.1-5].
     package var retainedBytesMax = 32 << 20
     /// Retained QoS 0 messages on their way to one new subscriber; beyond it they are dropped and counted.

@@ -48,6 +48,9 @@ package struct MessageQueue {
     /// Deliveries that came through a shared subscription, in rising order and at or above the floor. They are few,
     /// as no more are assigned than may be in flight, so they are kept here and not in every entry of every queue.
     var assignments: [Assignment] = []
+    /// Where the queue ended when its receiver went away: while it is away, what came since was sent to nobody. Only
+    /// Records move it, so that a start knows as much.
+    var unsentFrom = Delivery(0)
 
     /// 16 bytes, because there may be many.
     struct Entry {
@@ -475,10 +478,14 @@ package struct MessageQueue {
 
     // MARK: Recovering
 
-    /// Everything here may have been sent before the start, so it goes out with DUP. Nothing beyond the reach of
-    /// Packet Identifiers was.
-    mutating func assumeSent() {
-        sentBelow = min(end, Delivery(floor.number + PacketIdentifierRule.span))
+    /// The receiver goes away: what comes from now on is not sent before it is back.
+    mutating func noteAway() { unsentFrom = end }
+
+    /// What may have been sent before the start goes out with DUP. Of a receiver that was away, that is what came
+    /// before it went; the rest is sent for the first time, so without [MQTT5-3.3.1-1, MQTT311-3.3.1-3], and may
+    /// still expire [MQTT5-3.3.2-5]. Nothing beyond the reach of Packet Identifiers was sent.
+    mutating func assumeSent(isAway: Bool) {
+        sentBelow = min(isAway ? unsentFrom : end, Delivery(floor.number + PacketIdentifierRule.span))
     }
 
     /// The receiver forgot what it was sent: all of it is new to it.

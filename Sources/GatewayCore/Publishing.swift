@@ -30,14 +30,17 @@ extension Gateway {
         if SystemTopic.owns(publish.message.topic), connection.version == .v5_0, publish.qos > .atMostOnce {
             return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
         }
-        let isTaken = take(
-            publish, from: session, peer: .client(id), version: connection.version, at: now, into: &effects)
+        let isTaken =
+            connection.held.isEmpty
+            && take(
+                publish, from: session, peer: .client(id), version: connection.version, at: now,
+                into: &effects)
         if !isTaken {
-            // Honest pressure (promise P4): MQTT 5 is told, older versions wait in the socket.
+            // Honest pressure (promise P4): MQTT 5 is told, older versions wait.
             if connection.version == .v5_0 {
                 return refuse(publish, .quotaExceeded, from: id, at: now, into: &effects)
             }
-            return hold(.publish(publish), from: id, at: now, into: &effects)
+            hold(publish, from: id, at: now, into: &effects)
         }
     }
 
@@ -128,22 +131,31 @@ extension Gateway {
         let recordsID = heldID != nil && isPersistent(session)
         var record = MessageRecord(
             publisher: recordsID ? session : nil, inboundID: recordsID ? heldID : nil, qos: publish.qos,
-            retained: retainedEffect(of: publish), message: publish.message,
+            retained: isRouted ? retainedEffect(of: publish) : .none, message: publish.message,
             expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
-        let position = distribute(&record, to: shares, at: now, into: &effects)
+        let position = keep(&record, for: shares, at: now, into: &effects)
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
-        guard let id = publish.id else { return true }
-        let reason: ReasonCode = version == .v5_0 && shares.isEmpty ? .noMatchingSubscribers : .success
-        switch publish.qos {
-        case .atMostOnce: break
-        case .atLeastOnce:
-            let ticket = promiseOrPark(
-                .puback(Acknowledgement(id, reason)), to: peer, after: position, at: now, into: &effects)
-            if let ticket { candidates.park(ticket, for: position) }
-        case .exactlyOnce:
-            promise(.pubrec(Acknowledgement(id, reason)), to: peer, after: position, at: now, into: &effects)
+        if let id = publish.id {
+            let isWanted = version < .v5_0 || !shares.isEmpty || isRouted && hasOwnSubscriber(publish)
+            let answer = Acknowledgement(id, isWanted ? .success : .noMatchingSubscribers)
+            if publish.qos == .exactlyOnce {
+                promise(.pubrec(answer), to: peer, after: position, at: now, into: &effects)
+            } else {
+                let ticket = promiseOrPark(.puback(answer), to: peer, after: position, at: now, into: &effects)
+                if let ticket { candidates.park(ticket, for: position) }
+            }
         }
+        // After the answer: who hears itself gets PUBREC before its own message, as from other servers.
+        pass(record, to: shares, after: position, at: now, into: &effects)
         return true
+    }
+
+    /// Whether there is a subscriber after all for a message that goes to nobody: its publisher, with No Local.
+    private func hasOwnSubscriber(_ publish: Publish) -> Bool {
+        !SystemTopic.owns(publish.message.topic)
+            && !state.routing.shares(
+                of: publish.message.topic, published: publish.qos, retain: publish.retain, by: nil
+            ).isEmpty
     }
 
     private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
@@ -155,11 +167,11 @@ extension Gateway {
         return state.retained[publish.message.topic] == nil ? .none : .clear
     }
 
-    /// Gives a message to everyone it is owed to, in one Record.
+    /// Makes a message everyone's it is owed to, in one Record.
     ///
     /// - Returns: the position that promises about it wait for.
-    private mutating func distribute(
-        _ record: inout MessageRecord, to shares: [MessageRecord.Target], at now: Instant,
+    private mutating func keep(
+        _ record: inout MessageRecord, for shares: [MessageRecord.Target], at now: Instant,
         into effects: inout [Effect]
     ) -> Position {
         record.targets = shares.filter { $0.qos > .atMostOnce && hasRoom(for: $0.session, into: &effects) }
@@ -169,7 +181,14 @@ extension Gateway {
             case .atLeastOnce: mayBeElided(record, at: now) ? .elidable : .message
             case .exactlyOnce: .handshake  // rule E7
             }
-        let position = commitMessage(record, urgency, into: &effects)
+        return commitMessage(record, urgency, into: &effects)
+    }
+
+    /// Sends a message that is kept to those who are here.
+    private mutating func pass(
+        _ record: MessageRecord, to shares: [MessageRecord.Target], after position: Position,
+        at now: Instant, into effects: inout [Effect]
+    ) {
         if record.retained == .store, let expiresAt = record.expiresAt {
             scheduleRetainedExpiry(of: Array(record.message.topic), at: expiresAt)
         }
@@ -178,7 +197,6 @@ extension Gateway {
                 StoredMessage(record, to: share), to: share.session, after: position, at: now, into: &effects)
         }
         for target in record.targets { pump(target.session, at: now, into: &effects) }
-        return position
     }
 
     /// Whether a queue takes one more; a full one of a Session that keeps nothing loses the newest, counted.
@@ -272,7 +290,9 @@ extension Gateway {
             expiresAt: will.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
         let shares = state.routing.shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
-        return distribute(&record, to: shares, at: now, into: &effects)
+        let position = keep(&record, for: shares, at: now, into: &effects)
+        pass(record, to: shares, after: position, at: now, into: &effects)
+        return position
     }
 
     /// One deadline a topic is enough, however often its message is replaced.

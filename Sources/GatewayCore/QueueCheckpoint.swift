@@ -7,7 +7,7 @@ extension MessageQueue {
     /// Entries between holes are strays, and a page of which nothing waits makes room for them.
     ///
     /// - Complexity: O(entries in memory + pages)
-    func record(for session: SessionID) -> QueueRecord {
+    func record(for session: SessionID, isAway: Bool) -> QueueRecord {
         var delivery = floor
         var next = holes.startIndex
         var first = entries.startIndex
@@ -41,6 +41,7 @@ extension MessageQueue {
             delivery = Delivery(delivery.number + 1)
         }
         for hole in holes[next...] { record.add(hole) }
+        record.unsentFrom = isAway ? max(record.floor, unsentFrom) : nil
         return record
     }
 
@@ -80,6 +81,7 @@ extension MessageQueue {
         }
         for stray in strays { restore(stray) }
         for entry in record.tail { restore(entry) }
+        unsentFrom = record.unsentFrom ?? end
         passElided()
     }
 

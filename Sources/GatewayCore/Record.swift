@@ -302,6 +302,8 @@ package enum DropReason: UInt8, Sendable, CaseIterable {
     case sessionEnded = 6
     /// From the cloud, which still has a subscription that no route asks for any more.
     case noRoute = 7
+    /// From the cloud, in a version in which it cannot be told how large a packet may be.
+    case largerThanTaken = 8
 }
 
 /// A retained message [MQTT5-3.3.1.3].
@@ -387,10 +389,12 @@ package struct QueueRecord: Hashable, Sendable {
     /// them back to its group, and their Records are older than their place in the queue. The page around them is
     /// one of which nothing waits.
     package var strays: [Stray]
+    /// From here on everything came while its receiver was away, which it still is; nil when it is here.
+    package var unsentFrom: Delivery?
 
     package init(
         session: SessionID, floor: Delivery, entries: [Entry], pages: [QueuePage] = [], tail: [Entry] = [],
-        strays: [Stray] = []
+        strays: [Stray] = [], unsentFrom: Delivery? = nil
     ) {
         self.session = session
         self.floor = floor
@@ -398,6 +402,7 @@ package struct QueueRecord: Hashable, Sendable {
         self.pages = pages
         self.tail = tail
         self.strays = strays
+        self.unsentFrom = unsentFrom
     }
 
     package struct Entry: Hashable, Sendable {

@@ -4,6 +4,11 @@ import MQTT
 struct Sharing {
     /// Each member's granted QoS.
     var members = Roster<SessionID, QoS>()
+    /// Who has unsubscribed and still has some of its messages to settle, of a group that leaves no trace: should
+    /// the group begin anew in the journal, what they hold is of that one.
+    var leavers = Roster<SessionID, Void>()
+    /// How many of them there may be before those are looked for that have nothing any more.
+    var leaversMax = 64
     /// The place among the members that is asked first for the next message.
     var nextPlace = 0
     /// No delivery before this one is waiting.
@@ -41,11 +46,13 @@ extension Gateway {
     /// The first member whose queue survives a power cut joins: a group that left no trace begins anew in the
     /// journal, and what waits in it is committed there. What its members have been assigned stays with them.
     private mutating func makeLast(_ old: SessionID, _ filter: TopicFilter, into effects: inout [Effect]) {
-        guard let group = state[old], let members = group.sharing?.members.keys else { return }
+        guard let group = state[old], let sharing = group.sharing else { return }
         applyVolatile(.sessionEnded(old, .administrative))
         openGroup(of: filter, isPersistent: true, into: &effects)
         guard let new = state.session(of: .group(filter)) else { return }
-        for member in members {
+        // Who left has nothing of the group any more but messages: they may have to be given back.
+        let holders = sharing.members.keys + sharing.leavers.keys.filter { !sharing.members.contains($0) }
+        for member in holders {
             let subscription = update(member) { session in
                 session.queue.reassign(from: old, to: new)
                 return session.subscriptions[filter]
@@ -66,6 +73,27 @@ extension Gateway {
                 qos: message.publishedQoS, message: message.message, expiresAt: message.expiresAt,
                 targets: [target]),
             into: &effects)
+    }
+
+    /// Notes that a member with messages in its hands is about to leave a group that leaves no trace.
+    ///
+    /// - Complexity: O(messages assigned to it), amortised
+    mutating func noteLeaver(_ member: SessionID, of group: SessionID) {
+        guard group.isVolatile, holdsAny(of: group, member) else { return }
+        let leavers = update(group) { session in
+            session.sharing?.leavers[member] = ()
+            return session.sharing.map { $0.leavers.count > $0.leaversMax ? $0.leavers.keys : [] }
+        }
+        guard let crowd = leavers ?? nil, !crowd.isEmpty else { return }
+        let done = crowd.filter { !holdsAny(of: group, $0) }
+        _ = update(group) { session in
+            for leaver in done { session.sharing?.leavers[leaver] = nil }
+            session.sharing?.leaversMax = max(64, 2 * (crowd.count - done.count))
+        }
+    }
+
+    private mutating func holdsAny(of group: SessionID, _ member: SessionID) -> Bool {
+        update(member) { $0.queue.assignments.contains { $0.group == group } } == true
     }
 
     /// Goes on without members that have left: the last one to go ends the group, and what waits in it is

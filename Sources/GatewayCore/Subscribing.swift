@@ -8,7 +8,9 @@ extension Gateway {
     ) {
         var reasons: [ReasonCode] = []
         var granted: [(request: SubscriptionRequest, isNew: Bool)] = []
+        let isBridge = connections[id]?.isBridge == true
         for request in subscribe.requests {
+            let request = isBridge ? request.ofBridge : request
             if let refusal = refusal(of: request, by: session, alreadyGranted: granted.count) {
                 reasons.append(refusal)
             } else {
@@ -16,6 +18,12 @@ extension Gateway {
                 granted.append((request, isNew))
                 reasons.append(ReasonCode(rawValue: request.maximumQoS.rawValue))
             }
+        }
+        let suback = Packet.suback(Suback(id: subscribe.id, reasons: reasons))
+        // Every SUBSCRIBE has its SUBACK [MQTT5-3.8.4-1]. One that cannot be answered is not carried out: nobody
+        // would know what had come of it.
+        guard isTakable(suback, by: id) else {
+            return end(id, .protocolError(.packetTooLarge), at: now, into: &effects)
         }
         var position = Position.zero
         if !granted.isEmpty {
@@ -31,7 +39,6 @@ extension Gateway {
             position = commit(.subscribed(session, subscriptions), ifKept: session, into: &effects)
         }
         // SUBACK before the retained messages: allowed either way, and clients read more easily so (rule A9).
-        let suback = Packet.suback(Suback(id: subscribe.id, reasons: reasons))
         promise(explained(suback, to: id), to: .client(id), after: position, at: now, into: &effects)
         for grant in granted where grant.request.filter.shareName == nil {
             switch grant.request.retainHandling {
@@ -61,15 +68,18 @@ extension Gateway {
             existing.append(filter)
             return .success
         }
+        let unsuback = Packet.unsuback(Unsuback(id: unsubscribe.id, reasons: reasons))
+        guard isTakable(unsuback, by: id) else {
+            return end(id, .protocolError(.packetTooLarge), at: now, into: &effects)
+        }
         // Answered once durable, also when nothing existed: an earlier UNSUBSCRIBE may still be on its way.
         var position = isPersistent(session) ? lastPromptPosition : .zero
         let groups = existing.compactMap { $0.shareName == nil ? nil : state.session(of: .group($0)) }
+        for group in groups { noteLeaver(session, of: group) }
         if !existing.isEmpty {
             position = commit(.unsubscribed(session, existing), ifKept: session, into: &effects)
         }
-        promise(
-            .unsuback(Unsuback(id: unsubscribe.id, reasons: reasons)), to: .client(id), after: position,
-            at: now, into: &effects)
+        promise(unsuback, to: .client(id), after: position, at: now, into: &effects)
         goOn(groups, at: now, into: &effects)
     }
 
@@ -136,5 +146,16 @@ extension Gateway {
         if isTaken == false, let owner = state[session]?.owner {
             effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
         }
+    }
+}
+
+extension SubscriptionRequest {
+    /// The same for a bridge that cannot ask for it: what it brought does not come back to it, lest two bridges send a
+    /// message round for ever, and what is retained arrives as such, for it to retain as well.
+    fileprivate var ofBridge: SubscriptionRequest {
+        var request = self
+        request.noLocal = filter.shareName == nil
+        request.retainAsPublished = true
+        return request
     }
 }

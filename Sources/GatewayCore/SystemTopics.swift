@@ -16,14 +16,24 @@ struct SystemTopic: Equatable {
 
     var message: ApplicationMessage { ApplicationMessage(topic: name, payload: value) }
 
-    /// Whether a Topic Name belongs to the gateway alone: `$SYS`, and everything below it.
+    /// Whether a Topic Name belongs to the gateway alone: `$SYS`, and everything below it but for what bridges say of
+    /// themselves. Mosquitto's bridges do so unless they are told not to, retained and by their Will, at
+    /// `$SYS/broker/connection/NAME/state`; refused, they would never connect.
     ///
-    /// - Complexity: O(1)
+    /// - Complexity: O(1), and below `$SYS/broker/connection` O(bytes)
     static func owns(_ topic: ArraySlice<UInt8>) -> Bool {
         let root = "$SYS".utf8
         guard topic.starts(with: root) else { return false }
         let rest = topic.dropFirst(root.count)
-        return rest.isEmpty || rest.first == UInt8(ascii: "/")
+        return rest.isEmpty || rest.first == UInt8(ascii: "/") && !isStateOfBridge(topic)
+    }
+
+    private static func isStateOfBridge(_ topic: ArraySlice<UInt8>) -> Bool {
+        let (parent, state) = ("$SYS/broker/connection/".utf8, "/state".utf8)
+        guard topic.starts(with: parent) else { return false }
+        let name = topic.dropFirst(parent.count)
+        guard name.count > state.count, name.suffix(state.count).elementsEqual(state) else { return false }
+        return !name.dropLast(state.count).contains(UInt8(ascii: "/"))
     }
 }
 

@@ -12,9 +12,9 @@ struct Upstream {
     /// The routes' subscriptions go out once this position is durable, and so does the queue: a clean start
     /// after a power cut would make the cloud forget which identifiers it has completed. nil when they have.
     var subscribesAfter: Position?
-    /// Packets from the cloud that there is no room for: unacknowledged, so no more than there are identifiers,
+    /// Messages from the cloud that there is no room for: unacknowledged, so no more than there are identifiers,
     /// and with a cloud that minds our Receive Maximum no more than that.
-    var held: [Packet] = []
+    var held: [(publish: Publish, isWhole: Bool)] = []
 }
 
 // The cloud side: the uplink's queue is the bridge's outbox, and its Session survives whatever becomes of the
@@ -32,7 +32,7 @@ extension Gateway {
                     will: nil)
                 _ = commit(.sessionOpened(opened), into: &effects)
             }
-            _ = update(session) { $0.queue.assumeSent() }
+            _ = update(session) { $0.queue.assumeSent(isAway: false) }
             for (rank, route) in routes.out.enumerated() {
                 state.routing.insert(
                     Routing.Subscriber(
@@ -58,6 +58,9 @@ extension Gateway {
         case .received(let packet):
             guard uplinks[index.number].isConnected else { return }
             uplinkReceived(packet, on: index, at: now, into: &effects)
+        case .receivedTooLarge(let publish):
+            guard uplinks[index.number].isConnected else { return }
+            takeFromCloud(publish, isWhole: false, on: index, at: now, into: &effects)
         }
     }
 
@@ -148,7 +151,7 @@ extension Gateway {
         let upstream = uplinks[index.number]
         let peer = Peer.uplink(index, epoch: upstream.epoch)
         switch packet {
-        case .publish(let publish): takeFromCloud(publish, on: index, peer, at: now, into: &effects)
+        case .publish(let publish): takeFromCloud(publish, on: index, at: now, into: &effects)
         case .pubrel(let pubrel): release(pubrel, from: upstream.session, peer: peer, at: now, into: &effects)
         case .puback(let puback): acknowledged(puback, by: upstream.session, at: now, into: &effects)
         case .pubrec(let pubrec): received(pubrec, by: upstream.session, at: now, into: &effects)
@@ -161,32 +164,39 @@ extension Gateway {
         }
     }
 
+    /// Takes a message of the cloud, or answers it and lets it go no further, counted: one that no route asks for,
+    /// and one without its payload, which would only be sent again and again if nobody acknowledged it.
     private mutating func takeFromCloud(
-        _ publish: Publish, on index: UplinkIndex, _ peer: Peer, at now: Instant, into effects: inout [Effect]
+        _ publish: Publish, isWhole: Bool = true, on index: UplinkIndex, at now: Instant,
+        into effects: inout [Effect]
     ) {
         let upstream = uplinks[index.number]
+        let peer = Peer.uplink(index, epoch: upstream.epoch)
         var local = publish
         local.subscriptionIdentifiers = []
-        let route = plan.uplinks[index.number].in.first { $0.filter.matches(publish.message.topic) }
+        let route =
+            isWhole ? plan.uplinks[index.number].in.first { $0.filter.matches(publish.message.topic) } : nil
         // A topic that the route cannot name locally keeps the cloud's name rather than being lost.
         if let topic = route?.rename?.applied(to: publish.message.topic), TopicName.isValid(topic) {
             local.message = publish.message.renamed(to: topic)
         }
         // Our own limit is nothing the cloud could be told: such a message is passed on and not retained.
         if TopicLevels.count(in: local.message.topic) > plan.limits.topicLevelsMax { local.retain = false }
-        if route == nil {
-            effects.append(
-                .report(.dropped(owner: .uplink(name: plan.uplinks[index.number].name), .noRoute, count: 1)))
-        }
+        let isKnown = publish.id.map { state[upstream.session]?.inbound.position(of: $0) != nil } ?? false
         let isTaken =
             (upstream.held.isEmpty || publish.qos == .atMostOnce)
             && take(
                 local, from: upstream.session, peer: peer, version: upstream.version, isRouted: route != nil,
                 maximumQoS: route?.maximumQoS ?? .exactlyOnce, at: now, into: &effects)
-        if !isTaken {
+        guard isTaken else {
             // Not taken, so not acknowledged: the cloud still owns it.
-            uplinks[index.number].held.append(.publish(publish))
-            retryHeldPackets(at: now)
+            uplinks[index.number].held.append((publish, isWhole))
+            return retryHeldPackets(at: now)
+        }
+        if route == nil, !isKnown {
+            let owner = SessionOwner.uplink(name: plan.uplinks[index.number].name)
+            let reason: DropReason = isWhole ? .noRoute : .largerThanTaken
+            effects.append(.report(.dropped(owner: owner, reason, count: 1)))
         }
     }
 
@@ -194,7 +204,9 @@ extension Gateway {
         for number in uplinks.indices where !uplinks[number].held.isEmpty {
             let held = uplinks[number].held
             uplinks[number].held = []
-            for packet in held { uplinkReceived(packet, on: UplinkIndex(number), at: now, into: &effects) }
+            for (publish, isWhole) in held {
+                takeFromCloud(publish, isWhole: isWhole, on: UplinkIndex(number), at: now, into: &effects)
+            }
         }
     }
 

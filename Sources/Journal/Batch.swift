@@ -139,11 +139,16 @@ package struct BatchBuilder {
     private var bytes: [UInt8]
     private var scratch: [UInt8] = []
     package private(set) var recordCount = 0
+    /// Where the last Record of a topic stands that does nothing but set the retained message.
+    private var replaceable: [[UInt8]: Range<Int>] = [:]
+    /// Records that one behind them makes void, and the bytes that leaving them out saves.
+    private var superseded: [Range<Int>] = []
+    private var savedBytes = 0
 
     package init() { bytes = Array(repeating: 0, count: BatchHeader.size) }
 
     /// With header and padding, in bytes.
-    package var totalLength: Int { wholePages(bytes.count) }
+    package var totalLength: Int { wholePages(bytes.count - savedBytes) }
 
     /// Adds `record` when the batch then has at most `limit` bytes, padding included; says whether it did.
     ///
@@ -152,18 +157,50 @@ package struct BatchBuilder {
     package mutating func add(_ record: Record, behind elided: Int = 0, limit: Int) -> Bool {
         guard recordCount < Int(UInt16.max) - elided else { return false }
         let before = bytes.count
-        for _ in 0..<elided { RecordCodec.frameEmpty(into: &bytes) }
+        for _ in 0..<elided { bytes.append(contentsOf: RecordCodec.emptyFrame) }
+        let framed = bytes.count
         RecordCodec.frame(record, into: &bytes, scratch: &scratch)
         guard totalLength <= limit else {
             bytes.removeLast(bytes.count - before)
             return false
         }
         recordCount += elided + 1
+        supersede(record, framed..<bytes.count)
         return true
+    }
+
+    /// Of the values that a retained message has within one batch nobody ever sees any but the last: a batch counts
+    /// as a whole or not at all.
+    private mutating func supersede(_ record: Record, _ place: Range<Int>) {
+        guard case .message(let message) = record, message.retained != .none else { return }
+        let topic = Array(message.message.topic)
+        if let old = replaceable[topic], old.count > RecordCodec.emptyFrame.count {
+            superseded.append(old)
+            savedBytes += old.count - RecordCodec.emptyFrame.count
+        }
+        let isOnlyRetained =
+            message.targets.isEmpty && message.inboundID == nil && message.willOf == nil
+        replaceable[topic] = isOnlyRetained ? place : nil
+    }
+
+    /// Writes an empty Record in the place of each that is superseded.
+    private mutating func leaveOutSuperseded() {
+        guard !superseded.isEmpty else { return }
+        var kept: [UInt8] = []
+        kept.reserveCapacity(bytes.count)
+        var place = 0
+        for range in superseded.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+            kept.append(contentsOf: bytes[place..<range.lowerBound])
+            kept.append(contentsOf: RecordCodec.emptyFrame)
+            place = range.upperBound
+        }
+        kept.append(contentsOf: bytes[place...])
+        bytes = kept
     }
 
     /// The batch as it is written, whole pages.
     package consuming func sealed(_ stamp: BatchStamp) -> (header: BatchHeader, bytes: [UInt8]) {
+        leaveOutSuperseded()
         let seed = Checksum.seed(stamp.store, stamp.segment)
         let end = bytes.count
         precondition(end - BatchHeader.size <= Int(UInt32.max), "a batch has less than 4 GiB")

@@ -20,8 +20,9 @@ package struct CheckpointHeader: Hashable, Sendable {
     /// No segment has had this number or a higher one.
     package var nextSegment: UInt64
     package var anchor: WallAnchor?
-    /// Where every segment that was complete then ends: its successor, which also says so, may be deleted.
-    package var ends: [SegmentEnd]
+    /// Every segment that was complete then: none of them need be looked into to start, and where one ends its
+    /// successor, which also says so, may be deleted.
+    package var segments: [SegmentRow]
     /// At `clock`; nil in what an earlier version wrote.
     package var uptime: Uptime?
     package var unproven: UnprovenStart?
@@ -30,7 +31,7 @@ package struct CheckpointHeader: Hashable, Sendable {
 
     package init(
         position: Position, clock: Instant, boot: UInt32, nextSegment: UInt64, anchor: WallAnchor?,
-        ends: [SegmentEnd], uptime: Uptime? = nil, unproven: UnprovenStart? = nil,
+        segments: [SegmentRow], uptime: Uptime? = nil, unproven: UnprovenStart? = nil,
         wear: Wear = Wear()
     ) {
         self.position = position
@@ -38,10 +39,36 @@ package struct CheckpointHeader: Hashable, Sendable {
         self.boot = boot
         self.nextSegment = nextSegment
         self.anchor = anchor
-        self.ends = ends
+        self.segments = segments
         self.uptime = uptime?.at(clock)
         self.unproven = unproven
         self.wear = wear
+    }
+}
+
+/// What a checkpoint says of a complete segment.
+package struct SegmentRow: Hashable, Sendable {
+    package var segment: UInt64
+    /// nil in checkpoints of format 1.0: the segment itself says it.
+    package var first: Position?
+    package var last: Position
+    /// First byte after its last batch.
+    package var end: UInt64
+    /// What the file may have grown to, in bytes.
+    package var capacity: UInt64
+
+    package init(segment: UInt64, first: Position?, last: Position, end: UInt64, capacity: UInt64) {
+        self.segment = segment
+        self.first = first
+        self.last = last
+        self.end = end
+        self.capacity = capacity
+    }
+
+    init(_ segment: Segment) {
+        self.init(
+            segment: segment.id, first: segment.first, last: segment.last, end: UInt64(segment.end),
+            capacity: UInt64(segment.capacity))
     }
 }
 
@@ -154,17 +181,21 @@ extension CheckpointHeader {
         bytes.append(anchor == nil ? 0 : 1)
         bytes.append(fixed: anchor?.clock.milliseconds ?? 0)
         bytes.append(fixed: anchor?.wallMilliseconds ?? 0)
-        bytes.append(fixed: UInt32(ends.count))
-        for end in ends {
-            bytes.append(fixed: end.segment)
-            bytes.append(fixed: end.offset)
-            bytes.append(fixed: end.last.number)
+        bytes.append(fixed: UInt32(segments.count))
+        for row in segments {
+            bytes.append(fixed: row.segment)
+            bytes.append(fixed: row.end)
+            bytes.append(fixed: row.last.number)
         }
-        guard uptime != nil || unproven != nil else { return bytes }
         Uptime.append(uptime, at: clock, to: &bytes)
         bytes.append(unproven == nil ? 0 : 1)
         bytes.append(fixed: unproven?.after.number ?? 0)
         bytes.append(fixed: unproven?.since.milliseconds ?? 0)
+        // 1.0 stops reading here.
+        for row in segments {
+            bytes.append(fixed: row.first?.number ?? 0)
+            bytes.append(fixed: row.capacity)
+        }
         return bytes
     }
 
@@ -180,25 +211,39 @@ extension CheckpointHeader {
         anchor = hasAnchor ? WallAnchor(clock: anchorClock, wallMilliseconds: anchorWall) : nil
         let count = Int(try reader.fixed(UInt32.self))
         guard count <= reader.remaining / 24 else { throw .truncated }
-        ends = []
+        segments = []
         for _ in 0..<count {
-            ends.append(
-                SegmentEnd(
-                    segment: try reader.fixed(UInt64.self), offset: try reader.fixed(UInt64.self),
-                    last: Position(try reader.fixed(UInt64.self))))
+            let segment = try reader.fixed(UInt64.self)
+            let end = try reader.fixed(UInt64.self)
+            segments.append(
+                SegmentRow(
+                    segment: segment, first: nil, last: Position(try reader.fixed(UInt64.self)), end: end,
+                    capacity: end))
         }
-        // An earlier version ended here, and so does one that knows neither.
-        if !reader.isAtEnd {
-            uptime = try Uptime.read(at: clock, &reader)
-            let isUnproven = try reader.byte() != 0
-            let start = UnprovenStart(
-                after: Position(try reader.fixed(UInt64.self)),
-                since: Instant(milliseconds: try reader.fixed(UInt64.self)))
-            unproven = isUnproven ? start : nil
-            guard start.after.number < countableLimit else { throw .invalidField }
-        }
-        guard nextSegment < countableLimit, ends.allSatisfy({ $0.last.number < countableLimit }) else {
+        guard nextSegment < countableLimit, segments.allSatisfy({ $0.last.number < countableLimit }) else {
             throw .invalidField
+        }
+        // Earlier versions ended here, or behind the uptime.
+        if !reader.isAtEnd { try decodeTime(&reader) }
+        if !reader.isAtEnd { try decodePlaces(&reader) }
+    }
+
+    private mutating func decodeTime(_ reader: inout ByteReader) throws(DecodingError) {
+        uptime = try Uptime.read(at: clock, &reader)
+        let isUnproven = try reader.byte() != 0
+        let start = UnprovenStart(
+            after: Position(try reader.fixed(UInt64.self)),
+            since: Instant(milliseconds: try reader.fixed(UInt64.self)))
+        unproven = isUnproven ? start : nil
+        guard start.after.number < countableLimit else { throw .invalidField }
+    }
+
+    private mutating func decodePlaces(_ reader: inout ByteReader) throws(DecodingError) {
+        for index in segments.indices {
+            let first = try reader.fixed(UInt64.self)
+            segments[index].capacity = try reader.fixed(UInt64.self)
+            guard first <= segments[index].last.number + 1 else { throw .invalidField }
+            segments[index].first = first == 0 ? nil : Position(first)
         }
     }
 }

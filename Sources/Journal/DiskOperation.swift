@@ -18,14 +18,25 @@ package struct DiskOperation: Sendable {
     package enum Action: Sendable {
         /// Create exclusively, write the page, fsync the file, fsync the directory. Durable when answered.
         case createSegment(StoreFile, page: [UInt8])
+        /// Write the page over the first one of a free file, fsync it, rename it to the segment, fsync the
+        /// directory: in this order a segment's name never stands for a page that is not its own. Durable when
+        /// answered.
+        case reuseSegment(StoreFile, from: StoreFile, page: [UInt8])
         /// Write and fdatasync as one unit. Durable when answered.
         case write(StoreFile, offset: Int, bytes: [UInt8])
+        /// Write a footer behind the last batch of the segment that was written to last, and no more: what becomes
+        /// of it in a power cut, or of an error, does not matter.
+        case writeFooter(StoreFile, offset: Int, bytes: [UInt8])
         /// Answered with the bytes, fewer than asked for only at the end of the file.
         case read(StoreFile, offset: Int, count: Int)
         /// Write under the temporary name, fsync, rename, fsync the directory. Durable when answered.
         case writeCheckpoint(StoreFile, bytes: [UInt8])
         /// Unlink, then fsync the directory; what is not there is deleted already.
         case delete([StoreFile])
+        /// Rename these segments to the free files of the same numbers, then fsync the directory.
+        case retire([UInt64])
+        /// Write so many bytes that cannot be compressed, as a checkpoint is written.
+        case makeReserve(StoreFile, bytes: Int)
         /// Only to be told the space.
         case measureSpace
     }

@@ -109,7 +109,7 @@ package struct Inspection: Sendable {
             let size = try reader.size(of: name)
             files.append(File(name: name, bytes: size))
             switch kind {
-            case .format: bytes.otherFiles += size
+            case .format, .free, .reserve: bytes.otherFiles += size
             case .checkpoint: bytes.checkpoints += size
             case .segment(let id):
                 if !log.segments.contains(where: { $0.id == id }) { bytes.otherFiles += size }
@@ -125,6 +125,7 @@ package struct Inspection: Sendable {
             let size = try reader.size(of: name)
             var scan = SegmentScan(name: name, id: segment.id, store: log.store, size: size)
             bytes.segmentHeaders += min(size, pageBytes)
+            if !hasHeader(segment, &scan, &reader) { noteDamage(name, 0..<min(size, pageBytes)) }
             var read = pageBytes
             var offset = pageBytes
             while offset < min(segment.end, size) {
@@ -139,7 +140,36 @@ package struct Inspection: Sendable {
                     offset = next
                 }
             }
+            read += footerLength(segment, size, &scan, &reader)
             bytes.otherInSegments += max(size - read, 0)
+        }
+    }
+
+    private func hasHeader(
+        _ segment: Segment, _ scan: inout SegmentScan, _ reader: inout some StoreReader
+    ) -> Bool {
+        let start = scan.load(0, pageBytes, &reader)
+        do {
+            let page = Array(scan.window[start..<min(start + pageBytes, scan.window.count)])
+            return try SegmentHeader(decoding: page, segment: segment.id).store == log.store
+        } catch {
+            return false
+        }
+    }
+
+    /// One that does not verify costs a scan of its segment and is no damage: it says nothing that the batches do not.
+    private mutating func footerLength(
+        _ segment: Segment, _ size: Int, _ scan: inout SegmentScan, _ reader: inout some StoreReader
+    ) -> Int {
+        guard segment.end < size else { return 0 }
+        let start = scan.load(segment.end, Footer.headSize, &reader)
+        do {
+            let head = try Footer.head(
+                scan.window, at: start, offset: segment.end, store: log.store, segment: segment.id)
+            bytes.footers += head.totalLength
+            return head.totalLength
+        } catch {
+            return 0
         }
     }
 

@@ -4,9 +4,9 @@ import GatewayCore
 /// are durable. It has no clock and does no I/O.
 ///
 /// One batch is in flight at a time and the next gathers behind it, so that the busier the gateway, the more
-/// Records share a sync. A Record is durable only when the sync that covers it was answered with success; an
-/// error of a write or sync ends all promises for the life of this process, because what the kernel does
-/// with the pages afterwards cannot be known.
+/// Records share a sync. A Record is durable only when the sync that covers it was answered with success. What a
+/// failed write or sync left of its batch counts for nothing: the Records are written again in a new segment,
+/// whose header says where the one before ends (see `FailureStates`).
 package struct Journal {
     package let store: StoreID
     private let plan: JournalPlan
@@ -36,14 +36,18 @@ package struct Journal {
 
     private var phase = Phase.idle
     private var isClosing = false
-    /// Nothing more can be made durable; the process should end, so that the next one recovers.
-    package private(set) var hasFailed = false
+    private var failures = FailureStates()
+    /// Nothing can be made durable at present.
+    package var hasFailed: Bool { failures.hasFailed }
     /// Everything is durable and the log says that it ended well.
     package private(set) var isClosed = false
 
     /// In rising order; the last is the one being written when `hasActive`.
     private var segments: [Segment]
     private var hasActive = false
+    /// This boot has written something.
+    private var hasBegun = false
+    private var supply: SegmentSupply
     private var nextSegment: UInt64
     private var tail: SegmentEnd
     private let recoveredClean: Bool
@@ -55,6 +59,7 @@ package struct Journal {
     private var checkpoints: [RecoveredLog.CheckpointFile]
     private var checkpointing = Checkpointing.none
     private var checkpointedAt: Instant
+    private var checkpointBackOff = BackOff()
     /// The last checkpoint found segments in which nothing is owed, and left them only because it was the first
     /// to cover them. Not known before the first checkpoint of this process, which may be asked for in vain.
     private var leftNeedlessSegments = true
@@ -62,7 +67,13 @@ package struct Journal {
     private var grownBytes = 0
     private var grownSegments = 0
 
-    private var loading = Loading()
+    private var reading: Reading
+    /// Of the segment that is written to.
+    private var activeIndex: IndexBuilder?
+    /// A footer that is being written: nobody waits for it, and its failure costs a scan.
+    private var footer: (token: OperationToken, segment: UInt64)?
+    /// What the core is told once the next segment is there.
+    private var untold: StorageEvent?
     private var space: SpaceWatch
     /// What is not durable yet holds too much memory: the disk is slower than the publishers.
     private var isBackedUp = false
@@ -76,7 +87,7 @@ package struct Journal {
 
     private enum Phase: Equatable {
         case idle
-        case creating(OperationToken, Segment)
+        case creating(OperationToken, Segment, from: FreeSegment?)
         case writing(OperationToken, BatchHeaderSummary)
     }
 
@@ -91,15 +102,15 @@ package struct Journal {
         /// Until the log is durable up to its position.
         case waiting(Position, [UInt8], deletable: [UInt64])
         case writing(OperationToken, Position, bytes: Int, deletable: [UInt64])
-        case deleting(OperationToken, freedBytes: Int)
     }
 
     /// - Parameter resumed: where the clock goes on; without it nothing is known of the time off.
     package init(plan: JournalPlan, recovered: RecoveredLog, resumed: Resumption? = nil) {
         let resumed = resumed ?? recovered.resume(on: nil, uptimeMilliseconds: 0)
-        precondition(plan.segmentBytes >= 2 * pageBytes, "a segment holds its header and a page")
+        precondition(plan.segmentBytes >= 3 * pageBytes, "a segment holds its header, a page and its footer")
         self.plan = plan
         store = recovered.store
+        reading = Reading(store: recovered.store)
         boot = recovered.boot &+ 1
         last = recovered.last
         durable = recovered.last
@@ -127,6 +138,7 @@ package struct Journal {
         }
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
+        supply = SegmentSupply(plan: plan, recovered: recovered)
         if let measured = recovered.space { space.measured(measured, at: latest) }
         reportPressure()
     }
@@ -196,11 +208,11 @@ package struct Journal {
     /// Starts what is due. Call it after a round of appends, and at `nextDeadline`.
     package mutating func tick(at now: Instant) {
         note(now)
-        guard !hasFailed else { return }
         keepToBudget()
         startBatchIfDue()
         reportPressure()
         if space.isMeasurementDue(at: now) { ask(.measureSpace) }
+        perform(dueWork())
     }
 
     private mutating func keepToBudget() {
@@ -216,38 +228,44 @@ package struct Journal {
 
     /// When `tick` has something to do that no completion brings.
     package var nextDeadline: Instant? {
-        guard !hasFailed, !isClosed else { return nil }
-        let commit = phase == .idle ? policy.nextDeadline(pending.demand) : nil
-        switch (commit, space.nextMeasurement) {
-        case (let a?, let b?): return min(a, b)
-        case (let a, let b): return a ?? b
-        }
+        guard !isClosed else { return nil }
+        let batch = phase == .idle ? nextBatch : nil
+        let work = failures.isTroubled || isClosing ? nil : supply.nextDeadline
+        return [batch, space.nextMeasurement, work].compactMap { $0 }.min()
+    }
+
+    private var nextBatch: Instant? {
+        failures.isTroubled ? failures.nextAttempt : policy.nextDeadline(pending.demand)
     }
 
     private mutating func note(_ now: Instant) { latest = max(latest, now) }
 
     /// What the next batch is to take.
     private var due: CommitPolicy.Due {
+        // The attempt that finds out whether the disk works again may have nothing to write.
+        if failures.isTroubled {
+            return failures.allowsAttempt(at: latest) ? .everything(lingeredInVain: false) : .nothing
+        }
         if isClosing || pending.isOverdue { return .everything(lingeredInVain: false) }
         if case .waiting = checkpointing, !pending.isEmpty { return .everything(lingeredInVain: false) }
         return policy.due(pending.demand, at: latest)
     }
 
     private mutating func startBatchIfDue() {
-        guard phase == .idle, !hasFailed, !isClosed else { return }
+        guard phase == .idle, !isClosed else { return }
         let due = due
         guard due != .nothing else { return }
-        if isClosing, pending.isEmpty {
+        if isClosing, pending.isEmpty, !failures.isTroubled {
             // The end is noted behind the last checkpoint.
-            guard checkpointing == .none else { return }
-            if !hasActive, recoveredClean {
+            guard checkpointing == .none, supply.isIdle else { return }
+            if !hasBegun, recoveredClean {
                 // Nothing was written in this boot, and the last one ended well.
                 isClosed = true
                 return
             }
         }
         guard hasActive, let active = segments.last else { return createSegment(forBytes: pageBytes) }
-        let room = active.capacity - active.end
+        let room = active.capacity - active.end - (activeIndex?.footerBytes ?? 0)
         var builder = BatchBuilder()
         let taken = pending.fill(
             &builder, onlyBeforeLingering: due == .beforeLingering, limit: min(room, plan.batchBytesMax))
@@ -289,15 +307,55 @@ package struct Journal {
     private mutating func createSegment(forBytes needed: Int) {
         let id = nextSegment
         nextSegment += 1
-        if hasActive, let active = segments.last {
-            tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: written)
-        }
+        hasBegun = true
+        if hasActive { leaveActive(.sealed) }
+        let file = supply.take(2 * pageBytes + needed)
         let header = SegmentHeader(
-            store: store, segment: id, predecessor: tail, clock: latest, boot: boot, uptime: uptime)
+            store: store, segment: id, predecessor: tail, clock: latest, boot: boot, uptime: uptime,
+            isRecycled: file != nil)
+        let capacity = file?.bytes ?? max(plan.segmentBytes, 2 * pageBytes + needed)
         let segment = Segment(
-            id: id, first: written.next, capacity: max(plan.segmentBytes, pageBytes + needed))
-        let token = ask(.createSegment(.segment(id), page: header.encoded))
-        phase = .creating(token, segment)
+            id: id, first: tail.last.next, capacity: capacity, fileBytes: file?.bytes ?? pageBytes)
+        let token =
+            if let file {
+                ask(.reuseSegment(.segment(id), from: .free(file.id), page: header.encoded))
+            } else {
+                ask(.createSegment(.segment(id), page: header.encoded))
+            }
+        phase = .creating(token, segment, from: file)
+    }
+
+    private enum Leaving {
+        /// It gets its footer.
+        case sealed
+        /// A write to it failed: nothing is ever written to it again.
+        case givenUp
+    }
+
+    /// Nothing is written to the active segment any more; the next header names its end.
+    private mutating func leaveActive(_ how: Leaving) {
+        guard let active = segments.last else { return }
+        hasActive = false
+        tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: written)
+        seal(active, how)
+    }
+
+    /// Nothing is appended to `segment` any more: its index goes behind its last batch.
+    private mutating func seal(_ segment: Segment, _ how: Leaving) {
+        guard let index = activeIndex?.index, let stretch = segment.stretch else { return }
+        activeIndex = nil
+        switch how {
+        case .sealed:
+            let token = ask(
+                .writeFooter(
+                    .segment(segment.id), offset: segment.end, bytes: Footer.encoded(index, store: store)))
+            footer = (token, segment.id)
+            events.append(.sealed(stretch, queues: index.sessions))
+        case .givenUp:
+            // Before the next header names its end, a power cut may bring the void batch back into it.
+            untold = .sealed(stretch, queues: index.sessions)
+        }
+        reading.keep(index)
     }
 
     // MARK: Loading
@@ -305,22 +363,43 @@ package struct Journal {
     /// Reads message Records back for a Session, in rising order; answered by one `.loaded` event, with nil for
     /// what is damaged or not a message of `target`: the Session itself, or the group that assigned it.
     ///
-    /// - Complexity: O(positions · log batches)
+    /// - Complexity: O(positions · log batches), and reading the index of a segment that has not been used lately
     package mutating func load(
         _ session: SessionID, _ positions: [Position], target: SessionID? = nil
     ) {
         var request = Loading.Request(session: session, target: target ?? session)
+        var onDisk: [Position] = []
         for position in positions {
             if position > written {
                 request.answer(position, unwritten(position))
-            } else if let (segment, bytes) = place(of: position) {
-                request.want(position, segment: segment, bytes: bytes)
             } else {
-                request.answer(position, nil)
+                onDisk.append(position)
             }
         }
-        for read in loading.begin(request, into: &events, firstToken: lastToken + 1) {
-            ask(.read(.segment(read.segment), offset: read.bytes.lowerBound, count: read.bytes.count))
+        read(reading.load(request, onDisk, in: segments, active: activeIndex, into: &events))
+    }
+
+    /// Finds what the index of a complete stretch of the log knows of a Session's queue; answered by `.indexed`.
+    ///
+    /// - Complexity: O(log segments + the queue's postings), or O(segment) where it has no footer
+    package mutating func index(_ session: SessionID, _ stretch: Stretch) {
+        guard let segment = segments.holding(stretch.first) ?? segments.holding(stretch.last) else {
+            events.append(.indexed(session, stretch, nil))
+            return
+        }
+        if let activeIndex, activeIndex.segment == segment.id {
+            events.append(
+                .indexed(session, stretch, activeIndex.index.postings(of: session, in: stretch)))
+        } else {
+            read(reading.page(session, stretch, of: segment, into: &events))
+        }
+    }
+
+    private mutating func read(_ reads: [Reading.Read]) {
+        for read in reads {
+            let token = ask(
+                .read(.segment(read.segment), offset: read.bytes.lowerBound, count: read.bytes.count))
+            reading.expect(read, token)
         }
     }
 
@@ -328,23 +407,13 @@ package struct Journal {
         inFlight.index(of: position).flatMap { inFlight[$0].record } ?? pending[position]
     }
 
-    private func place(of position: Position) -> (segment: UInt64, bytes: Range<Int>)? {
-        var low = 0
-        var high = segments.count
-        while low < high {
-            let middle = (low + high) / 2
-            if segments[middle].first <= position { low = middle + 1 } else { high = middle }
-        }
-        // Several segments may begin at one position when a boot wrote nothing; the last of them holds it.
-        guard low > 0, let bytes = segments[low - 1].place(of: position) else { return nil }
-        return (segments[low - 1].id, bytes)
-    }
-
     // MARK: Checkpoints
 
     /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
     package var wantsCheckpoint: Bool {
-        guard checkpointing == .none, !hasFailed, !isClosing, lastKept > coveredPosition else { return false }
+        guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, lastKept > coveredPosition,
+            checkpointBackOff.allows(latest)
+        else { return false }
         if isPressureCheckpointDue { return true }
         let due = max(
             plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
@@ -365,7 +434,7 @@ package struct Journal {
     package var wantsRecord: Bool {
         let hasComplete = segments.count > (hasActive ? 1 : 0)
         return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && lastKept == coveredPosition
-            && checkpointing == .none && !hasFailed && !isClosing
+            && checkpointing == .none && supply.isIdle && !hasFailed && !isClosing
     }
 
     /// The last Record that is written or will be.
@@ -381,14 +450,13 @@ package struct Journal {
     /// - Complexity: O(state)
     package mutating func beginCheckpoint(of state: some CheckpointSource, at now: Instant) {
         note(now)
-        guard checkpointing == .none, !hasFailed, !isClosed else { return }
+        guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosed else { return }
         let complete = hasActive ? segments.dropLast() : segments[...]
         // Behind it there is nothing but what was elided, and the log goes on in the same place without it.
         let position = lastKept
         let header = CheckpointHeader(
             position: position, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
-            ends: complete.map { SegmentEnd(segment: $0.id, offset: UInt64($0.end), last: $0.last) },
-            uptime: uptime, unproven: unproven, wear: wear)
+            segments: complete.map { SegmentRow($0) }, uptime: uptime, unproven: unproven, wear: wear)
         var builder = CheckpointBuilder(header, store: store)
         state.snapshot { builder.add($0) }
         // One at this very position is about to be replaced, and is no fallback for what replaces it.
@@ -429,24 +497,33 @@ package struct Journal {
         space.usedBytes += bytes
         grownBytes = 0
         grownSegments = 0
-        var files = deletable.map { StoreFile.segment($0) }
-        var freed = 0
+        checkpointing = .none
+        checkpointBackOff.succeeded()
         let gone = Set(deletable)
-        segments.removeAll { segment in
-            guard gone.contains(segment.id) else { return false }
-            freed += segment.end
-            return true
+        reading.forget(gone)
+        let needless = segments.filter { gone.contains($0.id) }
+        segments.removeAll { gone.contains($0.id) }
+        let old = checkpoints.dropLast(2).map {
+            SegmentSupply.Refuse(file: .checkpoint($0.position.number), bytes: $0.bytes)
         }
-        while checkpoints.count > 2 {
-            let old = checkpoints.removeFirst()
-            files.append(.checkpoint(old.position.number))
-            freed += old.bytes
-        }
-        if files.isEmpty {
-            checkpointing = .none
-        } else {
-            checkpointing = .deleting(ask(.delete(files)), freedBytes: freed)
-        }
+        checkpoints.removeFirst(old.count)
+        perform(supply.release(needless, old, isShort: space.isPressing))
+    }
+
+    /// A checkpoint that cannot be written is no reason to stop: the log behind the last one grows meanwhile.
+    private mutating func checkpointFailed(_ refusal: Refusal) {
+        checkpointing = .none
+        checkpointBackOff.failed(at: latest)
+        if refusal == .noRoom { perform(supply.makeRoom(everything: true)) }
+    }
+
+    private mutating func dueWork() -> [SegmentSupply.Work] {
+        guard !isClosing, !failures.isTroubled else { return [] }
+        return supply.dueWork(at: latest, hasRoom: hasBegun && space.hasRoom(for: plan.reserveBytes))
+    }
+
+    private mutating func perform(_ work: [SegmentSupply.Work]) {
+        for part in work { supply.began(part, ask(part.action(plan))) }
     }
 
     // MARK: The disk's answers
@@ -454,11 +531,19 @@ package struct Journal {
     package mutating func completed(_ completion: DiskCompletion, at now: Instant) {
         note(now)
         if let space = completion.space { self.space.measured(space, at: latest) }
-        if loading.completed(completion, store: store, into: &events) { return }
-        guard !hasFailed else { return }
-        switch completion.outcome {
-        case .failed: fail()
-        case .done, .read: succeeded(completion.token)
+        if let next = reading.completed(completion, into: &events) { return read(next) }
+        if let footer, completion.token == footer.token {
+            self.footer = nil
+            if case .failed = completion.outcome { supply.gaveUp(footer.segment) }
+            return
+        }
+        if let freed = supply.completed(completion, at: latest) {
+            space.usedBytes -= freed
+        } else {
+            switch completion.outcome {
+            case .failed(let number): failed(completion.token, Refusal(errorNumber: number))
+            case .done, .read: succeeded(completion.token)
+            }
         }
         reportPressure()
         startBatchIfDue()
@@ -466,6 +551,8 @@ package struct Journal {
 
     /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.
     private mutating func reportPressure() {
+        space.isInDebt = failures.lacksRoom || supply.lacksReserve
+        space.reusableBytes = supply.freeBytes
         space.update()
         let bytes = inFlightBytes + pending.bytes
         if bytes > plan.bufferBytesMax {
@@ -481,10 +568,13 @@ package struct Journal {
 
     private mutating func succeeded(_ token: OperationToken) {
         switch phase {
-        case .creating(token, let segment):
+        case .creating(token, let segment, _):
             phase = .idle
             segments.append(segment)
             hasActive = true
+            activeIndex = IndexBuilder(segment: segment.id, first: segment.first)
+            if let untold { events.append(untold) }
+            untold = nil
             space.usedBytes += segment.end
             grownBytes += segment.end
             grownSegments += 1
@@ -498,6 +588,10 @@ package struct Journal {
 
     private mutating func batchIsDurable(_ batch: BatchHeaderSummary) {
         segments[segments.count - 1].add(batch.header, at: batch.offset)
+        activeIndex?.add(batch.header, at: batch.offset)
+        for slot in inFlight {
+            if let record = slot.record { activeIndex?.add(record, at: slot.position) }
+        }
         space.usedBytes += batch.header.totalLength
         grownBytes += batch.header.totalLength
         inFlight = []
@@ -510,6 +604,7 @@ package struct Journal {
             written = batch.header.last
         }
         advanceDurable()
+        if failures.attemptSucceeded() { events.append(.recovered) }
         if batch.header.isCleanShutdown { isClosed = true }
         advanceCheckpoint()
     }
@@ -518,27 +613,38 @@ package struct Journal {
         switch checkpointing {
         case .writing(token, let position, let bytes, let deletable):
             checkpointIsDurable(position, bytes: bytes, deletable: deletable)
-        case .deleting(token, let freed):
-            checkpointing = .none
-            space.usedBytes -= freed
-        case .none, .waiting, .writing, .deleting:
+        case .none, .waiting, .writing:
             // The space was measured.
             break
         }
     }
 
-    /// A failed sync is never tried again: the kernel may have dropped the pages and call the next one a
-    /// success. What is on disk is found out by the recovery of the next process.
-    private mutating func fail() {
-        hasFailed = true
-        phase = .idle
-        operations.removeAll { operation in
-            switch operation.action {
-            case .read: false
-            case .createSegment, .write, .writeCheckpoint, .delete, .measureSpace: true
-            }
+    private mutating func failed(_ token: OperationToken, _ refusal: Refusal) {
+        switch phase {
+        case .creating(token, let segment, let file):
+            supply.creationFailed(segment.id, from: file)
+            attemptFailed(refusal)
+        case .writing(token, _):
+            // Void, whatever the disk kept of it: the next header names the end before it.
+            supply.gaveUp(segments[segments.count - 1].id)
+            leaveActive(.givenUp)
+            takeBackBatch()
+            attemptFailed(refusal)
+        case .idle, .creating, .writing:
+            if case .writing(token, _, _, _) = checkpointing { checkpointFailed(refusal) }
         }
-        events.append(.failed)
+    }
+
+    private mutating func takeBackBatch() {
+        pending.putBack(inFlight)
+        inFlight = []
+        inFlightBytes = 0
+    }
+
+    private mutating func attemptFailed(_ refusal: Refusal) {
+        phase = .idle
+        if refusal == .noRoom { perform(supply.makeRoom(everything: false)) }
+        if failures.attemptFailed(refusal, isLast: isClosing, at: latest) { events.append(.failed) }
     }
 
     // MARK: The end

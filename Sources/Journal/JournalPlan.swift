@@ -25,6 +25,12 @@ package struct JournalPlan: Hashable, Sendable {
     package var pressureCheckMilliseconds: UInt64 = 5_000
     package var pressureCheckpointMilliseconds: UInt64 = 30_000
 
+    /// Free files that are kept to become segments.
+    package var freeSegmentsMax = 6
+    /// Written ahead and given up when the disk is full, so that acknowledgements, deletions and checkpoints can
+    /// still be written; 0 for none.
+    package var reserveBytes = 0
+
     package init() {}
 
     /// What must stay free on the file system: a twentieth, and room for the next segment, a checkpoint and a

@@ -1,7 +1,9 @@
 import GatewayCore
 
-/// The reads under way: one read of a batch answers every position in it that a request asked for, and one
-/// event answers the whole request.
+/// The messages that are being read back: one read answers every position in it that a request asked for, and
+/// one event answers the whole request.
+///
+/// Neighbouring batches are read together, so that a long queue of small batches is not drained page by page.
 struct Loading {
     struct Request {
         let session: SessionID
@@ -9,8 +11,10 @@ struct Loading {
         let target: SessionID
         fileprivate var answers: [(Position, StoredMessage?)] = []
         fileprivate var reads: [Read] = []
-        /// Reads without an answer.
+        /// Reads without an answer, and segments without an index.
         fileprivate var outstanding = 0
+        /// What cannot be found before the index of its segment is there.
+        fileprivate var unplaced: [UInt64: [Position]] = [:]
 
         init(session: SessionID, target: SessionID) {
             self.session = session
@@ -21,82 +25,173 @@ struct Loading {
             answers.append((position, Loading.message(in: record, for: target)))
         }
 
-        mutating func want(_ position: Position, segment: UInt64, bytes: Range<Int>) {
-            if let last = reads.last, last.segment == segment, last.bytes == bytes {
-                reads[reads.count - 1].positions.append(position)
-            } else {
-                reads.append(Read(segment: segment, bytes: bytes, positions: [position]))
+        /// - Parameter bytes: of the batch that holds it; nil when none does.
+        mutating func want(_ position: Position, segment: UInt64, bytes: Range<Int>?) {
+            guard let bytes else { return answer(position, nil) }
+            guard let last = reads.last, last.segment == segment,
+                reads[reads.count - 1].takes(position, bytes)
+            else {
+                reads.append(Read(segment: segment, position, bytes))
+                return
             }
         }
+
+        mutating func await(_ position: Position, segment: UInt64) {
+            unplaced[segment, default: []].append(position)
+        }
+
+        /// In rising order.
+        var awaitedSegments: [UInt64] { unplaced.keys.sorted() }
     }
 
     struct Read {
         let segment: UInt64
-        let bytes: Range<Int>
-        fileprivate var positions: [Position]
+        private(set) var bytes: Range<Int>
+        fileprivate var batches: [Batch]
         fileprivate var request: UInt64 = 0
+
+        fileprivate struct Batch {
+            let bytes: Range<Int>
+            var positions: [Position]
+        }
+
+        /// Read-ahead of one queue, in bytes; a larger batch is read alone.
+        private static let bytesMax = 64 << 10
+        /// What is read in vain between two batches costs less than a read of its own.
+        private static let gapMax = 16 << 10
+
+        fileprivate init(segment: UInt64, _ position: Position, _ bytes: Range<Int>) {
+            self.segment = segment
+            self.bytes = bytes
+            batches = [Batch(bytes: bytes, positions: [position])]
+        }
+
+        /// Whether the batch of this position is read with those before it.
+        fileprivate mutating func takes(_ position: Position, _ batch: Range<Int>) -> Bool {
+            if batches[batches.count - 1].bytes == batch {
+                batches[batches.count - 1].positions.append(position)
+                return true
+            }
+            guard batch.lowerBound >= bytes.upperBound, batch.lowerBound - bytes.upperBound <= Self.gapMax,
+                batch.upperBound - bytes.lowerBound <= Self.bytesMax
+            else { return false }
+            bytes = bytes.lowerBound..<batch.upperBound
+            batches.append(Batch(bytes: batch, positions: [position]))
+            return true
+        }
+
+        fileprivate var positions: [Position] { batches.flatMap(\.positions) }
+
+        /// A read of its own for each batch.
+        fileprivate var alone: [Read] {
+            batches.map { batch in
+                var read = self
+                read.bytes = batch.bytes
+                read.batches = [batch]
+                return read
+            }
+        }
     }
 
     private var requests: [UInt64: Request] = [:]
     private var reads: [OperationToken: Read] = [:]
     private var lastRequest: UInt64 = 0
 
-    /// Answers at once what needs no reading; otherwise returns the reads, which get tokens in their order
-    /// from `firstToken` on.
-    mutating func begin(_ request: Request, into events: inout [StorageEvent], firstToken: UInt64) -> [Read] {
-        guard !request.reads.isEmpty else {
+    /// Answers at once what needs no reading; otherwise returns the reads to be made now.
+    mutating func begin(_ request: Request, into events: inout [StorageEvent]) -> [Read] {
+        guard !request.reads.isEmpty || !request.unplaced.isEmpty else {
             events.append(.loaded(request.session, request.answers))
             return []
         }
         lastRequest += 1
         var request = request
-        let needed = request.reads
-        request.reads = []
-        request.outstanding = needed.count
-        requests[lastRequest] = request
-        for (index, var read) in needed.enumerated() {
-            read.request = lastRequest
-            reads[OperationToken(firstToken + UInt64(index))] = read
-        }
-        return needed
+        request.outstanding = request.unplaced.count
+        return start(&request, lastRequest)
     }
 
-    /// Whether the completion was that of a read; if so it has been dealt with.
-    mutating func completed(_ completion: DiskCompletion, store: StoreID, into events: inout [StorageEvent])
-        -> Bool
-    {
+    private mutating func start(_ request: inout Request, _ number: UInt64) -> [Read] {
+        var started = request.reads
+        for index in started.indices { started[index].request = number }
+        request.outstanding += started.count
+        request.reads = []
+        requests[number] = request
+        return started
+    }
+
+    /// Notes which operation makes a read.
+    mutating func expect(_ read: Read, _ token: OperationToken) { reads[token] = read }
+
+    /// The index of a segment is there: returns the reads that waited for it.
+    ///
+    /// - Complexity: O(requests · log requests)
+    mutating func arrived(_ index: SegmentIndex, into events: inout [StorageEvent]) -> [Read] {
+        var started: [Read] = []
+        for number in requests.keys.sorted() {
+            guard var request = requests[number],
+                let positions = request.unplaced.removeValue(forKey: index.segment)
+            else { continue }
+            for position in positions {
+                request.want(position, segment: index.segment, bytes: index.place(of: position))
+            }
+            request.outstanding -= 1
+            started += start(&request, number)
+            finishIfAnswered(number, into: &events)
+        }
+        return started
+    }
+
+    /// What to read next; nil when the completion was not that of a read.
+    mutating func completed(
+        _ completion: DiskCompletion, store: StoreID, into events: inout [StorageEvent]
+    ) -> [Read]? {
         guard let read = reads.removeValue(forKey: completion.token),
             var request = requests.removeValue(forKey: read.request)
-        else { return false }
+        else { return nil }
         switch completion.outcome {
         case .read(let bytes): Self.answer(&request, read, bytes, store)
-        case .done, .failed: for position in read.positions { request.answer(position, nil) }
+        case .done, .failed:
+            if read.batches.count > 1 {
+                // One bad page shall not cost its neighbours.
+                request.reads = read.alone
+            } else {
+                for position in read.positions { request.answer(position, nil) }
+            }
         }
         request.outstanding -= 1
-        if request.outstanding == 0 {
-            request.answers.sort { $0.0 < $1.0 }
-            events.append(.loaded(request.session, request.answers))
-        } else {
-            requests[read.request] = request
-        }
-        return true
+        let again = start(&request, read.request)
+        finishIfAnswered(read.request, into: &events)
+        return again
+    }
+
+    private mutating func finishIfAnswered(_ number: UInt64, into events: inout [StorageEvent]) {
+        guard let request = requests[number], request.outstanding == 0 else { return }
+        requests[number] = nil
+        events.append(.loaded(request.session, request.answers.sorted { $0.0 < $1.0 }))
     }
 
     /// A batch is checked each time it is read: flash forgets.
     private static func answer(_ request: inout Request, _ read: Read, _ bytes: [UInt8], _ store: StoreID) {
+        for batch in read.batches {
+            let start = batch.bytes.lowerBound - read.bytes.lowerBound
+            for (position, record) in records(batch, read.segment, bytes, start, store) {
+                request.answer(position, record)
+            }
+        }
+    }
+
+    private static func records(
+        _ batch: Read.Batch, _ segment: UInt64, _ bytes: [UInt8], _ start: Int, _ store: StoreID
+    ) -> [(Position, Record?)] {
         do {
-            let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: read.segment)
-            guard header.verifiesPayload(in: bytes, at: 0, store: store) else {
+            let header = try BatchHeader(decoding: bytes, at: start, store: store, segment: segment)
+            guard header.verifiesPayload(in: bytes, at: start, store: store) else {
                 throw DecodingError.wrongChecksum
             }
-            for position in read.positions {
-                request.answer(position, try header.record(at: position, in: bytes, at: 0))
+            return try batch.positions.map { position throws(DecodingError) in
+                (position, try header.record(at: position, in: bytes, at: start))
             }
         } catch {
-            let answered = Set(request.answers.map(\.0))
-            for position in read.positions where !answered.contains(position) {
-                request.answer(position, nil)
-            }
+            return batch.positions.map { ($0, nil) }
         }
     }
 

@@ -213,6 +213,23 @@ struct PendingRecords {
         return (taken, lingered)
     }
 
+    /// Takes back what was taken out last and could not be written; whoever waits for it goes on waiting.
+    mutating func putBack(_ taken: [Slot]) {
+        for slot in taken.reversed() {
+            var slot = slot
+            bytes += slot.bytes
+            if slot.kind == .lazy {
+                lazyCount += 1
+                lazySince = min(lazySince ?? slot.arrivedAt, slot.arrivedAt)
+            } else {
+                slot.kind = .prompt
+                messageSince = min(messageSince ?? slot.arrivedAt, slot.arrivedAt)
+            }
+            slots.prepend(slot)
+        }
+        firstLingering += taken.count
+    }
+
     private mutating func forgetDemand() {
         lazySince = nil
         messageSince = nil

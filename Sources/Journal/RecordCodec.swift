@@ -32,8 +32,8 @@ package enum RecordCodec {
     }
 
     static let ignorableBit: UInt8 = 0x80
-    /// The type of a Record that says nothing: it keeps the place of one that need not be written.
-    static let nothing: UInt8 = ignorableBit
+    /// The place of a Record that need not be written: one that every version skips.
+    static let emptyFrame: [UInt8] = [1, ignorableBit]
 
     /// Appends `record` with its length before it.
     ///
@@ -43,12 +43,6 @@ package enum RecordCodec {
         scratch.removeAll(keepingCapacity: true)
         encode(record, into: &scratch)
         bytes.append(lengthPrefixed: scratch)
-    }
-
-    /// Appends the place of a Record that is not written: one that every version skips.
-    static func frameEmpty(into bytes: inout [UInt8]) {
-        bytes.append(1)
-        bytes.append(nothing)
     }
 
     /// Appends type and body of `record`.
@@ -243,6 +237,11 @@ package enum RecordCodec {
     private static func append(_ queue: QueueRecord, to bytes: inout [UInt8]) {
         bytes.append(integer: queue.session.number)
         bytes.append(integer: queue.floor.number)
+        // 0 for nothing; nobody but a damaged queue has it before the floor.
+        let unsent = queue.unsentFrom.map {
+            $0.number < queue.floor.number ? 0 : $0.number - queue.floor.number
+        }
+        bytes.append(integer: unsent.map { $0 + 1 } ?? 0)
         var position: UInt64 = 0
         bytes.append(integer: UInt64(queue.entries.count))
         for entry in queue.entries { append(entry, after: &position, to: &bytes) }

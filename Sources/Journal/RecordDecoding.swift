@@ -208,6 +208,8 @@ extension RecordCodec {
     private static func queue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {
         let id = try session(&reader)
         let floor = try delivery(&reader)
+        let unsent = try countable(try reader.integer())
+        let unsentFrom = unsent == 0 ? nil : Delivery(try countable(floor.number + unsent - 1))
         var position: UInt64 = 0
         let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
             try entry(&reader, after: &position, hasBytes: true)
@@ -227,7 +229,8 @@ extension RecordCodec {
         }
         if !pages.isEmpty || !tail.isEmpty { _ = try countable(place + UInt64(tail.count)) }
         return QueueRecord(
-            session: id, floor: floor, entries: entries, pages: pages, tail: tail, strays: strays)
+            session: id, floor: floor, entries: entries, pages: pages, tail: tail, strays: strays,
+            unsentFrom: unsentFrom)
     }
 
     /// Pages come in order of delivery and do not overlap, whatever verifies.
@@ -255,14 +258,16 @@ extension RecordCodec {
         let id = try session(&reader)
         let floor = try delivery(&reader)
         var position: UInt64 = 0
-        let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            var entry = try entry(&reader, after: &position, hasBytes: false)
-            guard !entry.isStray else { throw .invalidField }
-            // Messages were written without numbers, so no index has them.
-            entry.isStray = entry.position != nil
-            return entry
+        var entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
+            try entry(&reader, after: &position, hasBytes: false)
         }
-        return QueueRecord(session: id, floor: floor, entries: entries)
+        // Here bit 7 marks what came while its receiver was away.
+        let unsent = entries.firstIndex { $0.isStray }
+        // Messages were written without numbers, so no index has them.
+        for i in entries.indices { entries[i].isStray = entries[i].position != nil }
+        return QueueRecord(
+            session: id, floor: floor, entries: entries,
+            unsentFrom: unsent.map { Delivery(floor.number + UInt64($0)) })
     }
 
     private static func entry(

@@ -52,6 +52,8 @@ package struct RecoveredLog: Sendable, Equatable {
     package var nextSegment: UInt64
     /// In rising order.
     package var segments: [Segment]
+    /// The parts of the log that are complete, in rising order: all there is.
+    package var stretches: [Stretch] { segments.compactMap(\.stretch) }
     /// Valid ones, in rising order.
     package var checkpoints: [CheckpointFile]
     /// Nothing was in flight when the last boot ended.
@@ -59,6 +61,12 @@ package struct RecoveredLog: Sendable, Equatable {
     package var report: RecoveryReport
     /// What it has cost the flash so far, as far as that is known.
     package var wear = Wear()
+    /// Files that may become segments, in rising order.
+    package var free: [FreeSegment] = []
+    /// The reserve is there.
+    package var hasReserve = false
+    /// Whether overwriting costs less than appending on this file system, so that files are used again.
+    package var recycles = false
     /// Of the file system, where it was measured: so that the journal knows before its first write whether there
     /// is room for it.
     package var space: FileSystemSpace?

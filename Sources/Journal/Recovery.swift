@@ -12,13 +12,21 @@ package struct Recovery<Reader: StoreReader> {
     /// Every Record up to here comes from the checkpoint.
     private var checkpoint = Position.zero
     private var ends: [UInt64: SegmentEnd] = [:]
+    /// The segments that were complete when the checkpoint was written.
+    private var rows: [UInt64: SegmentRow] = [:]
+    /// Of the segment that is being read, unless the checkpoint knew it as complete.
+    private var index: IndexBuilder?
 
     /// Streams the Records of the store to `body`: those of the newest valid checkpoint with `Position.zero`,
     /// then the log's after it, in order. A Record that is damaged is left out and reported.
     ///
-    /// - Complexity: O(checkpoint + log after it + batches before it)
+    /// - Parameter sealed: told of each stretch that was not complete when the checkpoint was written, behind its
+    ///   last Record, with the Sessions whose queues `Journal.index` will answer for: `StorageEvent.sealed` as it
+    ///   was or would have been.
+    /// - Complexity: O(checkpoint + segments it does not cover); of those it covers, only the names and sizes
     package static func recover(
-        _ reader: inout Reader, _ body: (Record, Position) -> Void
+        _ reader: inout Reader, _ body: (Record, Position) -> Void,
+        sealed: (Stretch, [SessionID]) -> Void = { _, _ in }
     ) throws(RecoveryError) -> RecoveredLog {
         let names = try Self.read { () throws(StoreReadFailure) in
             try reader.makeDirectoryDurable()
@@ -28,7 +36,7 @@ package struct Recovery<Reader: StoreReader> {
         var recovery = Recovery(reader, store)
         recovery.log.report.formatIsDamaged = formatIsDamaged
         try recovery.readCheckpoint(names, body)
-        try recovery.readSegments(names, body)
+        try recovery.readSegments(names, body, sealed)
         recovery.log.last = max(recovery.log.last, recovery.checkpoint)
         recovery.log.tail.last = recovery.log.last
         let suffix = StoreFile.temporarySuffix
@@ -116,7 +124,10 @@ package struct Recovery<Reader: StoreReader> {
             log.wear = header.wear
             log.uptime = header.uptime
             log.unproven = header.unproven
-            for end in header.ends { ends[end.segment] = end }
+            for row in header.segments {
+                rows[row.segment] = row
+                ends[row.segment] = SegmentEnd(segment: row.segment, offset: row.end, last: row.last)
+            }
             _ = try walkCheckpoint(name, position, body)
         }
     }
@@ -188,31 +199,62 @@ package struct Recovery<Reader: StoreReader> {
         let id: UInt64
         let name: String
         let size: Int
-        /// nil when damaged.
+        /// nil when damaged, and when the checkpoint says all there is to know.
         let header: SegmentHeader?
+        /// The segment as the checkpoint has it: it is not looked into.
+        let covered: Segment?
     }
 
     private mutating func readSegments(
-        _ names: [String], _ body: (Record, Position) -> Void
+        _ names: [String], _ body: (Record, Position) -> Void, _ sealed: (Stretch, [SessionID]) -> Void
     ) throws(RecoveryError) {
         let found = try findSegments(names)
         for segment in found {
             guard let header = segment.header else { continue }
             ends[header.predecessor.segment] = header.predecessor
         }
-        for (index, segment) in found.enumerated() {
-            try readSegment(segment, later: found[(index + 1)...], body)
+        for (place, segment) in found.enumerated() {
+            if let covered = segment.covered {
+                take(covered, segment)
+                continue
+            }
+            let isNew = rows[segment.id] == nil
+            index = isNew ? IndexBuilder(segment: segment.id, first: .zero.next) : nil
+            let count = log.segments.count
+            try readSegment(segment, later: found[(place + 1)...], body)
+            if log.segments.count > count, let stretch = log.segments.last?.stretch, let index {
+                sealed(stretch, index.index.sessions)
+            }
         }
         if !log.report.tornTails.isEmpty { log.wasCleanShutdown = false }
     }
 
     private mutating func findSegments(_ names: [String]) throws(RecoveryError) -> [Found] {
         var found: [Found] = []
+        // The newest is always looked into: it may hold the mark of a clean stop.
+        let newest = names.last { if case .segment = StoreFile(name: $0) { true } else { false } }
         // Names sort as their numbers do.
         for name in names {
-            guard case .segment(let id) = StoreFile(name: name) else { continue }
+            let id: UInt64
+            switch StoreFile(name: name) {
+            case .segment(let number): id = number
+            case .free(let number):
+                log.nextSegment = max(log.nextSegment, number &+ 1)
+                let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+                log.free.append(FreeSegment(id: number, bytes: size / pageBytes * pageBytes))
+                continue
+            case .reserve:
+                log.hasReserve = true
+                continue
+            case .format, .checkpoint, nil: continue
+            }
             log.nextSegment = max(log.nextSegment, id &+ 1)
             let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+            if name != newest, let row = rows[id], let first = row.first, row.last <= checkpoint {
+                let covered = Segment(row, first: first, size: size)
+                found.append(Found(id: id, name: name, size: size, header: nil, covered: covered))
+                continue
+            }
             var header: SegmentHeader?
             if let page = Self.readable(name, 0, pageBytes, &reader) {
                 do { header = try SegmentHeader(decoding: page, segment: id) } catch .unknownFeatures(
@@ -224,10 +266,19 @@ package struct Recovery<Reader: StoreReader> {
             if let header, header.store != store {
                 log.report.setAside.append(name)
             } else {
-                found.append(Found(id: id, name: name, size: size, header: header))
+                found.append(Found(id: id, name: name, size: size, header: header, covered: nil))
             }
         }
         return found
+    }
+
+    private mutating func take(_ segment: Segment, _ found: Found) {
+        if let end = ends[segment.id].map({ Int(clamping: $0.offset) }), found.size < end {
+            log.report.damaged.append(.init(file: found.name, bytes: found.size..<end))
+        }
+        log.segments.append(segment)
+        log.last = max(log.last, segment.last)
+        log.tail = SegmentEnd(segment: segment.id, offset: UInt64(segment.end), last: log.last)
     }
 
     private mutating func readSegment(
@@ -257,15 +308,23 @@ package struct Recovery<Reader: StoreReader> {
             log.report.damaged.append(.init(file: found.name, bytes: 0..<pageBytes))
         }
 
-        var segment = Segment(id: found.id, first: startOfSegment(found, &scan), capacity: found.size)
+        var segment = Segment(
+            id: found.id, first: startOfSegment(found, &scan), capacity: found.size, fileBytes: found.size)
         let limit = end.map { Int(clamping: $0.offset) } ?? found.size
         let proven = end.map(\.last) ?? proof(by: later)
-        try readBatches(&scan, &segment, limit: limit, isLimitKnown: end != nil, proven: proven, body)
+        // Where no header names the end, the next segment still says which position it begins with: a batch that
+        // was given up because of an error, and written again there, is none, however intact it is.
+        let cut = end == nil ? later.lazy.compactMap(\.header).first?.predecessor.last : nil
+        let bounds = Bounds(
+            limit: limit, isLimitKnown: end != nil, proven: proven, cut: cut,
+            isRecycled: found.header?.isRecycled ?? true)
+        try readBatches(&scan, &segment, bounds, body)
         log.report.damaged += scan.unreadable.map { .init(file: found.name, bytes: $0) }
         // A file may be shorter than its successor says, and bytes that are not there take no space.
         segment.end = min(segment.end, max(found.size, pageBytes))
         if let end {
             segment.end = min(limit, max(found.size, pageBytes))
+            segment.last = max(segment.last, end.last)
             noteLoss(before: end.last.next, body)
             log.last = max(log.last, end.last)
         }
@@ -299,32 +358,61 @@ package struct Recovery<Reader: StoreReader> {
         return proven
     }
 
+    /// What is known of a segment before its batches are read.
+    private struct Bounds {
+        /// In bytes from the start of the file.
+        let limit: Int
+        let isLimitKnown: Bool
+        /// Records up to here were durable.
+        let proven: Position
+        /// Later Records are in later segments.
+        let cut: Position?
+        let isRecycled: Bool
+    }
+
     private mutating func readBatches(
-        _ scan: inout SegmentScan, _ segment: inout Segment, limit: Int, isLimitKnown: Bool, proven: Position,
+        _ scan: inout SegmentScan, _ segment: inout Segment, _ bounds: Bounds,
         _ body: (Record, Position) -> Void
     ) throws(RecoveryError) {
+        let limit = bounds.limit
         var offset = pageBytes
         while offset < limit {
+            if let cut = bounds.cut, log.last >= cut { return }
             let header = scan.header(at: offset, &reader)
-            if let header, segment.canHold(header), header.totalLength <= limit - offset,
+            if let header, header.first >= segment.first, header.totalLength <= limit - offset,
                 try read(header, at: offset, &scan, body)
             {
                 segment.add(header, at: offset)
                 offset += header.totalLength
                 continue
             }
+            if !bounds.isLimitKnown, header == nil, scan.footer(at: offset, &reader) != nil { return }
             // A header that verifies tells where the next one is, so that nothing inside its payload is
             // mistaken for one.
             var next = offset + pageBytes
             if let header, header.totalLength <= limit - offset { next = offset + header.totalLength }
             let following = scan.firstBatch(from: next, limit: limit, &reader)
             let expected = log.last.next
+            if following == nil, !bounds.isLimitKnown,
+                let footer = scan.firstFooter(from: next, limit: limit, &reader),
+                footer.stretch.last >= expected
+            {
+                // It is only written behind what is durable.
+                log.report.damaged.append(.init(file: scan.name, bytes: offset..<footer.end))
+                segment.end = footer.end
+                segment.last = max(segment.last, footer.stretch.last)
+                noteLoss(before: footer.stretch.last.next, body)
+                log.last = footer.stretch.last
+                return
+            }
             let followingHeader = following.flatMap { scan.header(at: $0, &reader) }
             let wasDurable =
-                isLimitKnown || proven >= expected
+                bounds.isLimitKnown || bounds.proven >= expected
                 || (followingHeader.map { $0.durableBefore >= expected } ?? false)
             guard wasDurable else {
-                if scan.holdsAnything(offset..<limit, &reader) {
+                // In a file that was another segment only a header that verifies tells a torn batch from what was
+                // there before.
+                if bounds.isRecycled ? header != nil : scan.holdsAnything(offset..<limit, &reader) {
                     log.report.tornTails.append(.init(file: scan.name, bytes: offset..<limit))
                 }
                 return
@@ -339,22 +427,27 @@ package struct Recovery<Reader: StoreReader> {
     private mutating func read(
         _ header: BatchHeader, at offset: Int, _ scan: inout SegmentScan, _ body: (Record, Position) -> Void
     ) throws(RecoveryError) -> Bool {
-        // What the checkpoint stands for is only found again, not read.
-        if header.last > checkpoint {
+        // What the checkpoint stands for is only found again, and read where its index is not known.
+        if header.last > checkpoint || index != nil {
             let start = scan.load(offset, header.totalLength, &reader)
-            guard header.verifiesPayload(in: scan.window, at: start, store: store) else { return false }
+            let isIntact = header.verifiesPayload(in: scan.window, at: start, store: store)
+            guard isIntact || header.last <= checkpoint else { return false }
             var records: [(Record, Position)] = []
             do {
-                try header.records(in: scan.window, at: start) { records.append(($0, $1)) }
+                if isIntact { try header.records(in: scan.window, at: start) { records.append(($0, $1)) } }
             } catch .unknownRecordType(let type) {
                 throw .unknownRecordType(file: scan.name, type: type)
             } catch {
-                return false
+                guard header.last <= checkpoint else { return false }
+                records = []
             }
             // What no batch ever held was elided.
             noteLoss(before: min(header.first, header.durableBefore.next), body)
-            log.wear.commit(header.totalLength, at: header.clock)
-            for (record, position) in records where position > log.last && position > checkpoint {
+            if header.last > checkpoint { log.wear.commit(header.totalLength, at: header.clock) }
+            index?.add(header, at: offset)
+            for (record, position) in records {
+                index?.add(record, at: position)
+                guard position > log.last, position > checkpoint else { continue }
                 log.wear.note(record)
                 body(record, position)
             }

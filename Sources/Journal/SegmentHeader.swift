@@ -26,10 +26,12 @@ package struct SegmentHeader: Hashable, Sendable {
     package var boot: UInt32
     /// At `clock`; nil in what an earlier version wrote.
     package var uptime: Uptime?
+    /// The file held another segment before: what stands behind the last batch means nothing.
+    package var isRecycled: Bool
 
     package init(
         store: StoreID, segment: UInt64, predecessor: SegmentEnd, clock: Instant, boot: UInt32,
-        uptime: Uptime? = nil
+        uptime: Uptime? = nil, isRecycled: Bool = false
     ) {
         self.store = store
         self.segment = segment
@@ -37,9 +39,11 @@ package struct SegmentHeader: Hashable, Sendable {
         self.clock = clock
         self.boot = boot
         self.uptime = uptime?.at(clock)
+        self.isRecycled = isRecycled
     }
 
     private static let magic: UInt32 = 0x4745_5354  // "TSEG"
+    private static let recycledFlag: UInt32 = 1
 
     /// One page. Its checksum is seeded with the segment's number alone, so that the store's id can be
     /// recovered from here when `FORMAT` is damaged.
@@ -59,6 +63,7 @@ package struct SegmentHeader: Hashable, Sendable {
         bytes.append(fixed: clock.milliseconds)
         bytes.append(fixed: boot)
         Uptime.append(uptime, at: clock, to: &bytes)
+        bytes.append(fixed: isRecycled ? Self.recycledFlag : 0)
         bytes.pad(to: pageBytes)
         bytes.put(Checksum.of(bytes, 8..<pageBytes, seed: Self.seed(segment)), at: 4)
         return bytes
@@ -87,6 +92,7 @@ package struct SegmentHeader: Hashable, Sendable {
         clock = Instant(milliseconds: try reader.fixed(UInt64.self))
         boot = try reader.fixed(UInt32.self)
         uptime = try Uptime.read(at: clock, &reader)
+        isRecycled = try reader.fixed(UInt32.self) & Self.recycledFlag != 0
         guard self.segment == segment, predecessor.last.number < countableLimit else { throw .invalidField }
     }
 

@@ -57,6 +57,30 @@ struct SegmentScan {
         return nil
     }
 
+    /// The head of a footer at `offset`, if one stands there.
+    mutating func footer(at offset: Int, _ reader: inout some StoreReader) -> Footer.Head? {
+        let start = load(offset, Footer.headSize, &reader)
+        do {
+            return try Footer.head(window, at: start, offset: offset, store: store, segment: id)
+        } catch {
+            return nil
+        }
+    }
+
+    /// The first head of a footer from `offset` on.
+    ///
+    /// - Complexity: O(bytes up to it)
+    mutating func firstFooter(
+        from offset: Int, limit: Int, _ reader: inout some StoreReader
+    ) -> Footer.Head? {
+        var offset = offset
+        while offset < min(limit, size) {
+            if let footer = footer(at: offset, &reader) { return footer }
+            offset += pageBytes
+        }
+        return nil
+    }
+
     /// Whether there is anything but zeros.
     mutating func holdsAnything(_ range: Range<Int>, _ reader: inout some StoreReader) -> Bool {
         var offset = range.lowerBound

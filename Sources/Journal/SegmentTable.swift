@@ -1,6 +1,20 @@
 import GatewayCore
 
-/// A segment that exists, and where its batches begin.
+/// A file that holds nothing any more and may become a segment.
+package struct FreeSegment: Hashable, Sendable {
+    /// Of the segment it was.
+    package var id: UInt64
+    /// What the file has, in bytes: it neither grows nor shrinks.
+    package var bytes: Int
+
+    package init(id: UInt64, bytes: Int) {
+        self.id = id
+        self.bytes = bytes
+    }
+}
+
+/// A segment that exists. Where its batches begin is in its index: in memory while it is written to, on disk from
+/// then on.
 package struct Segment: Hashable, Sendable {
     package let id: UInt64
     /// The first Record it holds or would hold.
@@ -9,56 +23,34 @@ package struct Segment: Hashable, Sendable {
     package internal(set) var last: Position
     /// First byte after the last durable batch.
     package internal(set) var end: Int
-    /// What the file may grow to.
+    /// What the file may grow to, or has when it was another segment before.
     var capacity: Int
-    private var batches: [BatchPlace] = []
+    /// What the file has at least, in bytes.
+    private(set) var fileBytes: Int
 
-    /// Eight bytes a batch: a million batches, some 4 GiB of log, cost 8 MB.
-    private struct BatchPlace: Hashable, Sendable {
-        /// Distance of its first Record from the segment's first.
-        var distance: UInt32
-        var page: UInt32
-    }
-
-    init(id: UInt64, first: Position, capacity: Int) {
+    init(id: UInt64, first: Position, capacity: Int, fileBytes: Int = pageBytes) {
         self.id = id
         self.first = first
         self.last = Position(first.number - 1)
         self.end = pageBytes
         self.capacity = capacity
+        self.fileBytes = fileBytes
+    }
+
+    /// As a checkpoint says, of a file that has `size` bytes: what is not there takes no space.
+    init(_ row: SegmentRow, first: Position, size: Int) {
+        self.init(id: row.segment, first: first, capacity: size, fileBytes: size)
+        last = row.last
+        end = Swift.max(Swift.min(Int(clamping: row.end), size), pageBytes)
     }
 
     /// Notes a batch behind all others.
     mutating func add(_ header: BatchHeader, at offset: Int) {
         last = max(last, header.last)
         end = offset + header.totalLength
-        guard header.recordCount > 0 else { return }
-        batches.append(
-            BatchPlace(
-                distance: UInt32(truncatingIfNeeded: header.first.number - first.number),
-                page: UInt32(offset / pageBytes)))
+        fileBytes = max(fileBytes, end)
     }
 
-    /// The bytes of the batch that holds `position`, if any does; damage may have made them too many.
-    ///
-    /// - Complexity: O(log batches)
-    func place(of position: Position) -> Range<Int>? {
-        guard position >= first, position <= last else { return nil }
-        let distance = position.number - first.number
-        var low = 0
-        var high = batches.count
-        while low < high {
-            let middle = (low + high) / 2
-            if UInt64(batches[middle].distance) <= distance { low = middle + 1 } else { high = middle }
-        }
-        guard low > 0 else { return nil }
-        let start = Int(batches[low - 1].page) * pageBytes
-        let stop = low < batches.count ? Int(batches[low].page) * pageBytes : end
-        return start..<stop
-    }
-
-    /// Whether a Record this far along can be noted.
-    func canHold(_ header: BatchHeader) -> Bool {
-        header.first >= first && header.first.number - first.number <= UInt64(UInt32.max)
-    }
+    /// Nothing is appended to it any more; nil when it holds no Record.
+    package var stretch: Stretch? { first <= last ? Stretch(first: first, last: last) : nil }
 }

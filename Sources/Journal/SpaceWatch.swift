@@ -6,6 +6,11 @@ struct SpaceWatch {
     private let plan: JournalPlan
     /// By segments and checkpoints, in bytes.
     var usedBytes: Int
+    /// In files that are kept for segments: the file system calls them taken.
+    var reusableBytes = 0
+    /// The disk refused for want of room, or what was given up then is still owed to it: pressure, whatever the
+    /// file system says.
+    var isInDebt = false
     private var fileSystem: FileSystemSpace?
     private(set) var isPressing = false
     private var measuredAt: Instant?
@@ -23,7 +28,7 @@ struct SpaceWatch {
     /// Pressure begins at a limit and ends a tenth on the good side of it, so that it does not flutter.
     mutating func update() {
         let limit = plan.sizeLimitBytes
-        if usedBytes >= limit || isShort(ofTenths: 10) {
+        if isInDebt || usedBytes >= limit || isShort(ofTenths: 10) {
             isPressing = true
         } else if usedBytes < limit / 10 * 9 && !isShort(ofTenths: 11) {
             isPressing = false
@@ -32,7 +37,14 @@ struct SpaceWatch {
 
     private func isShort(ofTenths tenths: UInt64) -> Bool {
         guard let fileSystem else { return false }
-        return fileSystem.free < plan.freeBytesMin(total: fileSystem.total) / 10 * tenths
+        return fileSystem.free + UInt64(reusableBytes) < plan.freeBytesMin(total: fileSystem.total) / 10
+            * tenths
+    }
+
+    /// Whether the file system has room for so many bytes and for everything else that must stay free.
+    func hasRoom(for bytes: Int) -> Bool {
+        guard let fileSystem else { return true }
+        return fileSystem.free >= plan.freeBytesMin(total: fileSystem.total) / 10 * 11 + UInt64(bytes)
     }
 
     /// Others may give space back without our doing anything, so it is measured while it is short.

@@ -16,12 +16,18 @@ package enum StoreFile: Hashable, Sendable {
     case segment(UInt64)
     /// Stands for every Record up to this position.
     case checkpoint(UInt64)
+    /// A segment that nobody needs any more, kept for its blocks; numbered as the segment it was.
+    case free(UInt64)
+    /// Bytes that are given up when the disk is full, so that what frees space can still be written.
+    case reserve
 
     package var name: String {
         switch self {
         case .format: "FORMAT"
         case .segment(let id): "seg-" + Self.hexadecimal(id) + ".log"
         case .checkpoint(let position): "ckpt-" + Self.hexadecimal(position)
+        case .free(let id): "free-" + Self.hexadecimal(id) + ".log"
+        case .reserve: "reserve"
         }
     }
 
@@ -36,6 +42,11 @@ package enum StoreFile: Hashable, Sendable {
         } else if name.hasPrefix("seg-"), name.hasSuffix(".log") {
             guard let id = Self.number(name.utf8.dropFirst(4).dropLast(4)) else { return nil }
             self = .segment(id)
+        } else if name.hasPrefix("free-"), name.hasSuffix(".log") {
+            guard let id = Self.number(name.utf8.dropFirst(5).dropLast(4)) else { return nil }
+            self = .free(id)
+        } else if name == "reserve" {
+            self = .reserve
         } else if name.hasPrefix("ckpt-") {
             guard let position = Self.number(name.utf8.dropFirst(5)) else { return nil }
             self = .checkpoint(position)

@@ -6,7 +6,7 @@ package struct Wear: Hashable, Sendable {
     /// Of the logical clock, when counting began; nil before anything was written.
     package private(set) var since: Instant?
     package private(set) var batchBytes: UInt64 = 0
-    /// Headers and footers of segments.
+    /// Headers and footers of segments, and the reserve.
     package private(set) var segmentBytes: UInt64 = 0
     package private(set) var checkpointBytes: UInt64 = 0
     package private(set) var commits: UInt64 = 0
@@ -33,13 +33,19 @@ package struct Wear: Hashable, Sendable {
     mutating func note(_ action: DiskOperation.Action, at now: Instant) {
         switch action {
         case .write(_, _, let bytes): commit(bytes.count, at: now)
-        case .createSegment(_, let page):
+        case .createSegment(_, let page), .reuseSegment(_, _, let page):
             segmentBytes &+= UInt64(page.count)
             spend(page.count, at: now)
+        case .writeFooter(_, _, let bytes):
+            segmentBytes &+= UInt64(bytes.count)
+            spend(bytes.count, at: now)
+        case .makeReserve(_, let bytes):
+            segmentBytes &+= UInt64(bytes)
+            spend(bytes, at: now)
         case .writeCheckpoint(_, let bytes):
             checkpointBytes &+= UInt64(bytes.count)
             spend(bytes.count, at: now)
-        case .read, .delete, .measureSpace: break
+        case .read, .delete, .retire, .measureSpace: break
         }
     }
 

@@ -13,6 +13,7 @@ package struct PacketDecoder {
 
     private let receiver: Receiver
     private let maximumPacketSize: Int
+    private let readsPastLargePublishes: Bool
     /// The version spoken. On a server nil until a CONNECT was read as far as its Protocol Level; if that
     /// CONNECT is then refused, the version in which the client can be answered.
     package private(set) var version: ProtocolVersion?
@@ -21,15 +22,25 @@ package struct PacketDecoder {
     /// Received bytes; those before `start` have been decoded.
     private var buffer: [UInt8] = []
     private var start = 0
+    /// A PUBLISH above the limit, without its payload, and how much of that is still to come.
+    private var passing: (publish: Packet, bytesLeft: Int)?
+    /// Whether what `next` returned last is a PUBLISH above the limit, without its payload.
+    package private(set) var isPayloadLeftOut = false
 
     /// - Parameters:
     ///   - version: nil only on a server that has not seen its client's CONNECT.
     ///   - maximumPacketSize: of a whole packet with its fixed header, in bytes.
-    package init(receiver: Receiver, version: ProtocolVersion?, maximumPacketSize: Int) {
+    ///   - readsPastLargePublishes: a PUBLISH above it is not an error. Its payload is thrown away as it comes, and
+    ///     when all of it has, the rest of the packet is returned. Only before MQTT 5, which has Maximum Packet Size.
+    package init(
+        receiver: Receiver, version: ProtocolVersion?, maximumPacketSize: Int,
+        readsPastLargePublishes: Bool = false
+    ) {
         precondition(receiver == .server || version != nil, "a client knows which version it speaks")
         self.receiver = receiver
         self.version = version
         self.maximumPacketSize = maximumPacketSize
+        self.readsPastLargePublishes = readsPastLargePublishes && version != nil && version != .v5_0
         self.awaitsConnect = version == nil
     }
 
@@ -66,13 +77,16 @@ package struct PacketDecoder {
     }
 
     private mutating func decodeNext() throws(MalformedPacket) -> Packet? {
+        isPayloadLeftOut = false
+        if passing != nil { return readPast() }
         guard start < buffer.count else {
             releaseIdleMemory()
             return nil
         }
         // Checked before the rest of the header arrives, so that a peer that speaks something else is told soon.
         let header = try FixedHeader(buffer[start], receiver, version, awaitsConnect: awaitsConnect)
-        guard let frame = try nextFrame() else { return nil }
+        guard let frame = try nextFrame(header) else { return nil }
+        if frame.isTooLarge { return try beginReadingPast(frame, header) }
         var learned = version
         let receiver = receiver
         defer { version = learned }
@@ -95,10 +109,12 @@ package struct PacketDecoder {
         var body: Range<Int>
         /// Whether Remaining Length takes no more bytes than it needs.
         var isMinimal: Bool
+        /// Not all of the body need be there.
+        var isTooLarge: Bool
     }
 
-    /// Where the next packet's body lies; nil until all of it is there.
-    private func nextFrame() throws(MalformedPacket) -> Frame? {
+    /// Where the next packet's body lies; nil until all of it is there, unless it is to be read past.
+    private func nextFrame(_ header: FixedHeader) throws(MalformedPacket) -> Frame? {
         let reading = buffer.withUnsafeBufferPointer { all in
             VariableByteInteger.read(
                 UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(all)[(start + 1)...]))
@@ -109,11 +125,51 @@ package struct PacketDecoder {
         case .value(let remainingLength, let length):
             let isMinimal = length == VariableByteInteger.length(of: Int(remainingLength))
             if version == .v5_0, !isMinimal { throw .overlongVariableByteInteger }
-            guard 1 + length + Int(remainingLength) <= maximumPacketSize else { throw .packetTooLarge }
+            let isTooLarge = 1 + length + Int(remainingLength) > maximumPacketSize
+            if isTooLarge, !readsPastLargePublishes || header.type != .publish { throw .packetTooLarge }
             let from = start + 1 + length
-            guard buffer.count - from >= Int(remainingLength) else { return nil }
-            return Frame(body: from..<from + Int(remainingLength), isMinimal: isMinimal)
+            guard isTooLarge || buffer.count - from >= Int(remainingLength) else { return nil }
+            return Frame(
+                body: from..<from + Int(remainingLength), isMinimal: isMinimal, isTooLarge: isTooLarge)
         }
+    }
+
+    // MARK: Reading past
+
+    /// Decodes what stands before the payload: Topic Name and Packet Identifier; nil until they are there.
+    private mutating func beginReadingPast(
+        _ frame: Frame, _ header: FixedHeader
+    ) throws(MalformedPacket) -> Packet? {
+        guard let version else { throw .packetTooLarge }
+        let from = frame.body.lowerBound
+        guard buffer.count - from >= 2 else { return nil }
+        let topicBytes = Int(buffer[from]) << 8 | Int(buffer[from + 1])
+        let end = from + 2 + topicBytes + (header.flags & 0b0110 == 0 ? 0 : 2)
+        guard end <= frame.body.upperBound else { throw .bodyTooShort }
+        guard buffer.count >= end else { return nil }
+        let receiver = receiver
+        let publish = try buffer.withUnsafeBufferPointer { (all) throws(MalformedPacket) -> Packet in
+            var reader = ByteReader(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(all)[from..<end]))
+            return try Packet(header, from: &reader, version: version, receiver: receiver)
+        }
+        start = end
+        passing = (publish, frame.body.upperBound - end)
+        return readPast()
+    }
+
+    /// Throws away what has come of the payload; returns the packet when all of it has.
+    private mutating func readPast() -> Packet? {
+        guard let (publish, bytesLeft) = passing else { return nil }
+        let count = min(bytesLeft, bufferedBytes)
+        start += count
+        guard count == bytesLeft else {
+            passing = (publish, bytesLeft - count)
+            releaseIdleMemory()
+            return nil
+        }
+        passing = nil
+        isPayloadLeftOut = true
+        return publish
     }
 
     private mutating func releaseIdleMemory() {

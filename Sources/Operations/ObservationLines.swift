@@ -36,7 +36,9 @@ extension LogLine {
         case .storageFailed:
             self.init(
                 .error, .storage,
-                "the disk failed: nothing more can be acknowledged, the gateway must restart")
+                "the disk fails: nothing that must be kept is accepted until it works again; QoS 0 flows on")
+        case .storageRecovered:
+            self.init(.notice, .storage, "the disk works again: everything is accepted")
         case .wasOff(let milliseconds):
             self.init(
                 .notice, .gateway,
@@ -108,6 +110,7 @@ extension DropReason {
         case .damaged: "damaged on disk"
         case .queueFull: "the queue was full"
         case .noRoute: "no route asks for them any more"
+        case .largerThanTaken: "from the cloud, and larger than packet-size allows"
         case .sessionEnded: "the session ended"
         }
     }

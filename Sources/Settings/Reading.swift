@@ -173,6 +173,14 @@ extension JournalSettings {
             }
         }
         if let flag = reader.flag("allow-volatile", &problems) { allowsVolatile = flag }
+        if let (text, place) = reader.text("on-failure", example: "serve", &problems) {
+            if let known = OnFailure(rawValue: text) {
+                onFailure = known
+            } else {
+                problems.add(
+                    place, "on-failure is serve or exit, not \"\(text)\"", write: "on-failure: serve")
+            }
+        }
         reader.finish(&problems)
         if sizeLimitBytes / segmentBytes < 8 {
             problems.add(

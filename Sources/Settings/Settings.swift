@@ -122,6 +122,15 @@ package struct JournalSettings: Hashable, Sendable {
     package var enduranceBytes: UInt64?
     /// Whether a state directory that does not survive a power cut (tmpfs, overlayfs) is accepted.
     package var allowsVolatile = false
+    /// What becomes of the gateway while the disk writes nothing, not even in a new file.
+    package var onFailure = OnFailure.serve
+
+    package enum OnFailure: String, Hashable, Sendable, CaseIterable {
+        /// QoS 0 and what is on the disk flow on, everything else is refused, and writing is tried again.
+        case serve
+        /// The process ends with status 75, for whoever supervises it to start it again, perhaps elsewhere.
+        case exit
+    }
 
     package init() {}
 }

@@ -91,8 +91,10 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
         unflushed = nil
         transport.socketClosed(self)
         guard phase == .open, decoder.bufferedBytes > 0 else { return transport.finished(self) }
-        // What came before the end of the stream is told before it, also when the client has to wait for that.
-        if !isPaused { transport.resumeSoon(self) }
+        // What came before the end of the stream is told before it. Nobody waits any more to be read: kept from its
+        // end, a client that is gone would never be found gone by a host that does not read it.
+        isPaused = false
+        transport.resumeSoon(self)
     }
 
     // MARK: In
@@ -129,7 +131,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
 
     /// The delegate wants this client to be read, or not. Packets held back are told when the cycle ends.
     func setReading(_ reads: Bool) {
-        guard phase == .open, isPaused == reads else { return }
+        guard phase == .open, context != nil, isPaused == reads else { return }
         isPaused = !reads
         if reads { transport.resumeSoon(self) }
     }

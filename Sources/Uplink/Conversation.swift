@@ -37,7 +37,8 @@ package final class Conversation {
         ledger = HandshakeLedger(plan: plan, opening: opening, now: now)
         fromCloud = PacketDecoder(
             receiver: .client, version: plan.version,
-            maximumPacketSize: plan.maximumPacketSize.map(Int.init) ?? Self.packetSizeMax)
+            maximumPacketSize: plan.maximumPacketSize.map(Int.init) ?? Self.packetSizeMax,
+            readsPastLargePublishes: true)
         fromEngine = PacketDecoder(receiver: .server, version: nil, maximumPacketSize: Self.packetSizeMax)
         pullEngine()
         settle()
@@ -55,7 +56,11 @@ package final class Conversation {
         while ending == nil {
             do throws(MalformedPacket) {
                 guard let packet = try fromCloud.next() else { return }
-                ledger.fromWire(packet, into: &outputs)
+                if fromCloud.isPayloadLeftOut, case .publish(let publish) = packet {
+                    ledger.tooLarge(publish, into: &outputs)
+                } else {
+                    ledger.fromWire(packet, into: &outputs)
+                }
                 settle()
             } catch {
                 if version == .v5_0, isOpen {

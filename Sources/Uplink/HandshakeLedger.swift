@@ -98,6 +98,12 @@ package struct HandshakeLedger {
         }
     }
 
+    /// A PUBLISH from the cloud that is larger than we take, without its payload. The engine is not shown it.
+    package mutating func tooLarge(_ publish: Publish, into outputs: inout [Output]) {
+        guard phase == .open else { return fromWire(.publish(publish), into: &outputs) }
+        outputs.append(.event(.receivedTooLarge(publish)))
+    }
+
     private mutating func opened(_ packet: Packet, _ outputs: inout [Output]) {
         switch packet {
         case .publish(let publish):

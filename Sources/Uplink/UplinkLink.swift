@@ -312,7 +312,7 @@ package final class UplinkLink {
                 switch event {
                 case .connected: isHeard = true
                 case .disconnected: isHeard = false
-                case .received: break
+                case .received, .receivedTooLarge: break
                 }
                 deliver(index, event)
             }

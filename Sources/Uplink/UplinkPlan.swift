@@ -31,7 +31,8 @@ package struct UplinkPlan: Sendable {
     /// How many messages we have in flight towards the cloud at most, whatever it would allow: libmosquitto
     /// scans its list of them at every acknowledgement.
     package var inFlightMaximum: UInt16
-    /// Largest packet accepted from the cloud, in bytes; nil for the protocol's own limit.
+    /// Largest packet accepted from the cloud, in bytes; nil for the protocol's own limit. MQTT 5 announces it; a
+    /// cloud of 3.1.1 cannot be told, and has larger messages acknowledged and left out, counted.
     package var maximumPacketSize: UInt32?
     package var subscriptions: [Subscription]
     /// What the cloud publishes for us when we vanish.

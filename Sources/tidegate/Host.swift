@@ -42,6 +42,9 @@ final class Host: TransportDelegate {
     private var isOverFlashBudget = false
     private var deadline: (at: Instant, task: Scheduled<Void>)?
 
+    /// Whether the process ends when the disk fails, instead of serving what needs none.
+    private let endsOnFailure: Bool
+
     private var phase = Phase.starting
     private enum Phase {
         case starting, serving
@@ -63,7 +66,7 @@ final class Host: TransportDelegate {
         loop: any EventLoop, clock: LogicalClock, gateway: consuming Gateway, effects: [Effect],
         journal: Journal, witness: WallWitness, transportPlan: TransportPlan, uplinks: [UplinkPlan],
         log: consuming Log,
-        notifier: consuming ServiceNotifier, submit: @escaping ([DiskOperation]) -> Void,
+        notifier: consuming ServiceNotifier, endsOnFailure: Bool, submit: @escaping ([DiskOperation]) -> Void,
         end: @escaping (ExitStatus) -> Never
     ) {
         self.loop = loop
@@ -75,6 +78,7 @@ final class Host: TransportDelegate {
         self.transport = Transport(plan: transportPlan, loop: loop)
         self.log = log
         self.notifier = notifier
+        self.endsOnFailure = endsOnFailure
         self.submit = submit
         self.end = end
         links = uplinks.enumerated().map { number, plan in
@@ -169,7 +173,7 @@ final class Host: TransportDelegate {
             case .append(let record, let urgency): _ = journal.append(record, urgency, at: clock.now)
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
-            case .index: break
+            case .index(let session, let stretch): journal.index(session, stretch)
             case .elide(let position): journal.elide(position, at: clock.now)
             case .hasten(let position): journal.hasten(position, at: clock.now)
             case .uplink(let index, let command): links[index.number].perform(command)
@@ -184,8 +188,16 @@ final class Host: TransportDelegate {
 
     private func report(_ observation: Observation) {
         log.write(LogLine(observation))
-        // What cannot be made durable here may be by the next process, on the pages that recovery finds.
-        if observation == .storageFailed { finish(.storageFailed) }
+        switch observation {
+        case .storageFailed:
+            if endsOnFailure { finish(.storageFailed) }
+            notifier.status("serving QoS 0 only: the disk fails")
+        case .storageRecovered:
+            notifier.status("serving MQTT")
+        case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
+            .uplinkDisconnected, .pressure, .wasOff:
+            break
+        }
     }
 
     /// Ends a round: what became durable is told to the core, what is due goes to the disk, and everybody who
@@ -346,6 +358,9 @@ final class Host: TransportDelegate {
         let now = clock.now
         phase = .closingJournal
         log.write(LogLine(gateway.state.balance))
+        if journal.hasFailed {
+            return fail("stopped while the disk fails; what was acknowledged is safe", .storageFailed)
+        }
         journal.beginCheckpoint(of: gateway.state, at: now)
         journal.close(at: now)
         settle()

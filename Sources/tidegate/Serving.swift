@@ -108,6 +108,7 @@ private struct Start {
                 plan: JournalPlan(settings.journal), recovered: store.recovered, resumed: clock.resumed),
             witness: WallWitness(anchor: store.recovered.anchor, unproven: clock.resumed.unproven),
             transportPlan: TransportPlan(settings), uplinks: uplinks, log: log, notifier: ServiceNotifier(),
+            endsOnFailure: settings.journal.onFailure == .exit,
             submit: { disk.submit($0) }, end: { _exit($0.rawValue) })
     }
 }

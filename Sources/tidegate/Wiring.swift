@@ -77,6 +77,7 @@ extension JournalPlan {
         segmentBytes = settings.segmentBytes
         sizeLimitBytes = settings.sizeLimitBytes
         flashBudget = settings.flashBudgetBytesPerDay.map { FlashBudget(bytesPerDay: $0) }
+        reserveBytes = settings.segmentBytes
         commits = CommitPlan(settings.durability)
     }
 }
@@ -105,7 +106,7 @@ extension UplinkPlan {
             password: try settings.credentials?.password?.bytes(), version: settings.version,
             keepAliveSeconds: settings.keepAliveSeconds, sessionExpirySeconds: settings.sessionExpirySeconds,
             receiveMaximum: settings.receiveMaximum,
-            maximumPacketSize: settings.version == .v5_0 ? packetBytesMax : nil,
+            maximumPacketSize: packetBytesMax,
             subscriptions: settings.routes.compactMap { route in
                 route.direction == .in ? Subscription(route.filter, route.qos) : nil
             },

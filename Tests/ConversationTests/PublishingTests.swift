@@ -419,6 +419,30 @@ struct PublishingTests {
         }
     }
 
+    @Test(
+        "[MQTT5-3.1.2-24] Who cannot take its SUBACK or UNSUBACK is disconnected with 0x95",
+        arguments: [true, false])
+    func largeAnswers(unsubscribes: Bool) throws {
+        let filters = try (1...96).map { try #require(TopicFilter("answers/\($0)")) }
+        for count in [95, 96] {
+            let (caller, _) = try Caller.greeted { $0.maximumPacketSize = 100 }
+            let some = Array(filters.prefix(count))
+            caller.send(
+                unsubscribes
+                    ? .unsubscribe(Unsubscribe(id: 1, filters: some))
+                    : .subscribe(
+                        Subscribe(
+                            id: 1,
+                            requests: some.map { SubscriptionRequest(filter: $0, maximumQoS: .atMostOnce) })
+                    ))
+            if count == 95 {
+                #expect(try caller.next().map { $0.bytes(.v5_0).count } == 100)
+            } else {
+                #expect(try caller.untilClosed() == [.disconnect(Disconnect(.packetTooLarge))])
+            }
+        }
+    }
+
     @Test("[MQTT5-3.2.2-19] A refusing CONNACK leaves out the Reason String that would make it too large")
     func shortConnack() throws {
         func refused(_ maximum: UInt32?) throws -> Packet? {

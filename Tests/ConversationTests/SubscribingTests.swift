@@ -3,7 +3,7 @@ import Testing
 import Workbench
 
 /// More levels than a topic may have here.
-let tooDeep = Array(repeating: "a", count: 129).joined(separator: "/")
+let tooDeep = Array(repeating: "a", count: 202).joined(separator: "/")
 
 @Suite("3.8 SUBSCRIBE and 3.10 UNSUBSCRIBE, in each version")
 struct SubscribingTests {

@@ -135,6 +135,60 @@ struct BoundsTests {
         #expect(s.observations.contains(.dropped(owner: .uplink(name: "cloud"), .noRoute, count: 1)))
     }
 
+    @Test("What no route asks for is not retained, nor does it clear anything", arguments: ["new", ""])
+    func noRouteNoRetained(text: String) throws {
+        var s = Scenario.connected("press", plan: try Self.uplinkPlan(in: "commands/#"))
+        s.sends("press", .publish(.text("old/route", "mine", retain: true)))
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        s.cloudSends(0, .publish(.text("old/route", text, qos: .atLeastOnce, id: 7, retain: true)))
+        s.cloudSends(0, .publish(.text("other", text, qos: .atLeastOnce, id: 8, retain: true)))
+        s.syncs()
+        s.subscribes("press", "#")
+        #expect(s.texts("press") == ["mine"])
+    }
+
+    @Test(
+        "A message from the cloud that is larger than we take is answered like any other, counted, and not kept",
+        arguments: [QoS.atMostOnce, .atLeastOnce, .exactlyOnce], [true, false])
+    func tooLargeFromCloud(qos: QoS, waitsForRoom: Bool) throws {
+        var s = Scenario.connected("press", plan: try Self.uplinkPlan())
+        s.subscribes("press", "#")
+        s.sends("press", .publish(.text("t", "kept", retain: true)))
+        _ = s.received("press")
+        s.cloudConnects(
+            UplinkTerms(version: .v3_1_1, sessionPresent: false))
+        s.syncs()
+        if waitsForRoom { s.handle(.storage(.pressure(true))) }
+        s.cloudSends(0, .publish(.text("t", "first", qos: .atLeastOnce, id: 6)))
+        let id: PacketIdentifier? = qos == .atMostOnce ? nil : 7
+        let large = Publish.text("t", "", qos: qos, id: id, retain: true)
+        s.handle(.uplink(UplinkIndex(0), .receivedTooLarge(large)))
+        if waitsForRoom {
+            s.syncs()
+            #expect(s.cloudReceived() == [])
+            s.handle(.storage(.pressure(false)))
+        }
+        s.syncs()
+        var answers: [Packet] = [.puback(Acknowledgement(6))]
+        if qos == .atLeastOnce { answers.append(.puback(Acknowledgement(7))) }
+        if qos == .exactlyOnce { answers.append(.pubrec(Acknowledgement(7))) }
+        #expect(s.cloudReceived() == answers)
+        if qos == .exactlyOnce {
+            // Sent again it is known, and not counted again.
+            s.handle(.uplink(UplinkIndex(0), .receivedTooLarge(large)))
+            s.cloudSends(0, .pubrel(Acknowledgement(7)))
+            s.syncs()
+            #expect(s.cloudReceived() == [.pubrec(Acknowledgement(7)), .pubcomp(Acknowledgement(7))])
+        }
+        #expect(s.texts("press") == ["first"])
+        let dropped = Observation.dropped(owner: .uplink(name: "cloud"), .largerThanTaken, count: 1)
+        #expect(s.observations.filter { $0 == dropped }.count == 1)
+        s.connects("board")
+        s.subscribes("board", "t")
+        #expect(s.texts("board") == ["kept"])
+    }
+
     @Test("A Will that falls due at a start goes up as well")
     func willAtStartReachesUplink() throws {
         let route = UplinkRoutes.Route(

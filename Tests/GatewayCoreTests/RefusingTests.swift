@@ -207,6 +207,70 @@ struct RefusingTests {
         #expect((connack?.reasonString != nil) == isExplained)
     }
 
+    // MARK: Answers too large for their client
+
+    /// A client that takes 100 bytes asks to subscribe to `count` filters, or to unsubscribe from them.
+    private static func many(_ count: Int, unsubscribes: Bool, levelsMax: Int = 128) throws -> [Packet] {
+        var plan = GatewayPlan()
+        plan.limits.topicLevelsMax = levelsMax
+        var s = Scenario(plan: plan)
+        s.opens(
+            "press", Connect(clientIdentifier: "press", sessionExpirySeconds: 60, maximumPacketSize: 100))
+        s.syncs()
+        #expect(s.received("press").connack?.reason == .success)
+        if unsubscribes { s.subscribes("press", "a/1") }
+        let filters = try (1...count).map { try #require(TopicFilter("a/\($0)")) }
+        s.sends(
+            "press",
+            unsubscribes
+                ? .unsubscribe(Unsubscribe(id: 1, filters: filters))
+                : .subscribe(
+                    Subscribe(
+                        id: 1,
+                        requests: filters.map { SubscriptionRequest(filter: $0, maximumQoS: .atLeastOnce) })
+                ))
+        s.syncs()
+        let answers = s.receivedInFull("press")
+        let isDisconnected = answers.contains { if case .disconnect = $0 { true } else { false } }
+        #expect(s.closedClients.contains("press") == isDisconnected)
+        // Not answered is not carried out.
+        let session = try #require(s.gateway.state.session(of: .client(identifier: "press")))
+        let subscriptions = s.gateway.state[session]?.subscriptions.count
+        let done = unsubscribes ? 0 : levelsMax < 2 ? 0 : count
+        let undone = unsubscribes ? 1 : 0
+        #expect(subscriptions == (isDisconnected ? undone : done))
+        return answers
+    }
+
+    @Test(
+        "[MQTT5-3.1.2-24] A SUBSCRIBE or UNSUBSCRIBE whose answer is larger than its client takes ends in 0x95",
+        arguments: [95, 96, 1000], [true, false])
+    func answerTooLarge(count: Int, unsubscribes: Bool) throws {
+        let answers = try Self.many(count, unsubscribes: unsubscribes)
+        #expect(answers.count == 1)
+        let answer = try #require(answers.first)
+        var bytes: [UInt8] = []
+        answer.encode(version: .v5_0, into: &bytes)
+        #expect(bytes.count <= 100)
+        switch answer {
+        case .suback(let suback): #expect(count == 95 && suback.reasons.count == 95)
+        case .unsuback(let unsuback): #expect(count == 95 && unsuback.reasons.count == 95)
+        case .disconnect(let disconnect):
+            #expect(count > 95 && disconnect.reason == .packetTooLarge)
+            #expect(disconnect.reasonString?.isEmpty == false)
+        default: Issue.record("\(answer)")
+        }
+    }
+
+    @Test("[MQTT5-3.9.2-1] The Reason String goes first", arguments: [(30, true), (95, false)])
+    func reasonStringGoesFirst(count: Int, isExplained: Bool) throws {
+        let answers = try Self.many(count, unsubscribes: false, levelsMax: 1)
+        #expect(answers.count == 1)
+        let reasons = answers.subackReasons
+        #expect(reasons == Array(repeating: .topicFilterInvalid, count: count))
+        #expect((answers.first?.reasonString != nil) == isExplained)
+    }
+
     @Test("Before MQTT 5 there are no words", arguments: [ProtocolVersion.v3_1, .v3_1_1])
     func before5(version: ProtocolVersion) {
         #expect(Self.refused(version: version).allSatisfy { $0.reasonString == nil })

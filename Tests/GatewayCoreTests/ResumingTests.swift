@@ -74,6 +74,88 @@ struct ResumingTests {
         #expect(s.drains("archive").map(\.text) == ["1", "2"])
     }
 
+    @Test(
+        "[MQTT5-3.3.1-1] [MQTT311-3.3.1-3] What came while its receiver was away goes out without DUP, also after starts",
+        arguments: [false, true])
+    func firstSentAfterStart(fromCheckpoint: Bool) {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t")
+        s.sends("press", .publish(.text("t", "seen", qos: .atLeastOnce, id: 1)))
+        s.syncs()
+        #expect(s.texts("archive") == ["seen"])
+        s.vanishes("archive")
+        s.sends("press", .publish(.text("t", "new", qos: .atLeastOnce, id: 2)))
+        s.sends("press", .publish(.text("t", "newer", qos: .exactlyOnce, id: 3)))
+        s.syncs()
+        for _ in 0..<2 { fromCheckpoint ? s.losesPowerAndRecoversFromCheckpoint() : s.losesPower() }
+        s.connects("archive")
+        let got = s.received("archive").publishes
+        #expect(got.map(\.text) == ["seen", "new", "newer"])
+        #expect(got.map(\.duplicate) == [true, false, false])
+        s.syncs()
+        fromCheckpoint ? s.losesPowerAndRecoversFromCheckpoint() : s.losesPower()
+        s.connects("archive")
+        #expect(s.received("archive").publishes.map(\.duplicate) == [true, true, true], "now they were sent")
+    }
+
+    @Test(
+        "[MQTT5-3.3.2-5] A QoS 2 message that nobody was sent expires, whatever starts lie between",
+        arguments: [false, true])
+    func expiresAcrossStart(fromCheckpoint: Bool) {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t")
+        s.vanishes("archive")
+        var publish = Publish.text("t", qos: .exactlyOnce, id: 1)
+        publish.messageExpirySeconds = 10
+        s.sends("press", .publish(publish))
+        s.syncs()
+        fromCheckpoint ? s.losesPowerAndRecoversFromCheckpoint() : s.losesPower()
+        s.passes(milliseconds: 10_000)
+        s.connects("archive")
+        #expect(s.drains("archive") == [])
+        let owner = SessionOwner.client(identifier: "archive")
+        #expect(s.observations.contains(.dropped(owner: owner, .messageExpired, count: 1)))
+    }
+
+    enum OutOfPlace: CaseIterable {
+        case pubackAtQoS2, pubackAfterPubrec, pubrecAtQoS1, pubcompAtQoS1, pubcompBeforePubrec
+    }
+
+    @Test(
+        "[MQTT5-4.13.1-1] An answer that does not belong to what was sent closes the connection, and settles nothing",
+        arguments: OutOfPlace.allCases, [ProtocolVersion.v3_1_1, .v5_0])
+    func outOfPlace(answer: OutOfPlace, version: ProtocolVersion) {
+        let qos: QoS = [.pubrecAtQoS1, .pubcompAtQoS1].contains(answer) ? .atLeastOnce : .exactlyOnce
+        var s = Scenario.connected("press")
+        s.connects("archive", version: version)
+        s.subscribes("archive", "t")
+        s.sends("press", .publish(.text("t", qos: qos, id: 9)))
+        s.syncs()
+        guard let id = s.received("archive").publishes.first?.id else {
+            Issue.record("nothing came")
+            return
+        }
+        if answer == .pubackAfterPubrec {
+            s.sends("archive", .pubrec(Acknowledgement(id)))
+            s.syncs()
+            #expect(s.received("archive") == [.pubrel(Acknowledgement(id))])
+        }
+        switch answer {
+        case .pubackAtQoS2, .pubackAfterPubrec: s.sends("archive", .puback(Acknowledgement(id)))
+        case .pubrecAtQoS1: s.sends("archive", .pubrec(Acknowledgement(id)))
+        case .pubcompAtQoS1, .pubcompBeforePubrec: s.sends("archive", .pubcomp(Acknowledgement(id)))
+        }
+        #expect(s.closedClients.contains("archive"))
+        #expect(s.received("archive") == (version == .v5_0 ? [.disconnect(Disconnect(.protocolError))] : []))
+        s.connects("archive", version: version)
+        let again = s.received("archive")
+        if answer == .pubackAfterPubrec {
+            #expect(again == [.pubrel(Acknowledgement(id))])
+        } else {
+            #expect(again.publishes.map(\.id) == [id])
+        }
+    }
+
     @Test("A PUBACK for what was not sent on this connection settles nothing")
     func strangePuback() {
         var s = Scenario.connected("press", "archive")
@@ -87,9 +169,12 @@ struct ResumingTests {
         #expect(s.received("archive").publishes.map(\.id) == first.map(\.id))
     }
 
-    @Test("[MQTT5-3.6.2-1] PUBREC for an unknown identifier is answered with 0x92, PUBREL likewise")
+    @Test(
+        "[MQTT5-3.6.2-1] [MQTT5-4.3.3-4] PUBREC for an unknown identifier is answered with 0x92 unless it is an error, PUBREL likewise"
+    )
     func unknownIdentifiers() {
         var s = Scenario.connected("press")
+        s.sends("press", .pubrec(Acknowledgement(0x8004, .unspecifiedError)))
         s.sends("press", .pubrec(Acknowledgement(0x8005)))
         s.sends("press", .pubrel(Acknowledgement(5)))
         #expect(

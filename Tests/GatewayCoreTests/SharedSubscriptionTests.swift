@@ -292,28 +292,6 @@ struct SharedSubscriptionTests {
         #expect(s.drains("keeper").isEmpty)
     }
 
-    @Test("When the first member with a trace joins, what waits and what comes is safe from power cuts")
-    func becomesLasting() {
-        var s = Scenario.connected("press")
-        s.connects("a", cleanStart: true, expiry: 0, receiveMaximum: 2)
-        s.subscribes("a", "$share/g/t/#", qos: .atLeastOnce)
-        for n in 1...5 { s.publishes("\(n)", qos: .atLeastOnce) }
-        #expect(s.texts("a") == ["1", "2"])
-        s.opens(
-            "b", Connect(version: .v5_0, clientIdentifier: "b", cleanStart: false, sessionExpirySeconds: 3600)
-        )
-        s.syncs()
-        s.sends("b", .subscribe("$share/g/t/#", qos: .atLeastOnce))
-        s.syncs()
-        #expect(s.texts("b") == ["3", "4", "5"])
-        s.vanishes("a")
-        #expect(s.texts("b") == ["1", "2"])
-        s.syncs()
-        s.losesPower()
-        s.connects("b")
-        #expect(s.drains("b").map(\.text) == ["3", "4", "5", "1", "2"])
-    }
-
     // MARK: Power
 
     @Test(
@@ -553,7 +531,7 @@ struct SharedSubscriptionTests {
 }
 
 extension Scenario {
-    fileprivate static var group: SessionOwner {
+    static var group: SessionOwner {
         guard let filter = TopicFilter("$share/g/t/#") else { preconditionFailure("a valid filter") }
         return .group(filter)
     }
@@ -578,7 +556,7 @@ extension Scenario {
     }
 
     /// PUBLISH from `press`, with an identifier that is free again at QoS 2 by the time it comes round.
-    fileprivate mutating func publishes(_ text: String, qos: QoS, retain: Bool = false) {
+    mutating func publishes(_ text: String, qos: QoS, retain: Bool = false) {
         let id = PacketIdentifier(rawValue: UInt16(truncatingIfNeeded: journal.count % 60_000 + 1))
         sends(
             "press", .publish(.text("t/x", text, qos: qos, id: qos == .atMostOnce ? nil : id, retain: retain))
@@ -589,7 +567,7 @@ extension Scenario {
     }
 
     /// Messages the group has not seen settled.
-    fileprivate var owedToGroup: Int {
+    var owedToGroup: Int {
         gateway.state.session(of: Self.group).flatMap { gateway.state[$0]?.queue.waitingCount } ?? 0
     }
 }

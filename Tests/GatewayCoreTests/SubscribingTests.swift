@@ -25,6 +25,70 @@ struct SubscribingTests {
         #expect(s.texts("screen") == [])  // [MQTT5-3.10.4-2]
     }
 
+    @Test("[MQTT5-3.8.3-3] A publisher with No Local is a subscriber all the same: no 0x10, which others get")
+    func noLocalIsASubscriber() {
+        var s = Scenario.connected("press")
+        guard let filter = TopicFilter("own/#") else { return }
+        let request = SubscriptionRequest(filter: filter, maximumQoS: .exactlyOnce, noLocal: true)
+        s.sends("press", .subscribe(Subscribe(id: 9, requests: [request])))
+        s.syncs()
+        _ = s.received("press")
+        s.sends("press", .publish(.text("own/t", qos: .atLeastOnce, id: 1)))
+        s.sends("press", .publish(.text("own/t", qos: .exactlyOnce, id: 2)))
+        s.sends("press", .publish(.text("t", qos: .atLeastOnce, id: 3)))
+        s.syncs()
+        #expect(
+            s.received("press") == [
+                .puback(Acknowledgement(1)), .pubrec(Acknowledgement(2)),
+                .puback(Acknowledgement(3, .noMatchingSubscribers)),
+            ])
+    }
+
+    @Test(
+        "A bridge of 3.1 or 3.1.1 gets nothing of its own back, and the rest with the RETAIN it was published with",
+        arguments: [ProtocolVersion.v3_1, .v3_1_1], [false, true])
+    func bridge(version: ProtocolVersion, isBridge: Bool) {
+        var s = Scenario.connected("press")
+        s.opens("hall", Connect(version: version, clientIdentifier: "hall", isBridge: isBridge))
+        s.syncs()
+        s.subscribes("hall", "#")
+        _ = s.received("hall")
+        s.sends("hall", .publish(.text("t", "own")))
+        s.sends("press", .publish(.text("t", "kept", retain: true)))
+        s.sends("press", .publish(.text("t", "passing")))
+        s.syncs()
+        let got = s.received("hall").publishes
+        #expect(got.map(\.text) == (isBridge ? ["kept", "passing"] : ["own", "kept", "passing"]))
+        #expect(got.map(\.retain) == (isBridge ? [true, false] : [false, false, false]))
+    }
+
+    @Test("[MQTT5-4.3.3-8] Who hears itself gets PUBREC before its own message", arguments: [nil, 3600])
+    func answeredFirst(expiry: UInt32?) {
+        var s = Scenario()
+        s.connects("press", cleanStart: true, expiry: expiry)
+        s.subscribes("press", "t")
+        s.sends("press", .publish(.text("t", qos: .exactlyOnce, id: 7)))
+        s.syncs()
+        let got = s.received("press")
+        #expect(got.first == .pubrec(Acknowledgement(7)))
+        #expect(got.publishes.count == 1)
+    }
+
+    @Test("A topic may have as many levels as Mosquitto lets it have, and no more")
+    func deepTopics() {
+        var s = Scenario.connected("press", "screen")
+        let deepest = String(repeating: "/", count: 200)
+        s.subscribes("screen", deepest)
+        s.sends("press", .publish(.text(deepest, qos: .atLeastOnce, id: 1)))
+        s.sends("press", .publish(.text(deepest + "/", qos: .atLeastOnce, id: 2)))
+        s.syncs()
+        #expect(s.received("screen").publishes.map(\.topic) == [deepest])
+        #expect(
+            s.received("press") == [
+                .puback(Acknowledgement(1)), .puback(Acknowledgement(2, .topicNameInvalid)),
+            ])
+    }
+
     @Test(
         "[MQTT5-3.3.4-2] [MQTT5-3.3.4-4] Overlapping subscriptions deliver once, at the highest QoS, with all identifiers"
     )

@@ -221,6 +221,35 @@ struct SystemTopicTests {
         #expect(s.texts("board") == ["x"])
     }
 
+    @Test(
+        "A bridge says under $SYS whether it is connected: its Will is taken, its state kept and passed on",
+        arguments: [ProtocolVersion.v3_1_1, .v5_0])
+    func stateOfBridge(version: ProtocolVersion) {
+        let topic = "$SYS/broker/connection/hall/state"
+        var s = Scenario.connected("board", plan: Self.plan)
+        s.subscribes("board", "$SYS/broker/connection/+/state")
+        s.connects("hall", version: version, will: .text(topic, "0", retain: true))
+        s.sends("hall", .publish(.text(topic, "1", qos: .atLeastOnce, id: 1, retain: true)))
+        s.syncs()
+        #expect(s.received("hall") == [.puback(Acknowledgement(1))])
+        #expect(s.drains("board").map(\.text) == ["1"])
+        s.vanishes("hall")
+        #expect(s.drains("board").map(\.text) == ["0"])
+        s.connects("late")
+        s.subscribes("late", "$SYS/broker/connection/#")
+        #expect(s.texts("late") == ["0"])
+    }
+
+    @Test(
+        "What only resembles a bridge's state is the gateway's alone",
+        arguments: ["", "state", "/state", "hall", "hall/state/x", "hall/x/state", "hallstate"])
+    func notStateOfBridge(rest: String) {
+        let topic = "$SYS/broker/connection/" + rest
+        var s = Scenario(plan: Self.plan)
+        s.opens("liar", Connect(clientIdentifier: "liar", will: .text(topic)))
+        #expect(s.received("liar").connack?.reason == .notAuthorized)
+    }
+
     @Test("A Will under $SYS is refused with CONNECT")
     func will() {
         var s = Scenario(plan: Self.plan)

@@ -1,4 +1,5 @@
 import GatewayCore
+import MQTT
 import Testing
 
 @testable import Journal
@@ -101,6 +102,45 @@ struct BatchTests {
         let bytes = builder.sealed(Self.stamp(store)).bytes
         let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
         #expect(try header.record(at: Position(41), in: bytes, at: 0) == small)
+    }
+
+    @Test("of a retained message's values in one batch only the last is written, and what others are owed")
+    func superseded() throws {
+        let store = try #require(testStore)
+        func value(_ topic: String, _ payload: UInt8, _ change: (inout MessageRecord) -> Void = { _ in })
+            -> Record
+        {
+            var record = MessageRecord(
+                qos: .atLeastOnce, retained: .store,
+                message: ApplicationMessage(
+                    topic: Array(topic.utf8), payload: Array(repeating: payload, count: 500)))
+            change(&record)
+            return .message(record)
+        }
+        let owed = value("a", 3) { $0.targets = [.init(session: SessionID(1), qos: .atLeastOnce)] }
+        let records = [
+            value("a", 1), value("b", 1), owed, value("a", 4), .inboundVoided(SessionID(1)), value("b", 2),
+            value("c", 1) { $0.inboundID = 7 }, value("c", 2) { $0.willOf = SessionID(2) },
+            value("a", 5) { $0.retained = .clear }, value("c", 3), value("d", 1) { $0.retained = .none },
+            value("d", 2),
+        ]
+        let left: Set = [2, 4, 5, 6, 7, 8, 9, 10, 11]
+        var builder = BatchBuilder()
+        for record in records {
+            let isIn = builder.add(record, limit: .max)
+            #expect(isIn)
+        }
+        let length = builder.totalLength
+        let bytes = builder.sealed(Self.stamp(store)).bytes
+        #expect(bytes.count == length && length == 2 * pageBytes)
+        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        var found: [UInt64: Record] = [:]
+        try header.records(in: bytes, at: 0) { found[$1.number] = $0 }
+        #expect(Set(found.keys) == Set(left.map { UInt64($0) + 41 }))
+        for (position, record) in found { #expect(record == records[Int(position) - 41]) }
+        #expect(header.last == Position(40 + UInt64(records.count)))
+        #expect(try header.record(at: Position(41), in: bytes, at: 0) == nil)
+        #expect(try header.record(at: Position(43), in: bytes, at: 0) == owed)
     }
 
     @Test("segment header and FORMAT come back, and any flipped bit in them is noticed")

@@ -238,7 +238,7 @@ struct DamageTests {
             var builder = CheckpointBuilder(
                 CheckpointHeader(
                     position: Position(5), clock: Instant(milliseconds: 0), boot: 1, nextSegment: 1,
-                    anchor: nil, ends: []),
+                    anchor: nil, segments: []),
                 store: store)
             builder.add(
                 .queue(
@@ -263,10 +263,11 @@ struct DamageTests {
     func endBehindTheFile() throws {
         let store = try #require(testStore)
         var disk = FaultDisk(formatted: store)
-        let ends = (1...2 as ClosedRange<UInt64>).map {
-            SegmentEnd(segment: $0, offset: UInt64(Int.max), last: .zero)
+        let rows = (1...2 as ClosedRange<UInt64>).map {
+            SegmentRow(
+                segment: $0, first: Position(1), last: .zero, end: UInt64(Int.max), capacity: UInt64.max)
         }
-        for end in ends {
+        for end in rows {
             let header = SegmentHeader(
                 store: store, segment: end.segment,
                 predecessor: SegmentEnd(segment: 0, offset: 0, last: .zero),
@@ -276,7 +277,7 @@ struct DamageTests {
         var builder = CheckpointBuilder(
             CheckpointHeader(
                 position: .zero, clock: Instant(milliseconds: 0), boot: 1, nextSegment: 3, anchor: nil,
-                ends: ends),
+                segments: rows),
             store: store)
         builder.add(.counters(nextSession: 1))
         disk.put(StoreFile.checkpoint(0).name, builder.sealed())

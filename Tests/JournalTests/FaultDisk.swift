@@ -5,9 +5,29 @@ import GatewayCore
 /// The power went out: nothing later happens in this life.
 struct PowerCut: Error {}
 
+/// What one call of the disk answers with an error, from the n-th call on.
+struct Fault {
+    enum Kind: CaseIterable { case create, write, sync, syncDirectory, rename, unlink, read }
+
+    /// Calls until it strikes, of those that it is about.
+    var after: Int
+    var errorNumber: Int32
+    /// nil for calls of any kind.
+    var kind: Kind?
+    /// How many calls it strikes.
+    var times = 1
+
+    static let noSpace: Int32 = 28
+    static let broken: Int32 = 5
+    static let readOnly: Int32 = 30
+}
+
+private struct Refused: Error { let errorNumber: Int32 }
+
 /// A disk in memory that forgets like a real one. What was written and not synced may survive a power cut in
 /// part, sector by sector; a name that was created, renamed or removed is only sure once the directory was
-/// synced. Power can fail between any two steps.
+/// synced. Power can fail between any two steps, and any step can fail. A sync that fails leaves pages that are
+/// clean and not on the disk: they are read back until the cache is dropped, and the next sync succeeds.
 struct FaultDisk: StoreReader {
     private struct Inode {
         var durable: [UInt8] = []
@@ -29,10 +49,23 @@ struct FaultDisk: StoreReader {
     var stepsLeft = Int.max
     /// What the next operation of each kind fails with.
     var failWrites: Int32?
+    var failFooters: Int32?
+    /// The journal's reads that touch this byte of this file fail.
+    var refusedByte: (name: String, offset: Int)?
+    var fault: Fault?
+    /// Calls that a fault struck.
+    private(set) var strikes = 0
+    /// Files that were written to or synced again after a sync of theirs failed: there must be none.
+    private(set) var distrusted: Set<String> = []
+    private(set) var abused: [String] = []
+    /// Decides what a write or a sync that fails leaves.
+    private var dice = Dice(1)
     var space: FileSystemSpace?
     /// Leaves out what the journal relies on, to see that the tests notice.
     var skipsDirectorySync = false
     private(set) var syncs = 0
+    /// Of the journal and of recovery.
+    var reads = 0
 
     private static let sector = 512
 
@@ -45,74 +78,141 @@ struct FaultDisk: StoreReader {
     mutating func perform(_ operation: DiskOperation) throws -> DiskCompletion {
         if let failWrites {
             switch operation.action {
-            case .write, .createSegment, .writeCheckpoint:
+            case .write, .createSegment, .reuseSegment, .writeCheckpoint:
                 return DiskCompletion(token: operation.token, outcome: .failed(errorNumber: failWrites))
-            case .read, .delete, .measureSpace: break
+            case .writeFooter, .read, .delete, .retire, .makeReserve, .measureSpace: break
             }
         }
         var outcome = DiskCompletion.Outcome.done
-        switch operation.action {
+        do { outcome = try carryOut(operation.action) } catch let refused as Refused {
+            outcome = .failed(errorNumber: refused.errorNumber)
+        }
+        return DiskCompletion(token: operation.token, outcome: outcome, space: space)
+    }
+
+    private mutating func carryOut(_ action: DiskOperation.Action) throws -> DiskCompletion.Outcome {
+        switch action {
         case .createSegment(let file, let page):
             try create(file.name)
             try write(file.name, 0, page)
             try sync(file.name)
             try syncDirectory()
+        case .reuseSegment(let file, let free, let page):
+            try write(free.name, 0, page)
+            try sync(free.name)
+            try rename(free.name, file.name)
+            try syncDirectory()
         case .write(let file, let offset, let bytes):
             try write(file.name, offset, bytes)
             try sync(file.name)
+        case .writeFooter(let file, let offset, let bytes):
+            if let failFooters { return .failed(errorNumber: failFooters) }
+            try write(file.name, offset, bytes)
         case .read(let file, let offset, let count):
-            outcome = .read(bytes(of: file.name, offset, count))
-        case .writeCheckpoint(let file, let bytes):
-            try create(file.temporaryName)
-            try write(file.temporaryName, 0, bytes)
-            try sync(file.temporaryName)
-            try step()
-            names_[file.name] = names_.removeValue(forKey: file.temporaryName)
-            nameChanges.append(.rename(file.temporaryName, file.name))
-            try syncDirectory()
+            reads += 1
+            try step(.read)
+            if let refusedByte, refusedByte.name == file.name,
+                (offset..<offset + count).contains(refusedByte.offset)
+            {
+                return .failed(errorNumber: 5)
+            }
+            return .read(bytes(of: file.name, offset, count))
+        case .writeCheckpoint(let file, let bytes): try replace(file, bytes)
+        case .makeReserve(let file, let bytes): try replace(file, Array(repeating: 0xA5, count: bytes))
         case .delete(let files):
-            for file in files {
-                try step()
+            for file in files where names_[file.name] != nil {
+                try step(.unlink)
                 names_[file.name] = nil
+                distrusted.remove(file.name)
                 nameChanges.append(.unlink(file.name))
             }
             try syncDirectory()
+        case .retire(let segments):
+            for id in segments { try rename(StoreFile.segment(id).name, StoreFile.free(id).name) }
+            try syncDirectory()
         case .measureSpace: break
         }
-        return DiskCompletion(token: operation.token, outcome: outcome, space: space)
+        return .done
     }
 
-    private mutating func step() throws {
+    private mutating func replace(_ file: StoreFile, _ bytes: [UInt8]) throws {
+        // The disk opens it whether it is there or not; a new inode is as good here.
+        try create(file.temporaryName)
+        distrusted.remove(file.temporaryName)
+        try write(file.temporaryName, 0, bytes)
+        try sync(file.temporaryName)
+        try rename(file.temporaryName, file.name)
+        try syncDirectory()
+    }
+
+    private mutating func step(_ kind: Fault.Kind) throws {
         guard stepsLeft > 0 else { throw PowerCut() }
         stepsLeft -= 1
+        guard var fault, fault.kind == nil || fault.kind == kind else { return }
+        // No room never keeps anybody from reading, unlinking or syncing a directory.
+        if fault.errorNumber == Fault.noSpace, kind == .read || kind == .unlink { return }
+        if fault.errorNumber == Fault.readOnly, kind == .read { return }
+        fault.after -= 1
+        self.fault = fault
+        guard fault.after < 0 else { return }
+        if -fault.after >= fault.times { self.fault = nil }
+        strikes += 1
+        throw Refused(errorNumber: fault.errorNumber)
     }
 
     private mutating func create(_ name: String) throws {
-        try step()
+        try step(.create)
         nextInode += 1
         inodes[nextInode] = Inode()
         names_[name] = nextInode
         nameChanges.append(.link(name, nextInode))
     }
 
+    private mutating func rename(_ old: String, _ new: String) throws {
+        try step(.rename)
+        names_[new] = names_.removeValue(forKey: old)
+        if distrusted.remove(old) != nil { distrusted.insert(new) }
+        nameChanges.append(.rename(old, new))
+    }
+
     private mutating func write(_ name: String, _ offset: Int, _ bytes: [UInt8]) throws {
-        try step()
-        guard let id = names_[name] else { return }
-        inodes[id]?.pending.append((offset, bytes))
-        inodes[id]?.current.overlay(bytes, at: offset)
+        if distrusted.contains(name) { abused.append(name) }
+        var written = bytes
+        var refused: Refused?
+        do { try step(.write) } catch let error as Refused {
+            // A short write, of which part is there.
+            written = Array(bytes.prefix(dice.below(bytes.count + 1)))
+            distrusted.insert(name)
+            refused = error
+        }
+        if let id = names_[name], !written.isEmpty {
+            inodes[id]?.pending.append((offset, written))
+            inodes[id]?.current.overlay(written, at: offset)
+        }
+        if let refused { throw refused }
     }
 
     private mutating func sync(_ name: String) throws {
-        try step()
+        if distrusted.contains(name) { abused.append(name) }
+        do { try step(.sync) } catch let refused as Refused {
+            // Any part of it reached the disk, or all; the pages are clean now, and nobody writes them again.
+            distrusted.insert(name)
+            if let id = names_[name] {
+                var own = dice
+                settle(id, &own)
+                dice = own
+            }
+            throw refused
+        }
         syncs += 1
         guard let id = names_[name], var inode = inodes[id] else { return }
-        inode.durable = inode.current
+        for write in inode.pending { inode.durable.overlay(write.bytes, at: write.offset) }
         inode.pending = []
         inodes[id] = inode
     }
 
     private mutating func syncDirectory() throws {
-        try step()
+        try step(.syncDirectory)
         if skipsDirectorySync { return }
         durableNames = names_
         nameChanges = []
@@ -132,25 +232,32 @@ struct FaultDisk: StoreReader {
         }
         nameChanges = []
         names_ = durableNames
-        let leavesGarbage = dice.below(4) == 0
         for id in inodes.keys.sorted() {
-            guard var inode = inodes[id] else { continue }
-            for write in inode.pending {
-                let keepsAll = dice.below(4) == 0
-                for start in stride(from: 0, to: write.bytes.count, by: Self.sector) {
-                    let sector = Array(write.bytes[start..<min(start + Self.sector, write.bytes.count)])
-                    if keepsAll || dice.coin() {
-                        inode.durable.overlay(sector, at: write.offset + start)
-                    } else if leavesGarbage {
-                        let noise = sector.map { _ in UInt8(truncatingIfNeeded: dice.next()) }
-                        inode.durable.overlay(noise, at: write.offset + start)
-                    }
+            settle(id, &dice)
+            guard let inode = inodes[id] else { continue }
+            inodes[id]?.current = inode.durable
+        }
+        distrusted = []
+    }
+
+    /// Lets any part of what was written and not synced reach the disk, or garbage in its place.
+    private mutating func settle(_ id: Int, _ dice: inout Dice) {
+        guard var inode = inodes[id] else { return }
+        let leavesGarbage = dice.below(4) == 0
+        for write in inode.pending {
+            let keepsAll = dice.below(4) == 0
+            for start in stride(from: 0, to: write.bytes.count, by: Self.sector) {
+                let sector = Array(write.bytes[start..<min(start + Self.sector, write.bytes.count)])
+                if keepsAll || dice.coin() {
+                    inode.durable.overlay(sector, at: write.offset + start)
+                } else if leavesGarbage {
+                    let noise = sector.map { _ in UInt8(truncatingIfNeeded: dice.next()) }
+                    inode.durable.overlay(noise, at: write.offset + start)
                 }
             }
-            inode.pending = []
-            inode.current = inode.durable
-            inodes[id] = inode
         }
+        inode.pending = []
+        inodes[id] = inode
     }
 
     // MARK: What tests look at and spoil
@@ -187,11 +294,15 @@ struct FaultDisk: StoreReader {
     mutating func size(of name: String) throws(StoreReadFailure) -> Int { content(name).count }
 
     mutating func read(_ name: String, at offset: Int, count: Int) throws(StoreReadFailure) -> [UInt8] {
-        bytes(of: name, offset, count)
+        reads += 1
+        return bytes(of: name, offset, count)
     }
 
     mutating func makeDurable(_ name: String) throws(StoreReadFailure) {
+        // A new process opens it anew, and drops what the cache has.
+        distrusted.remove(name)
         do { try sync(name) } catch { throw StoreReadFailure(name: name, errorNumber: 5) }
+        if let id = names_[name], let inode = inodes[id] { inodes[id]?.current = inode.durable }
     }
 
     mutating func makeDirectoryDurable() throws(StoreReadFailure) {

@@ -45,10 +45,19 @@ struct GoldenTests {
         """
     static let checkpointHex =
         """
-        5447434b73be6a2f49000000a015c41e01000000000000002a0000000000000040e201000000000003000000080000\
+        5447434bd9f6bf4f82000000f7c7953001000000000000002a0000000000000040e201000000000003000000080000\
         000000000001e8030000000000000068e5cf8b01000001000000060000000000000000200000000000002800000000\
-        0000005447434bde9b1ad1200000003012ab8e0200000001000000022006062101017200010522030207080f240409\
-        0309290001000e01000000005447434b2922d15a080000001054cf3e030000000200000004
+        00000000000000000000000000000000000000000000000000000000000000000000000000000000000000001f0000\
+        000000000000004000000000005447434bacbf070f210000002cf3e62d020000000100000002200606210101720001\
+        05220302070810240409000309290001000e01000000005447434b2922d15a080000001054cf3e0300000002000000\
+        04
+        """
+
+    static let footerHex =
+        """
+        54474654152078c8180000002307f5780700000000000000003000000000000029000000000000002d000000000000\
+        008813000000000000ffffffffffffffff000000000000000000000000000000000201000104020401050301020a07\
+        0f0015ac020016010415
         """
 
     /// What only shared subscriptions write.
@@ -97,8 +106,8 @@ struct GoldenTests {
                             entry: .init(
                                 position: Position(3), qos: .atLeastOnce, isReceived: false, bytes: 7,
                                 isStray: true))
-                    ])),
-            "24040901590629ac0201000501080463010e0900010c89d0ffffffffffffffff0107"
+                    ], unsentFrom: Delivery(10))),
+            "2404090201590629ac0201000501080463010e0900010c89d0ffffffffffffffff0107"
         ),
     ]
 
@@ -126,7 +135,9 @@ struct GoldenTests {
     static let header = CheckpointHeader(
         position: Position(42), clock: Instant(milliseconds: 123_456), boot: 3, nextSegment: 8,
         anchor: WallAnchor(clock: Instant(milliseconds: 1000), wallMilliseconds: 1_700_000_000_000),
-        ends: [SegmentEnd(segment: 6, offset: 8192, last: Position(40))])
+        segments: [
+            SegmentRow(segment: 6, first: Position(31), last: Position(40), end: 8192, capacity: 4 << 20)
+        ])
     static let state: [Record] = [
         .counters(nextSession: 6),
         .retained(
@@ -171,6 +182,28 @@ struct GoldenTests {
         var records: [Record] = []
         try header.records(in: bytes, at: 0) { record, _ in records.append(record) }
         #expect(records == [Self.message, Self.settled])
+    }
+
+    @Test("a footer, behind that batch and another")
+    func footer() throws {
+        let store = try #require(testStore)
+        var builder = IndexBuilder(segment: 7, first: Position(41))
+        let batch = BatchTests.batch([Self.message, Self.settled], BatchTests.stamp(store))
+        var header = try BatchHeader(decoding: batch, at: 0, store: store, segment: 7)
+        builder.add(header, at: pageBytes)
+        builder.add(Self.message, at: Position(41))
+        builder.add(Self.settled, at: Position(42))
+        // The second begins at 45: what had the positions 43 and 44 was elided.
+        header.first = Position(45)
+        header.recordCount = 1
+        builder.add(header, at: 2 * pageBytes)
+        builder.add(Samples.plain("a/b", to: 5, delivery: 301, payload: [1, 2]), at: Position(45))
+        let written = Footer.encoded(builder.index, store: store)
+        #expect(Self.hex(written) == Self.footerHex)
+        let bytes = Self.bytes(Self.footerHex, paddedTo: pageBytes)
+        let head = try Footer.head(bytes, at: 0, offset: 3 * pageBytes, store: store, segment: 7)
+        #expect(try Footer.index(head, bytes, store: store) == builder.index)
+        #expect(builder.index.place(of: Position(42)) == pageBytes..<2 * pageBytes)
     }
 
     @Test("a segment's header")
@@ -232,8 +265,14 @@ struct GoldenTests {
         #expect(
             Self.bytes(words + "01" + "2800000000000000" + "8813000000000000")
                 == Array(file[start..<start + 41]))
+        #expect(try CheckpointHeader(decoding: Array(file[24..<start + 57])) == header)
+        // Earlier versions had no places of segments behind the uptime, or nothing of either.
+        header.segments[0].first = nil
+        header.segments[0].capacity = header.segments[0].end
         #expect(try CheckpointHeader(decoding: Array(file[24..<start + 41])) == header)
-        #expect(try CheckpointHeader(decoding: Array(file[24..<start])) == Self.header)
+        header.uptime = nil
+        header.unproven = nil
+        #expect(try CheckpointHeader(decoding: Array(file[24..<start])) == header)
     }
 
     @Test("FORMAT")
@@ -250,7 +289,7 @@ struct GoldenTests {
         for record in Self.state { builder.add(record) }
         #expect(Self.hex(builder.sealed()) == Self.checkpointHex)
         var disk = FaultDisk(formatted: store)
-        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Self.checkpointHex, paddedTo: 185))
+        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Self.checkpointHex, paddedTo: 243))
         var records: [Record] = []
         let log = try Recovery.recover(&disk) { record, position in
             #expect(position == .zero)

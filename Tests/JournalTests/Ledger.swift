@@ -66,10 +66,14 @@ struct Rig {
     var history: [(record: Record, isElided: Bool, ledger: Ledger)]
     /// What was promised: the last `.durable`.
     var promised = Position.zero
+    /// The stretches that were ever called complete.
+    var told: Set<Stretch> = []
     var events: [StorageEvent] = []
     var now = Instant(milliseconds: 1000)
     var recovered: RecoveredLog
     let plan: JournalPlan
+    /// The file system is one on which files are used again.
+    let recycles: Bool
 
     static func smallPlan() -> JournalPlan {
         var plan = JournalPlan()
@@ -82,10 +86,12 @@ struct Rig {
         return plan
     }
 
-    init(_ store: StoreID, plan: JournalPlan = smallPlan()) throws {
+    init(_ store: StoreID, plan: JournalPlan = smallPlan(), recycles: Bool = false) throws {
         disk = FaultDisk(formatted: store)
         self.plan = plan
         recovered = try Recovery.recover(&disk) { _, _ in }
+        recovered.recycles = recycles
+        self.recycles = recycles
         journal = Journal(plan: plan, recovered: recovered)
         history = [(.counters(nextSession: 0), false, ledger)]
     }
@@ -146,6 +152,7 @@ struct Rig {
                 #expect(position > promised)
                 promised = position
             }
+            if case .sealed(let stretch, _) = event { told.insert(stretch) }
         }
         events += fresh
     }
@@ -190,10 +197,16 @@ struct Rig {
         try #require(last < history.count)
         #expect(found == history[last].ledger)
         #expect(!recovered.report.isDamaged)
+        // A stretch is the same in every life, as long as its file is there.
+        for stretch in told {
+            #expect(recovered.stretches.allSatisfy { $0 == stretch || !$0.contains(stretch.first) })
+        }
+        told.formUnion(recovered.stretches)
         history.removeSubrange((last + 1)...)
         ledger = found
         self.promised = recovered.last
         now = max(now, recovered.clock)
+        recovered.recycles = recycles
         journal = Journal(plan: plan, recovered: recovered)
         events = []
     }
@@ -219,6 +232,45 @@ struct Rig {
         }
     }
 
+    /// Asks the index of each complete stretch, with those of `more`, for everything that was ever owed to a
+    /// Session, and compares.
+    mutating func checkIndexes(of number: UInt64 = 1, _ more: [Stretch] = []) throws {
+        for stretch in recovered.stretches + more {
+            events = []
+            journal.index(SessionID(number), stretch)
+            collect()
+            while try work() {}
+            guard case .indexed(SessionID(number), stretch, let found?)? = events.last, events.count == 1
+            else {
+                // Nothing was owed to anybody.
+                #expect(expectedPostings(of: number, in: stretch).isEmpty || isDeleted(stretch))
+                continue
+            }
+            #expect(found == expectedPostings(of: number, in: stretch))
+        }
+    }
+
+    private func isDeleted(_ stretch: Stretch) -> Bool {
+        !ledger.owes(from: stretch.first, through: stretch.last)
+    }
+
+    func expectedPostings(of number: UInt64, in stretch: Stretch) -> [Posting] {
+        (stretch.first.number...stretch.last.number).flatMap { position -> [Posting] in
+            guard case .message(let message) = history[Int(position)].record else { return [] }
+            return message.targets.compactMap { target in
+                guard target.session == SessionID(number), let delivery = target.delivery else { return nil }
+                return Posting(
+                    delivery: delivery, position: Position(position), qos: target.qos,
+                    bytes: UInt32(message.message.bytes.count))
+            }
+        }
+    }
+
+    /// The stretches that were completed since the events were looked at last.
+    var sealed: [(stretch: Stretch, queues: [SessionID])] {
+        events.compactMap { if case .sealed(let stretch, let queues) = $0 { (stretch, queues) } else { nil } }
+    }
+
     /// A few Records as a gateway has them: messages, acknowledgements of some, anything.
     mutating func appendSomething(_ dice: inout Dice) {
         let urgency: Urgency = dice.coin() ? .message : .lazy
@@ -226,7 +278,9 @@ struct Rig {
         case 0...5:
             let size = dice.below(20) == 0 ? 40_000 : 3000
             let payload = Array(repeating: UInt8(truncatingIfNeeded: dice.next()), count: dice.below(size))
-            append(Samples.plain("t/\(history.count)", payload: payload), urgency)
+            let delivery = ledger.floor + UInt64(ledger.owed.count)
+            append(
+                Samples.plain("t/\(history.count)", delivery: delivery, payload: payload), urgency)
         case 6...8:
             let count = dice.below(min(ledger.owed.count, 8) + 1)
             append(

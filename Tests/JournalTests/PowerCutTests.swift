@@ -13,7 +13,9 @@ struct PowerCutTests {
         breaking: (inout FaultDisk) -> Void = { _ in }
     ) throws {
         var dice = Dice(seed)
-        var rig = try Rig(try #require(testStore), plan: plan)
+        var plan = plan
+        if seed % 4 == 1 { plan.reserveBytes = 16 << 10 }
+        var rig = try Rig(try #require(testStore), plan: plan, recycles: seed % 2 == 1)
         breaking(&rig.disk)
         for _ in 0..<5 {
             rig.disk.stepsLeft = dice.below(150)
@@ -48,6 +50,7 @@ struct PowerCutTests {
             if !isKilled { rig.disk.losePower(&dice) }
             rig.disk.stepsLeft = .max
             try rig.restart()
+            try rig.checkIndexes()
             try rig.loadAllOwed()
         }
     }

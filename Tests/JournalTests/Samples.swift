@@ -141,7 +141,8 @@ enum Samples {
         }
         return QueueRecord(
             session: session(&dice), floor: Delivery(floor), entries: entries, pages: pages,
-            tail: (0..<dice.below(5)).map { _ in entry(&dice) }, strays: strays)
+            tail: (0..<dice.below(5)).map { _ in entry(&dice) }, strays: strays,
+            unsentFrom: dice.maybe { Delivery(floor + $0.number() >> 20) })
     }
 
     private static func entry(_ dice: inout Dice) -> QueueRecord.Entry {

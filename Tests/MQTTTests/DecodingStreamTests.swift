@@ -103,6 +103,52 @@ struct DecodingStreamTests {
         decoder.append(hex("30 0B"))
         #expect(throws: MalformedPacket.packetTooLarge) { try decoder.next() }
     }
+
+    /// A client that cannot announce a limit, as it reads the messages of its server.
+    private static func patient(_ version: ProtocolVersion = .v3_1_1) -> PacketDecoder {
+        PacketDecoder(
+            receiver: .client, version: version, maximumPacketSize: 1000, readsPastLargePublishes: true)
+    }
+
+    private static func publish(_ payloadBytes: Int, _ qos: QoS) -> Publish {
+        Publish(
+            message: ApplicationMessage(
+                topic: "a/b".utf8, payload: [UInt8](repeating: 0x30, count: payloadBytes)),
+            qos: qos, id: qos == .atMostOnce ? nil : 0x1234, retain: true)
+    }
+
+    @Test(
+        "before MQTT 5 a PUBLISH above the maximum size can be read past, however it is cut up, in little memory",
+        arguments: [QoS.atMostOnce, .atLeastOnce, .exactlyOnce], [1, 7, 500, 100_000])
+    func readsPast(qos: QoS, pieceBytes: Int) throws {
+        let sizes = [10, 990, 1000, 100_000, 0, 5000, 5000, 20]
+        let bytes = sizes.flatMap { Packet.publish(Self.publish($0, qos)).encoded(.v3_1_1) }
+        var decoder = Self.patient()
+        var rest = bytes[...]
+        var seen: [(packet: Packet, isPayloadLeftOut: Bool)] = []
+        while !rest.isEmpty {
+            decoder.append(rest.prefix(pieceBytes))
+            rest = rest.dropFirst(pieceBytes)
+            while let packet = try decoder.next() { seen.append((packet, decoder.isPayloadLeftOut)) }
+            #expect(decoder.bufferedBytes < 1000)
+        }
+        #expect(seen.map(\.isPayloadLeftOut) == sizes.map { $0 >= 1000 })
+        #expect(seen.map(\.packet) == sizes.map { .publish(Self.publish($0 >= 1000 ? 0 : $0, qos)) })
+    }
+
+    @Test(
+        "what is no PUBLISH, is no good one, or comes in MQTT 5 is not read past",
+        arguments: [
+            (ProtocolVersion.v3_1_1, "90 E8 07", MalformedPacket.packetTooLarge),
+            (.v5_0, "30 E8 07", .packetTooLarge), (.v3_1_1, "30 E8 07 03 E7", .bodyTooShort),
+            (.v3_1_1, "32 E8 07 00 01 'a' 00 00", .zeroPacketIdentifier),
+            (.v3_1_1, "30 E8 07 00 01 '#'", .wildcardInTopicName),
+        ])
+    func notReadPast(version: ProtocolVersion, bytes: String, error: MalformedPacket) {
+        var decoder = Self.patient(version)
+        decoder.append(hex(bytes))
+        #expect(throws: error) { try decoder.next() }
+    }
 }
 
 /// No byte a peer sends may stop the gateway.

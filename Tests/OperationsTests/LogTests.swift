@@ -137,7 +137,8 @@ struct ObservationTests {
             Case(.pressure(false), .notice, "there is room for new messages again"),
             Case(
                 .storageFailed, .error,
-                "the disk failed: nothing more can be acknowledged, the gateway must restart"),
+                "the disk fails: nothing that must be kept is accepted until it works again; QoS 0 flows on"),
+            Case(.storageRecovered, .notice, "the disk works again: everything is accepted"),
             Case(
                 .wasOff(milliseconds: 93_784_000), .notice,
                 "was off for 1 d 2 h by the wall clock, which is synchronised and steady; deadlines from before the "

@@ -13,7 +13,10 @@ struct ElisionTests {
         defer { cloud.stop() }
         let link = try CuttableLink(to: cloud.port)
         defer { link.end() }
-        let routes = ["{ out: \"sensors/#\", to: \"site/${gateway}/sensors/#\", qos: 1 }"]
+        let routes = [
+            "{ out: \"sensors/#\", to: \"site/${gateway}/sensors/#\", qos: 1 }",
+            "{ in: \"site/${gateway}/commands/#\", to: \"commands/#\", qos: 1 }",
+        ]
         let gateway = try rig.gateway(uplinks: [Gateway.Uplink(port: link.port, routes: routes)])
         try gateway.start()
         let ledger = Ledger()

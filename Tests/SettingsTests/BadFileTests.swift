@@ -165,6 +165,9 @@ struct BadFileTests {
             "journal: { allow-volatile: yes }",
             "t.yaml:1:28: allow-volatile is true or false, not \"yes\"; write: allow-volatile: true"),
         Case(
+            "journal: { on-failure: panic }",
+            "t.yaml:1:24: on-failure is serve or exit, not \"panic\"; write: on-failure: serve"),
+        Case(
             "journal: { durability: fast }",
             "t.yaml:1:24: durability is latency, balanced or flash-saver, not \"fast\"; write: durability: balanced"
         ),

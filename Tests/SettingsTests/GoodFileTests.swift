@@ -24,6 +24,7 @@ let wholeFile = """
       size-limit: 2 GiB
       segment-size: 2MiB
       allow-volatile: true
+      on-failure: exit
     limits:
       connections: 500
       packet-size: 256 KiB
@@ -98,6 +99,7 @@ struct GoodFileTests {
         expected.journal.sizeLimitBytes = 2 << 30
         expected.journal.segmentBytes = 2 << 20
         expected.journal.allowsVolatile = true
+        expected.journal.onFailure = .exit
         expected.limits.connections = 500
         expected.limits.packetBytes = 256 << 10
         expected.limits.inflight = 20

@@ -12,6 +12,17 @@ typealias Output = HandshakeLedger.Output
 struct HandshakeLedgerTests {
     static let versions: [ProtocolVersion] = [.v3_1_1, .v5_0]
 
+    // MARK: Too large
+
+    @Test("A message larger than we take goes to the core without its payload, and not to the engine")
+    func tooLarge() {
+        var s = Scenario.open(.v3_1_1)
+        let publish = Publish(
+            message: ApplicationMessage(topic: Array("t".utf8), payload: []), qos: .exactlyOnce, id: 7)
+        #expect(s.cloudTooLarge(publish) == [.event(.receivedTooLarge(publish))])
+        #expect(s.core(.pubrec(Acknowledgement(7))) == [.wire(.pubrec(Acknowledgement(7)))])
+    }
+
     // MARK: Outbound
 
     @Test("QoS 0 leaves without an identifier and with its own properties", arguments: versions)
@@ -391,6 +402,12 @@ struct Scenario {
     mutating func engineWrites(_ packet: Packet) -> [Output] {
         var outputs: [Output] = []
         ledger.fromEngine(packet, into: &outputs)
+        return settled(outputs)
+    }
+
+    mutating func cloudTooLarge(_ publish: Publish) -> [Output] {
+        var outputs: [Output] = []
+        ledger.tooLarge(publish, into: &outputs)
         return settled(outputs)
     }
 

@@ -186,6 +186,38 @@ struct UplinkLinkTests {
         try await receiver.stop()
     }
 
+    @Test(
+        "A message larger than we take does not end the connection, nor stand in the way of the next",
+        .timeLimit(.minutes(1)), arguments: versions)
+    func tooLarge(version: ProtocolVersion) async throws {
+        let broker = try Mosquitto()
+        let receiver = Probe(
+            broker.plan(version) {
+                $0.subscriptions = [plan("t/#")]
+                $0.maximumPacketSize = 10_000
+            })
+        try await receiver.perform(.open(cleanStart: true))
+        _ = try await receiver.connected()
+        let sender = Probe(broker.plan(version) { $0.clientIdentifier = "sender" })
+        try await sender.perform(.open(cleanStart: true))
+        _ = try await sender.connected()
+        for (n, bytes) in [(1, 100_000), (2, 10)] {
+            let message = ApplicationMessage(
+                topic: Array("t/\(n)".utf8), payload: [UInt8](repeating: 0x30, count: bytes))
+            let id = PacketIdentifier(rawValue: UInt16(n))
+            try await sender.perform(.send(.publish(Publish(message: message, qos: .atLeastOnce, id: id))))
+        }
+        // A cloud of MQTT 5 knows better than to send it [MQTT5-3.1.2-25].
+        if version < .v5_0 { #expect(try await receiver.receivedTooLarge() == Array("t/1".utf8)) }
+        guard case .publish(let publish) = try await receiver.received() else {
+            Issue.record("no PUBLISH")
+            return
+        }
+        #expect(publish.message.topic.elementsEqual("t/2".utf8))
+        try await sender.stop()
+        try await receiver.stop()
+    }
+
     @Test("A broker that accepts and stays silent is given up and tried again", .timeLimit(.minutes(1)))
     func silent() async throws {
         let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
@@ -357,6 +389,12 @@ private final class Probe {
     func receivedPublish() async throws -> Publish {
         guard case .publish(let publish) = try await received() else { throw Unexpected() }
         return publish
+    }
+
+    /// The Topic Name of a message that was too large.
+    func receivedTooLarge() async throws -> [UInt8] {
+        guard case .receivedTooLarge(let publish) = try await next() else { throw Unexpected() }
+        return Array(publish.message.topic)
     }
 
     /// Waits for a notice, whatever comes before it.

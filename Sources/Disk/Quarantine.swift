@@ -1,0 +1,76 @@
+import Glibc
+import Journal
+
+/// Copies of what is damaged, and files that are not what their names say: kept for whoever wants to know what
+/// became of them, up to a limit. Nothing here is needed to serve, so that nothing here may fail the start.
+struct Quarantine {
+    static let name = "quarantine"
+    /// Beyond it the oldest go.
+    static let bytesMax = 16 << 20
+
+    private let directory: Directory
+    private let bytesMax: Int
+
+    init(directory: Directory, bytesMax: Int = Quarantine.bytesMax) {
+        self.directory = directory
+        self.bytesMax = bytesMax
+    }
+
+    /// Copies the damaged ranges of a report, each once, and then lets the oldest files go.
+    ///
+    /// - Returns: what did not work, in words.
+    /// - Complexity: O(bytes damaged + files in quarantine)
+    func keep(_ damaged: [RecoveryReport.ByteRange]) -> [String] {
+        var problems: [String] = []
+        do {
+            try directory.makeSubdirectory(Self.name)
+            let own = try Directory(path: directory.path + "/" + Self.name)
+            let known = Set(try own.names())
+            for range in damaged {
+                let name = "\(range.file).\(range.bytes.lowerBound)-\(range.bytes.upperBound)"
+                guard !known.contains(name) else { continue }
+                do {
+                    let bytes = try copy(range)
+                    if !bytes.isEmpty { try own.replace(name, with: bytes) }
+                } catch {
+                    problems.append("cannot copy the damaged part of \(range.file): \(error)")
+                }
+            }
+            try trim(own)
+            try directory.sync()
+        } catch {
+            problems.append("cannot keep \(directory.path)/\(Self.name) in order: \(error)")
+        }
+        return problems
+    }
+
+    /// Pages that the disk refuses to read are zeros.
+    private func copy(_ range: RecoveryReport.ByteRange) throws(SystemError) -> [UInt8] {
+        let file = try directory.openFile(range.file, O_RDONLY)
+        let end = min(range.bytes.upperBound, try file.size(), range.bytes.lowerBound + bytesMax)
+        var bytes: [UInt8] = []
+        var offset = range.bytes.lowerBound
+        while offset < end {
+            let count = min(pageBytes, end - offset)
+            do { bytes += try file.read(at: offset, count: count) } catch {
+                bytes += repeatElement(0, count: count)
+            }
+            offset += count
+        }
+        return bytes
+    }
+
+    private func trim(_ own: Directory) throws(SystemError) {
+        var files: [(age: Int, name: String, bytes: Int)] = []
+        for name in try own.names() {
+            let facts = try own.facts(of: name)
+            files.append((facts.modifiedSeconds, name, facts.bytes))
+        }
+        var total = files.reduce(0) { $0 + $1.bytes }
+        for file in files.sorted(by: { ($0.age, $0.name) < ($1.age, $1.name) }) where total > bytesMax {
+            try own.remove(file.name)
+            total -= file.bytes
+        }
+        try own.sync()
+    }
+}

@@ -1,0 +1,122 @@
+import GatewayCore
+
+/// Gets the index of one complete segment from the disk, read by read: its footer or, where that is missing or
+/// damaged, what a scan of its batches finds.
+struct IndexFetch {
+    private let segment: Segment
+    private let store: StoreID
+    private var phase: Phase
+    private var scanned: IndexBuilder
+    /// Up to here the scan reads single pages, because the disk refused some of them.
+    private var refusedEnd = 0
+
+    private enum Phase {
+        /// So many bytes of it were asked for.
+        case footer(Int)
+        case scanning(Range<Int>)
+        /// A batch that the scan saw only the beginning of.
+        case batch(BatchHeader, at: Int)
+    }
+
+    enum Step {
+        case read(Range<Int>)
+        case found(SegmentIndex)
+    }
+
+    /// Enough for most footers.
+    private static let firstReadBytes = 64 << 10
+    private static let scanBytes = 256 << 10
+
+    /// - Precondition: nothing is appended to the segment any more.
+    init(_ segment: Segment, store: StoreID) {
+        self.segment = segment
+        self.store = store
+        phase = .footer(Self.firstReadBytes)
+        scanned = IndexBuilder(segment: segment.id, first: segment.first)
+    }
+
+    var firstRead: Range<Int> { segment.end..<segment.end + Self.firstReadBytes }
+
+    /// What to do after a read: nil where the disk refused it.
+    ///
+    /// - Complexity: O(bytes)
+    mutating func received(_ bytes: [UInt8]?) -> Step {
+        switch phase {
+        case .footer(let count): footer(bytes ?? [], askedFor: count)
+        case .scanning(let range): scan(bytes, range)
+        case .batch(let header, let offset): finish(header, at: offset, bytes ?? [])
+        }
+    }
+
+    private mutating func footer(_ bytes: [UInt8], askedFor count: Int) -> Step {
+        do {
+            let head = try Footer.head(bytes, at: 0, offset: segment.end, store: store, segment: segment.id)
+            guard head.stretch.first == segment.first else { throw DecodingError.invalidField }
+            if head.totalLength > count {
+                phase = .footer(head.totalLength)
+                return .read(segment.end..<segment.end + head.totalLength)
+            }
+            return .found(try Footer.index(head, bytes, store: store))
+        } catch {
+            return scanOn(from: pageBytes)
+        }
+    }
+
+    private mutating func scanOn(from offset: Int) -> Step {
+        guard offset < segment.end else { return .found(scanned.index) }
+        let count = offset < refusedEnd ? pageBytes : Self.scanBytes
+        let range = offset..<min(offset + count, segment.end)
+        phase = .scanning(range)
+        return .read(range)
+    }
+
+    /// Takes whole batches; what does not verify is passed over as recovery passes over it.
+    private mutating func scan(_ bytes: [UInt8]?, _ range: Range<Int>) -> Step {
+        guard let bytes else {
+            guard range.count > pageBytes else { return scanOn(from: range.upperBound) }
+            // One bad page shall not cost its neighbours.
+            refusedEnd = range.upperBound
+            return scanOn(from: range.lowerBound)
+        }
+        var place = 0
+        while place < bytes.count {
+            let offset = range.lowerBound + place
+            guard let header = header(in: bytes, at: place), header.totalLength <= segment.end - offset else {
+                place += pageBytes
+                continue
+            }
+            guard header.totalLength <= bytes.count - place else {
+                phase = .batch(header, at: offset)
+                return .read(offset..<offset + header.totalLength)
+            }
+            take(header, in: bytes, at: place, offset: offset)
+            place += header.totalLength
+        }
+        // A file may be shorter than its successor says.
+        return bytes.count < range.count ? .found(scanned.index) : scanOn(from: range.lowerBound + place)
+    }
+
+    private mutating func finish(_ header: BatchHeader, at offset: Int, _ bytes: [UInt8]) -> Step {
+        take(header, in: bytes, at: 0, offset: offset)
+        return scanOn(from: offset + header.totalLength)
+    }
+
+    private func header(in bytes: [UInt8], at place: Int) -> BatchHeader? {
+        do {
+            return try BatchHeader(decoding: bytes, at: place, store: store, segment: segment.id)
+        } catch {
+            return nil
+        }
+    }
+
+    private mutating func take(_ header: BatchHeader, in bytes: [UInt8], at place: Int, offset: Int) {
+        guard header.first >= segment.first, header.verifiesPayload(in: bytes, at: place, store: store)
+        else { return }
+        scanned.add(header, at: offset)
+        do {
+            try header.records(in: bytes, at: place) { scanned.add($0, at: $1) }
+        } catch {
+            // It verifies, so a newer version wrote it; recovery refuses what must not be skipped.
+        }
+    }
+}

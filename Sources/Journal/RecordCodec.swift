@@ -229,7 +229,9 @@ package enum RecordCodec {
         bytes.append(integer: queue.session.number)
         bytes.append(integer: queue.floor.number)
         // 0 for nothing; nobody but a damaged queue has it before the floor.
-        let unsent = queue.unsentFrom.map { $0.number < queue.floor.number ? 0 : $0.number - queue.floor.number }
+        let unsent = queue.unsentFrom.map {
+            $0.number < queue.floor.number ? 0 : $0.number - queue.floor.number
+        }
         bytes.append(integer: unsent.map { $0 + 1 } ?? 0)
         var position: UInt64 = 0
         bytes.append(integer: UInt64(queue.entries.count))

@@ -141,7 +141,8 @@ extension Gateway {
             if publish.qos == .exactlyOnce {
                 promise(.pubrec(answer), to: peer, after: position, at: now, into: &effects)
             } else {
-                let ticket = promiseOrPark(.puback(answer), to: peer, after: position, at: now, into: &effects)
+                let ticket = promiseOrPark(
+                    .puback(answer), to: peer, after: position, at: now, into: &effects)
                 if let ticket { candidates.park(ticket, for: position) }
             }
         }

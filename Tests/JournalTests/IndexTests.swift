@@ -244,6 +244,7 @@ struct IndexTests {
     func readAhead() throws {
         var plan = JournalPlan()
         plan.segmentBytes = 4 << 20
+        plan.commits.windowMilliseconds = 0
         var rig = try Rig(try #require(testStore), plan: plan)
         for n in 0..<160 as Range<UInt64> {
             rig.append(Samples.plain("m\(n)", delivery: n))

@@ -256,7 +256,9 @@ struct Rig {
 
     func expectedPostings(of number: UInt64, in stretch: Stretch) -> [Posting] {
         (stretch.first.number...stretch.last.number).flatMap { position -> [Posting] in
-            guard case .message(let message) = history[Int(position)].record else { return [] }
+            guard case .message(let message) = history[Int(position)].record,
+                !history[Int(position)].isElided
+            else { return [] }
             return message.targets.compactMap { target in
                 guard target.session == SessionID(number), let delivery = target.delivery else { return nil }
                 return Posting(
@@ -271,6 +273,9 @@ struct Rig {
         events.compactMap { if case .sealed(let stretch, let queues) = $0 { (stretch, queues) } else { nil } }
     }
 
+    /// What the next message for the one Session of the ledger has.
+    var nextDelivery: UInt64 { ledger.floor + UInt64(ledger.owed.count) }
+
     /// A few Records as a gateway has them: messages, acknowledgements of some, anything.
     mutating func appendSomething(_ dice: inout Dice) {
         let urgency: Urgency = dice.coin() ? .message : .lazy
@@ -278,9 +283,8 @@ struct Rig {
         case 0...5:
             let size = dice.below(20) == 0 ? 40_000 : 3000
             let payload = Array(repeating: UInt8(truncatingIfNeeded: dice.next()), count: dice.below(size))
-            let delivery = ledger.floor + UInt64(ledger.owed.count)
             append(
-                Samples.plain("t/\(history.count)", delivery: delivery, payload: payload), urgency)
+                Samples.plain("t/\(history.count)", delivery: nextDelivery, payload: payload), urgency)
         case 6...8:
             let count = dice.below(min(ledger.owed.count, 8) + 1)
             append(

@@ -24,7 +24,10 @@ struct PowerCutTests {
                 for _ in 0..<60 {
                     for _ in 0..<dice.below(6) {
                         if eliding, dice.coin() {
-                            rig.append(Samples.plain("e", payload: dice.bytes(upTo: 2000)), .elidable)
+                            rig.append(
+                                Samples.plain(
+                                    "e", delivery: rig.nextDelivery, payload: dice.bytes(upTo: 2000)),
+                                .elidable)
                         } else {
                             rig.appendSomething(&dice)
                         }

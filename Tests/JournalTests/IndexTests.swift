@@ -371,7 +371,10 @@ struct IndexTests {
             var disk = FaultDisk(formatted: store)
             disk.put(StoreFile.segment(1).name, bytes)
             var positions: [UInt64] = []
-            let log = try Recovery.recover(&disk) { positions.append($1.number) }
+            let log = try Recovery.recover(&disk) { record, position in
+                if case .lost = record { return }
+                positions.append(position.number)
+            }
             #expect(log.report.lost == lost && positions == found && log.last == Position(90))
             #expect(log.stretches == [Stretch(first: Position(1), last: Position(90))])
             var journal = Journal(plan: Rig.smallPlan(), recovered: log)

@@ -95,6 +95,7 @@ extension DropReason {
         case .queueFull: "the queue was full"
         case .sessionEnded: "their session ended"
         case .noRoute: "no route asked for them"
+        case .largerThanTaken: "larger than packet-size allows"
         }
     }
 }

@@ -59,9 +59,9 @@ private struct Start {
         uplinks = try Self.plans(settings)
         var state = DurableState()
         do throws(StoreError) {
-            store = try DiskStore.open(path: settings.state, allowVolatile: settings.journal.allowsVolatile) {
-                state.apply($0, at: $1)
-            }
+            store = try DiskStore.open(
+                path: settings.state, allowVolatile: settings.journal.allowsVolatile,
+                { state.apply($0, at: $1) }, sealed: { state.seal($0, queues: $1) })
         } catch {
             throw StartFailure(line: "\(error)", status: error.exitStatus)
         }

@@ -124,6 +124,5 @@ extension ConnectionID: RosterKey {
 }
 
 extension TopicFilter: RosterKey {
-    /// Clients choose their filters, so this one withstands them.
-    var rosterHash: UInt64 { UInt64(truncatingIfNeeded: hashValue) }
+    var rosterHash: UInt64 { tableHash }
 }

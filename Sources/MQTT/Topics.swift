@@ -53,6 +53,12 @@ package struct TopicFilter: Hashable, Sendable {
 
     private static let sharePrefix = "$share/"
 
+    /// For tables that are never walked by it. It is seeded anew in each process, so that nobody can choose filters
+    /// that collide.
+    ///
+    /// - Complexity: O(bytes)
+    package var tableHash: UInt64 { UInt64(truncatingIfNeeded: hashValue) }
+
     /// nil when the filter breaks a rule: empty, U+0000 or invalid UTF-8, `#` not alone in the last level,
     /// `+` not alone in its level, or a `$share` without a valid ShareName and filter [MQTT5-4.8.2-1].
     ///

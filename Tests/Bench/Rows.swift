@@ -216,10 +216,12 @@ enum Flash {
         defer { gateway.kill() }
         // Segments that were written and are free again are what a gateway in service has.
         var plan = Publishers.Plan(port: gateway.port)
-        let primer = try Publishers(plan)
-        primer.run(total: 200_000)
-        try awaitEmptyQueue(gateway)
-        sleep(3)
+        for _ in 0..<5 {
+            try Publishers(plan).run(total: 60_000)
+            try awaitEmptyQueue(gateway)
+        }
+        // After such a flood it does not hope for a minute that messages need not be written.
+        sleep(70)
 
         plan.count = 10
         plan.payloadBytes = 200

@@ -1,10 +1,19 @@
 import Foundation
+import Synchronization
 import Workbench
 
 /// A TCP proxy on loopback through which every byte takes its time, like a mobile link. Its thread lasts as long
 /// as the process.
 final class DelayedLink: Sendable {
     let port: UInt16
+    private let way: Delay
+
+    /// Seconds each way; what is on its way already arrives as it would have.
+    final class Delay: Sendable {
+        private let value = Mutex(0.0)
+        var seconds: Double { value.withLock { $0 } }
+        func set(_ seconds: Double) { value.withLock { $0 = seconds } }
+    }
 
     private struct Pair {
         let near: Int32
@@ -14,19 +23,24 @@ final class DelayedLink: Sendable {
         var toNear: [(at: Double, bytes: [UInt8])] = []
     }
 
-    /// - Parameter delay: seconds each way.
-    init(to target: UInt16, delay: Double) throws {
+    /// Without any delay at first.
+    init(to target: UInt16) throws {
         port = FreePort.next()
+        let way = Delay()
+        self.way = way
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var one: Int32 = 1
         setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
         guard Loopback.bind(listener, port: port) == 0, listen(listener, 8) == 0 else {
             throw WorkbenchError("cannot listen on port \(port)")
         }
-        Thread.detachNewThread { Self.carry(listener, to: target, delay: delay) }
+        Thread.detachNewThread { Self.carry(listener, to: target, way) }
     }
 
-    private static func carry(_ listener: Int32, to target: UInt16, delay: Double) {
+    /// - Parameter seconds: each way.
+    func delay(by seconds: Double) { way.set(seconds) }
+
+    private static func carry(_ listener: Int32, to target: UInt16, _ way: Delay) {
         var pairs: [Pair] = []
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         while true {
@@ -39,6 +53,7 @@ final class DelayedLink: Sendable {
                 &polls, nfds_t(polls.count),
                 pairs.allSatisfy { $0.toFar.isEmpty && $0.toNear.isEmpty } ? 50 : 1)
             let now = monotonicSeconds()
+            let delay = way.seconds
             var ended: [Int] = []
             for index in pairs.indices {
                 let fromNear = polls[1 + 2 * index].revents != 0
@@ -77,6 +92,11 @@ final class DelayedLink: Sendable {
                 let near = accept(listener, nil, nil)
                 let far = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
                 if near >= 0, Loopback.connect(far, port: target) == 0 {
+                    for end in [near, far] {
+                        var one: Int32 = 1
+                        setsockopt(
+                            end, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+                    }
                     pairs.append(Pair(near: near, far: far))
                 } else {
                     close(near)

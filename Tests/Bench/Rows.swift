@@ -206,7 +206,7 @@ enum Flash {
         let broker = try CloudBroker(in: place)
         try broker.start()
         defer { broker.kill() }
-        let link = try DelayedLink(to: broker.port, delay: 0.03)
+        let link = try DelayedLink(to: broker.port)
         let home = try Workplace("flash", under: disk.mountPoint)
         let gateway = try Gateway(
             binary, in: home,
@@ -218,8 +218,9 @@ enum Flash {
         var plan = Publishers.Plan(port: gateway.port)
         for _ in 0..<5 {
             try Publishers(plan).run(total: 60_000)
-            try awaitEmptyQueue(gateway)
+            try awaitEmptyQueue(of: gateway, at: broker)
         }
+        link.delay(by: 0.03)
         // After such a flood it does not hope for a minute that messages need not be written.
         sleep(70)
 
@@ -251,17 +252,18 @@ enum Flash {
     }
 
     /// Waits until a message published now reaches the cloud, and so everything before it has.
-    private static func awaitEmptyQueue(_ gateway: Gateway) throws {
-        let wire = try Wire(port: gateway.port, clientIdentifier: "bench-watch", cleanSession: true)
-        try wire.subscribe("$SYS/broker/store/messages/count", qos: 0)
-        let end = monotonicSeconds() + 120
+    private static func awaitEmptyQueue(of gateway: Gateway, at broker: CloudBroker) throws {
+        let cloud = try Wire(port: broker.port, clientIdentifier: "bench-watch", cleanSession: true)
+        try cloud.subscribe("cloud/last", qos: 0)
+        let sensor = try Wire(port: gateway.port, clientIdentifier: "bench-last", cleanSession: true)
+        let body = Wire.string("bench/last") + [0, 1]
+        sensor.send([0x32] + Wire.length(body.count) + body)
+        let end = monotonicSeconds() + 300
         while monotonicSeconds() < end {
-            var poll = pollfd(fd: wire.descriptor, events: Int16(POLLIN), revents: 0)
+            var poll = pollfd(fd: cloud.descriptor, events: Int16(POLLIN), revents: 0)
             _ = Glibc.poll(&poll, 1, 500)
-            guard wire.read() else { throw WorkbenchError("the gateway closed the connection") }
-            let text = String(decoding: wire.pending, as: UTF8.self)
-            wire.consume(wire.pending.count)
-            if text.hasSuffix("count0") { return }
+            guard cloud.read() else { throw WorkbenchError("the cloud closed the connection") }
+            if !cloud.pending.isEmpty { return }
         }
         throw WorkbenchError("the uplink does not drain")
     }

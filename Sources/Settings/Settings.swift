@@ -143,7 +143,7 @@ package struct LimitSettings: Hashable, Sendable {
     /// Receive Maximum as announced, and the most unacknowledged messages sent to one client [MQTT5-4.9].
     package var inflight: UInt16 = 100
     /// For one Session.
-    package var queueMessages = 1_000_000
+    package var queueMessages = 10_000_000
     /// From accepting a connection to its CONNECT [MQTT5-3.1.0-1].
     package var connectTimeoutMilliseconds: UInt64 = 10_000
     /// Whether a payload must be UTF-8 where its publisher says so [MQTT5-3.3.2.3.2].

@@ -76,8 +76,9 @@ final class LoopDisk {
         }
     }
 
+    /// What a command prints.
     @discardableResult
-    private static func run(_ command: String, _ arguments: String...) throws -> String {
+    static func run(_ command: String, _ arguments: String...) throws -> String {
         try run(command, arguments[...])
     }
 

@@ -33,19 +33,21 @@ package final class Gateway {
 
     /// Writes the configuration; nothing is started.
     ///
-    /// - Parameter settings: further top-level lines of the file.
+    /// - Parameters:
+    ///   - home: where the state directory is, if not with everything else.
+    ///   - settings: further top-level lines of the file.
     package init(
-        _ executable: String, in place: Workplace, name: String = "plant", uplinks: [Uplink] = [],
-        settings: [String] = []
+        _ executable: String, in place: Workplace, stateIn home: Workplace? = nil, name: String = "plant",
+        uplinks: [Uplink] = [], settings: [String] = []
     ) throws {
         self.executable = executable
         port = FreePort.next()
-        statePath = place.file("state")
+        statePath = (home ?? place).file("state")
         logPath = place.file("gateway.log")
         var lines = [
             "gateway: \(name)", "state: \(statePath)", "listeners:", "  - address: 127.0.0.1:\(port)",
         ]
-        if place.isVolatile { lines.append("journal: { allow-volatile: true }") }
+        if (home ?? place).isVolatile { lines.append("journal: { allow-volatile: true }") }
         lines += settings
         if !uplinks.isEmpty { lines.append("uplinks:") }
         for uplink in uplinks {

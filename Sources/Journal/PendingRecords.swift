@@ -188,7 +188,9 @@ struct PendingRecords {
         var taken: [Slot] = []
         taken.reserveCapacity(count)
         var lingered = 0
-        for slot in slots.prefix(count) {
+        for _ in 0..<count {
+            // Moved, not copied: there may be many thousands.
+            guard let slot = slots.popFirst() else { break }
             guard slot.record != nil else {
                 holes -= 1
                 continue
@@ -201,7 +203,6 @@ struct PendingRecords {
             }
             taken.append(slot)
         }
-        slots.removeFirst(count)
         firstLingering = max(0, firstLingering - count)
         closeHoles()
         if all {

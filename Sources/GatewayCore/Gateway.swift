@@ -196,15 +196,22 @@ package struct Gateway: ~Copyable {
             return .zero
         }
         lastPosition = lastPosition.next
-        state.apply(.message(record), at: lastPosition)
-        var lasting = record
-        if lastingCount < record.targets.count { lasting.targets.removeAll { $0.delivery == nil } }
-        if urgency == .elidable { addCandidate(lastPosition, lasting.targets) }
-        append(.message(lasting), urgency, into: &effects)
+        var written = Record.message(record)
+        state.apply(written, at: lastPosition)
+        var lasting = record.targets
+        if lastingCount < lasting.count {
+            lasting.removeAll { $0.delivery == nil }
+            var part = record
+            part.targets = lasting
+            written = .message(part)
+        }
+        if urgency == .elidable { addCandidate(lastPosition, lasting) }
+        append(written, urgency, into: &effects)
         return lastPosition
     }
 
-    private mutating func append(_ record: Record, _ urgency: Urgency, into effects: inout [Effect]) {
+    private mutating func append(_ record: consuming Record, _ urgency: Urgency, into effects: inout [Effect])
+    {
         switch urgency {
         case .message, .handshake, .control: lastPromptPosition = lastPosition
         case .lazy, .elidable: break

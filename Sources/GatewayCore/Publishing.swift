@@ -14,12 +14,11 @@ extension Gateway {
         }
         let known = connections.read(id) { ($0.version, $0.inboundUnsettledCount, $0.held.isEmpty) }
         guard let (version, unsettledCount, holdsNothing) = known else { return }
-        let isNew = publish.id.map { inboundPosition(of: $0, from: session) == nil } ?? true
-        if publish.qos > .atMostOnce, isNew {
-            // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
-            if version == .v5_0, unsettledCount + 1 > Int(plan.limits.inFlightMax) {
-                return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
-            }
+        // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
+        if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(plan.limits.inFlightMax),
+            publish.id.map({ inboundPosition(of: $0, from: session) == nil }) ?? true
+        {
+            return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
         }
         if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
             return refuse(publish, .topicNameInvalid, from: id, at: now, into: &effects)

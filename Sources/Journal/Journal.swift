@@ -263,6 +263,7 @@ package struct Journal {
         _ builder: consuming BatchBuilder, taking count: Int, _ due: CommitPolicy.Due, to active: Segment
     ) {
         let first = pending.first ?? last.next
+        let bytesBefore = pending.bytes
         let (slots, lingered) = pending.take(count, all: due != .beforeLingering)
         if due == .everything(lingeredInVain: true) {
             policy.lingered(lingered, wereElided: false, at: latest)
@@ -275,7 +276,7 @@ package struct Journal {
         stampedAt = latest
         let (header, bytes) = builder.sealed(stamp)
         inFlight = slots
-        inFlightBytes = slots.reduce(0) { $0 + $1.bytes }
+        inFlightBytes = bytesBefore - pending.bytes
         let token = ask(.write(.segment(active.id), offset: active.end, bytes: bytes))
         phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end))
     }
@@ -573,9 +574,7 @@ package struct Journal {
     private mutating func batchIsDurable(_ batch: BatchHeaderSummary) {
         segments[segments.count - 1].add(batch.header, at: batch.offset)
         activeIndex?.add(batch.header, at: batch.offset)
-        for slot in inFlight {
-            if let record = slot.record { activeIndex?.add(record, at: slot.position) }
-        }
+        activeIndex?.add(inFlight)
         space.usedBytes += batch.header.totalLength
         grownBytes += batch.header.totalLength
         inFlight = []

@@ -201,7 +201,7 @@ struct PendingRecords {
                 lingered += 1
                 lingeringBytes -= slot.bytes
             }
-            taken.append(slot)
+            taken.append(consume slot)
         }
         firstLingering = max(0, firstLingering - count)
         closeHoles()

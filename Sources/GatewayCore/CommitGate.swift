@@ -19,7 +19,7 @@ struct CommitGate {
     private var freePlace: Int?
     private var lines: [Line] = []
     private var freeLine: Int?
-    private var lineOfPeer: [Peer: Int] = [:]
+    private var lineOfPeer = Roster<Peer, Int>()
     /// When lines are looked at next: each once, no later than its first promise may leave.
     private var calls: Heap<Call> = []
     private var callOrdinal: UInt64 = 0
@@ -155,14 +155,14 @@ struct CommitGate {
 
     private mutating func takeFirst(of line: Int) -> Promise? {
         guard let first = lines[line].first, places[first].position <= durable else { return nil }
-        let promise = Promise(peer: lines[line].peer, packet: places[first].packet)
+        var packet = Packet.pingreq
+        swap(&packet, &places[first].packet)
         lines[line].first = places[first].next
         if lines[line].first == nil { lines[line].last = nil }
         lines[line].count -= 1
-        places[first].packet = .pingreq
         places[first].next = freePlace
         freePlace = first
-        return promise
+        return Promise(peer: lines[line].peer, packet: packet)
     }
 
     /// What is left of a line waits on, or the line is given up.

@@ -17,8 +17,12 @@ extension Gateway {
     mutating func receive(
         _ packet: Packet, from id: ConnectionID, at now: Instant, into effects: inout [Effect]
     ) {
-        guard let connection = connections[id], connection.phase != .closing else { return }
-        _ = connections.update(id) { $0.lastHeardAt = now }
+        let known = connections.update(id) { connection -> (session: SessionID?, holdsNothing: Bool)? in
+            guard connection.phase != .closing else { return nil }
+            connection.lastHeardAt = now
+            return (connection.session, connection.held.isEmpty)
+        }
+        guard let connection = known ?? nil else { return }
         guard let session = connection.session else {
             // The decoder lets nothing but CONNECT come first [MQTT5-3.1.0-1].
             guard case .connect(let connect) = packet else {
@@ -26,9 +30,10 @@ extension Gateway {
             }
             return self.connect(connect, on: id, at: now, into: &effects)
         }
+        let makesRoom = !connection.holdsNothing && packet.mayMakeRoom
         take(packet, from: id, session, at: now, into: &effects)
         // What waits for room in the queue that was just drained need not wait for the next look at everybody.
-        if !connection.held.isEmpty, packet.mayMakeRoom { takeHeld(of: id, at: now, into: &effects) }
+        if makesRoom { takeHeld(of: id, at: now, into: &effects) }
     }
 
     private mutating func take(

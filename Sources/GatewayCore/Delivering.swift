@@ -126,9 +126,11 @@ extension Gateway {
     }
 
     func isFlowOpen(_ session: SessionID) -> Bool {
-        guard let flow = state[session]?.flow else { return false }
-        switch flow.peer {
-        case .client(let id): return connections[id]?.phase == .connected(session) && flow.isWritable
+        guard let (peer, isWritable) = read(session, { $0.flow.map { ($0.peer, $0.isWritable) } }) ?? nil
+        else { return false }
+        switch peer {
+        case .client(let id):
+            return isWritable && connections.read(id) { $0.phase == .connected(session) } == true
         case .uplink(let index, let epoch):
             let uplink = uplinks[index.number]
             return uplink.epoch == epoch && uplink.isConnected && uplink.subscribesAfter == nil
@@ -227,7 +229,7 @@ extension Gateway {
     }
 
     private mutating func emit(_ packet: Publish, for session: SessionID, into effects: inout [Effect]) {
-        switch state[session]?.flow?.peer {
+        switch read(session, { $0.flow?.peer }) ?? nil {
         case .client(let id): send(packet, to: id, into: &effects)
         case .uplink(let index, _): effects.append(.uplink(index, .send(.publish(packet))))
         case nil: break
@@ -461,7 +463,7 @@ extension Gateway {
             unrecorded.append(session)
         }
         let bound = min(plan.limits.lazyAcknowledgementsMax, Int(plan.limits.identifierSpan / 2) + 1)
-        if state[session]?.queue.unrecordedCount ?? 0 >= bound {
+        if read(session, { $0.queue.unrecordedCount }) ?? 0 >= bound {
             recordAcknowledgements(of: session, into: &effects)
         }
     }

@@ -29,6 +29,10 @@ package struct DurableState {
     // MARK: Reading
 
     package subscript(id: SessionID) -> Session? { sessions[id] }
+    /// Looks at a Session without copying it.
+    func read<Result>(_ id: SessionID, _ body: (borrowing Session) -> Result) -> Result? {
+        sessions.read(id, body)
+    }
     func isPersistent(_ id: SessionID) -> Bool { sessions.read(id) { $0.isPersistent } ?? false }
     package func session(of owner: SessionOwner) -> SessionID? { sessionOfOwner[owner.key] }
 

@@ -178,30 +178,40 @@ package struct Gateway: ~Copyable {
 
     /// Applies a message Record to everyone, and writes it if it promises anything that must survive: a
     /// persistent receiver, a retained message, a Will or a held Packet Identifier.
+    ///
+    /// - Parameter record: each target gets its number.
     mutating func commitMessage(
-        _ record: consuming MessageRecord, _ urgency: Urgency = .control, into effects: inout [Effect]
+        _ record: inout MessageRecord, _ urgency: Urgency = .control, into effects: inout [Effect]
     ) -> Position {
-        var all = record
+        var lastingCount = 0
         // Written with its number, so that no lost or unwritten Record before it can change its identifier (rule A5).
-        for i in all.targets.indices {
-            all.targets[i].delivery = state.nextDelivery(of: all.targets[i].session)
+        for i in record.targets.indices {
+            record.targets[i].delivery = state.nextDelivery(of: record.targets[i].session)
+            if record.targets[i].delivery != nil { lastingCount += 1 }
         }
-        let lastingCount = all.targets.count { $0.delivery != nil }
         guard
-            lastingCount > 0 || all.retained != .none || all.willOf != nil || all.inboundID != nil
+            lastingCount > 0 || record.retained != .none || record.willOf != nil || record.inboundID != nil
         else {
-            applyVolatile(.message(all))
+            applyVolatile(.message(record))
             return .zero
         }
         lastPosition = lastPosition.next
-        state.apply(.message(all), at: lastPosition)
-        if lastingCount < all.targets.count { all.targets.removeAll { $0.delivery == nil } }
-        if urgency == .elidable { addCandidate(lastPosition, all.targets) }
-        append(.message(all), urgency, into: &effects)
+        var written = Record.message(record)
+        state.apply(written, at: lastPosition)
+        var lasting = record.targets
+        if lastingCount < lasting.count {
+            lasting.removeAll { $0.delivery == nil }
+            var part = record
+            part.targets = lasting
+            written = .message(part)
+        }
+        if urgency == .elidable { addCandidate(lastPosition, lasting) }
+        append(written, urgency, into: &effects)
         return lastPosition
     }
 
-    private mutating func append(_ record: Record, _ urgency: Urgency, into effects: inout [Effect]) {
+    private mutating func append(_ record: consuming Record, _ urgency: Urgency, into effects: inout [Effect])
+    {
         switch urgency {
         case .message, .handshake, .control: lastPromptPosition = lastPosition
         case .lazy, .elidable: break
@@ -210,6 +220,11 @@ package struct Gateway: ~Copyable {
     }
 
     func isPersistent(_ session: SessionID) -> Bool { state.isPersistent(session) }
+
+    /// Looks at a Session without copying it: one is too large to be copied for every message.
+    func read<Result>(_ session: SessionID, _ body: (borrowing Session) -> Result) -> Result? {
+        state.read(session, body)
+    }
 
     /// Changes the part of a Session that no Record covers.
     mutating func update<Result>(_ session: SessionID, _ body: (inout Session) -> Result) -> Result? {
@@ -254,7 +269,8 @@ package struct Gateway: ~Copyable {
     ) {
         switch peer {
         case .client(let id):
-            guard let connection = connections[id], connection.phase != .closing else { return }
+            let known = connections.read(id) { ($0.phase == .closing, $0.isReadingPaused) }
+            guard let (isClosing, isReadingPaused) = known, !isClosing else { return }
             if case .publish(let publish) = packet {
                 send(publish, to: id, into: &effects)
             } else {
@@ -265,7 +281,7 @@ package struct Gateway: ~Copyable {
             } else if packet.settlesInbound {
                 _ = connections.update(id) { $0.inboundUnsettledCount = max(0, $0.inboundUnsettledCount - 1) }
             }
-            if connection.isReadingPaused { readOn(id, at: now, into: &effects) }
+            if isReadingPaused { readOn(id, at: now, into: &effects) }
         case .uplink(let index, let epoch):
             guard uplinks[index.number].epoch == epoch, uplinks[index.number].isConnected else { return }
             effects.append(.uplink(index, .send(packet)))
@@ -328,9 +344,8 @@ package struct Gateway: ~Copyable {
     }
 
     private mutating func meetDeadlines(at now: Instant, into effects: inout [Effect]) {
-        while let first = deadlines.min, first.at <= now {
-            deadlines.removeMin()
-            switch first.what {
+        while let at = deadlines.min?.at, at <= now {
+            switch deadlines.removeMin().what {
             case .connect(let id): checkConnectTimeout(id, at: now, into: &effects)
             case .keepAlive(let id): checkKeepAlive(id, at: now, into: &effects)
             case .will(let id): checkWill(id, at: now, into: &effects)

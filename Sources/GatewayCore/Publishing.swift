@@ -12,14 +12,13 @@ extension Gateway {
         if let refusal = resolveTopicAlias(&publish, of: id) {
             return end(id, .protocolError(refusal), at: now, into: &effects)
         }
-        guard let connection = connections[id] else { return }
-        let isNew = publish.id.map { state[session]?.inbound.position(of: $0) == nil } ?? true
-        if publish.qos > .atMostOnce, isNew {
-            // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
-            let count = connection.inboundUnsettledCount + 1
-            if connection.version == .v5_0, count > Int(plan.limits.inFlightMax) {
-                return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
-            }
+        let known = connections.read(id) { ($0.version, $0.inboundUnsettledCount, $0.held.isEmpty) }
+        guard let (version, unsettledCount, holdsNothing) = known else { return }
+        // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
+        if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(plan.limits.inFlightMax),
+            publish.id.map({ inboundPosition(of: $0, from: session) == nil }) ?? true
+        {
+            return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
         }
         if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
             return refuse(publish, .topicNameInvalid, from: id, at: now, into: &effects)
@@ -27,21 +26,24 @@ extension Gateway {
         if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
             return refuse(publish, .payloadFormatInvalid, from: id, at: now, into: &effects)
         }
-        if SystemTopic.owns(publish.message.topic), connection.version == .v5_0, publish.qos > .atMostOnce {
+        if SystemTopic.owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
             return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
         }
         let isTaken =
-            connection.held.isEmpty
-            && take(
-                publish, from: session, peer: .client(id), version: connection.version, at: now,
-                into: &effects)
+            holdsNothing
+            && take(publish, from: session, peer: .client(id), version: version, at: now, into: &effects)
         if !isTaken {
             // Honest pressure (promise P4): MQTT 5 is told, older versions wait.
-            if connection.version == .v5_0 {
+            if version == .v5_0 {
                 return refuse(publish, .quotaExceeded, from: id, at: now, into: &effects)
             }
             hold(publish, from: id, at: now, into: &effects)
         }
+    }
+
+    /// The Record that took the QoS 2 message with this identifier; nil when none is held.
+    private func inboundPosition(of id: PacketIdentifier, from session: SessionID) -> Position? {
+        read(session) { $0.inbound.position(of: id) } ?? nil
     }
 
     /// Puts the Topic Name in place of its alias [MQTT5-3.3.2-7 … 3.3.2-12]; returns why it cannot.
@@ -80,11 +82,10 @@ extension Gateway {
     private func hasRoom(for publish: Publish, _ shares: [MessageRecord.Target]) -> Bool {
         guard publish.qos > .atMostOnce else { return true }
         if isUnderPressure || !hasRoomToRetain(publish) { return false }
+        let most = plan.limits.queuedMessagesMax
         return !shares.contains { share in
-            guard share.qos > .atMostOnce, let receiver = state[share.session], receiver.isPersistent else {
-                return false
-            }
-            return receiver.queue.waitingCount >= plan.limits.queuedMessagesMax
+            share.qos > .atMostOnce
+                && read(share.session) { $0.isPersistent && $0.queue.waitingCount >= most } == true
         }
     }
 
@@ -110,7 +111,7 @@ extension Gateway {
         isRouted: Bool = true, maximumQoS: QoS = .exactlyOnce, at now: Instant, into effects: inout [Effect]
     ) -> Bool {
         if publish.qos == .exactlyOnce, let id = publish.id,
-            let taken = state[session]?.inbound.position(of: id)
+            let taken = inboundPosition(of: id, from: session)
         {
             // Known: answered again once its Record is durable, and taken no further [MQTT5-4.3.3-10].
             promise(.pubrec(Acknowledgement(id)), to: peer, after: taken, at: now, into: &effects)
@@ -133,10 +134,12 @@ extension Gateway {
             publisher: recordsID ? session : nil, inboundID: recordsID ? heldID : nil, qos: publish.qos,
             retained: isRouted ? retainedEffect(of: publish) : .none, message: publish.message,
             expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
-        let position = keep(&record, for: shares, at: now, into: &effects)
+        let isShared = !shares.isEmpty
+        let passing = shares.filter { $0.qos == .atMostOnce }
+        let position = keep(&record, for: consume shares, at: now, into: &effects)
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
         if let id = publish.id {
-            let isWanted = version < .v5_0 || !shares.isEmpty || isRouted && hasOwnSubscriber(publish)
+            let isWanted = version < .v5_0 || isShared || isRouted && hasOwnSubscriber(publish)
             let answer = Acknowledgement(id, isWanted ? .success : .noMatchingSubscribers)
             if publish.qos == .exactlyOnce {
                 promise(.pubrec(answer), to: peer, after: position, at: now, into: &effects)
@@ -147,7 +150,7 @@ extension Gateway {
             }
         }
         // After the answer: who hears itself gets PUBREC before its own message, as from other servers.
-        pass(record, to: shares, after: position, at: now, into: &effects)
+        pass(record, to: passing, after: position, at: now, into: &effects)
         return true
     }
 
@@ -170,30 +173,39 @@ extension Gateway {
 
     /// Makes a message everyone's it is owed to, in one Record.
     ///
+    /// - Parameters:
+    ///   - record: gets its targets.
+    ///   - shares: given up, so that mostly they become the targets without being copied.
     /// - Returns: the position that promises about it wait for.
     private mutating func keep(
-        _ record: inout MessageRecord, for shares: [MessageRecord.Target], at now: Instant,
+        _ record: inout MessageRecord, for shares: consuming [MessageRecord.Target], at now: Instant,
         into effects: inout [Effect]
     ) -> Position {
-        record.targets = shares.filter { $0.qos > .atMostOnce && hasRoom(for: $0.session, into: &effects) }
+        record.targets = shares
+        let areAllKept = record.targets.allSatisfy { $0.qos > .atMostOnce && isPersistent($0.session) }
+        if !areAllKept {
+            record.targets.removeAll { $0.qos == .atMostOnce || !hasRoom(for: $0.session, into: &effects) }
+        }
         let urgency: Urgency =
             switch record.qos {
             case .atMostOnce: .lazy
             case .atLeastOnce: mayBeElided(record, at: now) ? .elidable : .message
             case .exactlyOnce: .handshake  // rule E7
             }
-        return commitMessage(record, urgency, into: &effects)
+        return commitMessage(&record, urgency, into: &effects)
     }
 
     /// Sends a message that is kept to those who are here.
+    ///
+    /// - Parameter passing: who gets it at QoS 0, besides its targets.
     private mutating func pass(
-        _ record: MessageRecord, to shares: [MessageRecord.Target], after position: Position,
+        _ record: MessageRecord, to passing: [MessageRecord.Target], after position: Position,
         at now: Instant, into effects: inout [Effect]
     ) {
         if record.retained == .store, let expiresAt = record.expiresAt {
             scheduleRetainedExpiry(of: Array(record.message.topic), at: expiresAt)
         }
-        for share in shares where share.qos == .atMostOnce {
+        for share in passing {
             sendAtMostOnce(
                 StoredMessage(record, to: share), to: share.session, after: position, at: now, into: &effects)
         }
@@ -202,11 +214,16 @@ extension Gateway {
 
     /// Whether a queue takes one more; a full one of a Session that keeps nothing loses the newest, counted.
     private func hasRoom(for session: SessionID, into effects: inout [Effect]) -> Bool {
-        guard let receiver = state[session], !receiver.isPersistent,
-            receiver.queue.waitingCount >= plan.limits.queuedMessagesOfVolatileMax
-                || receiver.queue.residentBytes >= plan.limits.queuedBytesOfVolatileMax
-        else { return true }
-        effects.append(.report(.dropped(owner: receiver.owner, .queueFull, count: 1)))
+        let (countMax, bytesMax) = (
+            plan.limits.queuedMessagesOfVolatileMax, plan.limits.queuedBytesOfVolatileMax
+        )
+        let full = read(session) { receiver in
+            !receiver.isPersistent
+                && (receiver.queue.waitingCount >= countMax || receiver.queue.residentBytes >= bytesMax)
+                ? receiver.owner : nil
+        }
+        guard let owner = full ?? nil else { return true }
+        effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
         return false
     }
 
@@ -259,8 +276,7 @@ extension Gateway {
         _ pubrel: Acknowledgement, from session: SessionID, peer: Peer, at now: Instant,
         into effects: inout [Effect]
     ) {
-        let isHeld = state[session]?.inbound.position(of: pubrel.id) != nil
-        guard isHeld else {
+        guard inboundPosition(of: pubrel.id, from: session) != nil else {
             // Perhaps released a moment ago by a Record that is not durable yet: PUBCOMP waits for everything.
             let position = isPersistent(session) ? lastPromptPosition : .zero
             let answer = Acknowledgement(pubrel.id, .packetIdentifierNotFound)
@@ -291,8 +307,9 @@ extension Gateway {
             expiresAt: will.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
         let shares = state.routing.shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
-        let position = keep(&record, for: shares, at: now, into: &effects)
-        pass(record, to: shares, after: position, at: now, into: &effects)
+        let passing = shares.filter { $0.qos == .atMostOnce }
+        let position = keep(&record, for: consume shares, at: now, into: &effects)
+        pass(record, to: passing, after: position, at: now, into: &effects)
         return position
     }
 

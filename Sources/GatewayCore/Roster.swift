@@ -32,7 +32,9 @@ struct Roster<Key: RosterKey, Value> {
 
     /// Looks at the value of `key` without copying it; nil when there is none.
     func read<Result>(_ key: Key, _ body: (borrowing Value) -> Result) -> Result? {
-        place(of: key).map { body(values[$0]) }
+        guard let place = place(of: key) else { return nil }
+        // By its address: the subscript of an Array copies the value first.
+        return values.withUnsafeBufferPointer { body($0[place]) }
     }
 
     /// Changes the value of `key` in its place, without a copy; nil when there is none.
@@ -121,6 +123,15 @@ extension SessionID: RosterKey {
 
 extension ConnectionID: RosterKey {
     var rosterHash: UInt64 { number }
+}
+
+extension Peer: RosterKey {
+    var rosterHash: UInt64 {
+        switch self {
+        case .client(let id): id.rosterHash
+        case .uplink(let index, let epoch): ~(UInt64(index.number) << 48 ^ epoch)
+        }
+    }
 }
 
 extension TopicFilter: RosterKey {

@@ -57,7 +57,9 @@ struct Routing {
         collect(
             TopicLevels(topic), from: TopicTree<[Subscriber]>.root, first: true,
             dollar: topic.first == UInt8(ascii: "$"), &found)
-        found.removeAll { $0.noLocal && $0.session == publisher }
+        if found.contains(where: { $0.noLocal && $0.session == publisher }) {
+            found.removeAll { $0.noLocal && $0.session == publisher }
+        }
         if found.count > 1 { found.sort { ($0.session, $0.rank) < ($1.session, $1.rank) } }
         var shares: [MessageRecord.Target] = []
         shares.reserveCapacity(found.count)
@@ -92,10 +94,10 @@ struct Routing {
     ) {
         // A leading wildcard does not match a leading $ [MQTT5-4.7.2-1].
         let wildcards = !(first && dollar)
-        if wildcards, let all = tree.multiLevel(of: node) { found += tree.value(at: all) ?? [] }
+        if wildcards, let all = tree.multiLevel(of: node) { add(all, to: &found) }
         var rest = levels
         guard let level = rest.next() else {
-            found += tree.value(at: node) ?? []
+            add(node, to: &found)
             return
         }
         if let exact = tree.child(of: node, level) {
@@ -104,5 +106,11 @@ struct Routing {
         if wildcards, let any = tree.singleLevel(of: node) {
             collect(rest, from: any, first: false, dollar: dollar, &found)
         }
+    }
+
+    /// Mostly only one filter matches; its subscribers are not copied then.
+    private func add(_ node: Int, to found: inout [Subscriber]) {
+        guard let subscribers = tree.value(at: node) else { return }
+        if found.isEmpty { found = subscribers } else { found += subscribers }
     }
 }

@@ -68,11 +68,10 @@ extension Gateway {
         _ message: StoredMessage, _ qos: QoS, with group: SessionID, into effects: inout [Effect]
     ) {
         let target = MessageRecord.Target(session: group, qos: qos, retain: message.retain)
-        _ = commitMessage(
-            MessageRecord(
-                qos: message.publishedQoS, message: message.message, expiresAt: message.expiresAt,
-                targets: [target]),
-            into: &effects)
+        var record = MessageRecord(
+            qos: message.publishedQoS, message: message.message, expiresAt: message.expiresAt,
+            targets: [target])
+        _ = commitMessage(&record, into: &effects)
     }
 
     /// Notes that a member with messages in its hands is about to leave a group that leaves no trace.

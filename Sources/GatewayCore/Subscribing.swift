@@ -113,13 +113,13 @@ extension Gateway {
             let target = MessageRecord.Target(
                 session: session, qos: qos, retain: true,
                 subscriptionIdentifiers: identifier.map { [$0] } ?? [])
-            let record = MessageRecord(
+            var record = MessageRecord(
                 qos: retained.qos, message: retained.message, expiresAt: expiresAt, targets: [target]
             )
             // A QoS 2 message that is not durable yet is passed on to nobody (rule A3).
             let position = retained.qos == .exactlyOnce ? lastPromptPosition : .zero
             if qos > .atMostOnce, isPersistent(session) {
-                _ = commitMessage(record, into: &effects)
+                _ = commitMessage(&record, into: &effects)
             } else if qos > .atMostOnce {
                 state.apply(.message(record), at: position)
             } else {

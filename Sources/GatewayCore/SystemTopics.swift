@@ -23,7 +23,8 @@ struct SystemTopic: Equatable {
     /// - Complexity: O(1), and below `$SYS/broker/connection` O(bytes)
     static func owns(_ topic: ArraySlice<UInt8>) -> Bool {
         let root = "$SYS".utf8
-        guard topic.starts(with: root) else { return false }
+        // Every message asks, and mostly in vain.
+        guard topic.first == UInt8(ascii: "$"), topic.starts(with: root) else { return false }
         let rest = topic.dropFirst(root.count)
         return rest.isEmpty || rest.first == UInt8(ascii: "/") && !isStateOfBridge(topic)
     }

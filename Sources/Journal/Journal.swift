@@ -9,95 +9,95 @@ import GatewayCore
 /// whose header says where the one before ends (see `FailureStates`).
 package struct Journal {
     package let store: StoreID
-    private let plan: JournalPlan
-    private let boot: UInt32
+    let plan: JournalPlan
+    let boot: UInt32
     /// Evidence for the batch headers, and when it was given.
-    private var wall = WallReading(milliseconds: 0, isTrusted: false)
-    private var wallReadAt: Instant
-    private var wallProvenAt = Position.zero
-    private let uptime: Uptime?
+    var wall = WallReading(milliseconds: 0, isTrusted: false)
+    var wallReadAt: Instant
+    var wallProvenAt = Position.zero
+    let uptime: Uptime?
 
     /// The position of the last Record that was appended.
-    package private(set) var last: Position
+    package internal(set) var last: Position
     /// Every Record up to here survives a power cut, or was elided.
-    package private(set) var durable: Position
+    package internal(set) var durable: Position
     /// What the core knows of that.
-    private var toldDurable: Position
+    var toldDurable: Position
     /// The last Record that was written, and is durable.
-    private var written: Position
+    var written: Position
     /// The Records of the batch in flight.
-    private var inFlight: [PendingRecords.Slot] = []
-    private var inFlightBytes = 0
+    var inFlight: [PendingRecords.Slot] = []
+    var inFlightBytes = 0
     /// What comes behind them.
-    private var pending = PendingRecords()
-    private var policy: CommitPolicy
+    var pending = PendingRecords()
+    var policy: CommitPolicy
     /// What was handed to the disk, over the life of the store.
-    package private(set) var wear: Wear
+    package internal(set) var wear: Wear
 
-    private var phase = Phase.idle
-    private var isClosing = false
-    private var failures = FailureStates()
+    var phase = Phase.idle
+    var isClosing = false
+    var failures = FailureStates()
     /// Nothing can be made durable at present.
     package var hasFailed: Bool { failures.hasFailed }
     /// Everything is durable and the log says that it ended well.
-    package private(set) var isClosed = false
+    package internal(set) var isClosed = false
 
     /// In rising order; the last is the one being written when `hasActive`.
-    private var segments: [Segment]
-    private var hasActive = false
+    var segments: [Segment]
+    var hasActive = false
     /// This boot has written something.
-    private var hasBegun = false
-    private var supply: SegmentSupply
-    private var nextSegment: UInt64
-    private var tail: SegmentEnd
-    private let recoveredClean: Bool
-    private var anchor: WallAnchor?
-    private var unproven: UnprovenStart?
+    var hasBegun = false
+    var supply: SegmentSupply
+    var nextSegment: UInt64
+    var tail: SegmentEnd
+    let recoveredClean: Bool
+    var anchor: WallAnchor?
+    var unproven: UnprovenStart?
     /// The clock in the last batch, or in the last that recovery found.
-    package private(set) var stampedAt: Instant
+    package internal(set) var stampedAt: Instant
 
-    private var checkpoints: [RecoveredLog.CheckpointFile]
-    private var checkpointing = Checkpointing.none
-    private var checkpointedAt: Instant
-    private var checkpointBackOff = BackOff()
+    var checkpoints: [RecoveredLog.CheckpointFile]
+    var checkpointing = Checkpointing.none
+    var checkpointedAt: Instant
+    var checkpointBackOff = BackOff()
     /// The last checkpoint found segments in which nothing is owed, and left them only because it was the first
     /// to cover them. Not known before the first checkpoint of this process, which may be asked for in vain.
-    private var leftNeedlessSegments = true
+    var leftNeedlessSegments = true
     /// Since the last checkpoint.
-    private var grownBytes = 0
-    private var grownSegments = 0
+    var grownBytes = 0
+    var grownSegments = 0
 
-    private var reading: Reading
+    var reading: Reading
     /// Of the segment that is written to.
-    private var activeIndex: IndexBuilder?
+    var activeIndex: IndexBuilder?
     /// A footer that is being written: nobody waits for it, and its failure costs a scan.
-    private var footer: (token: OperationToken, segment: UInt64)?
+    var footer: (token: OperationToken, segment: UInt64)?
     /// What the core is told once the next segment is there.
-    private var untold: StorageEvent?
-    private var space: SpaceWatch
+    var untold: StorageEvent?
+    var space: SpaceWatch
     /// What is not durable yet holds too much memory: the disk is slower than the publishers.
-    private var isBackedUp = false
+    var isBackedUp = false
     /// What the core was told last.
-    private var isPressing = false
-    private var latest: Instant
+    var isPressing = false
+    var latest: Instant
 
-    private var lastToken: UInt64 = 0
-    private var operations: [DiskOperation] = []
-    private var events: [StorageEvent] = []
+    var lastToken: UInt64 = 0
+    var operations: [DiskOperation] = []
+    var events: [StorageEvent] = []
 
-    private enum Phase: Equatable {
+    enum Phase: Equatable {
         case idle
         case creating(OperationToken, Segment, from: FreeSegment?)
         case writing(OperationToken, BatchHeaderSummary)
     }
 
     /// What is needed of a batch when its sync is answered.
-    private struct BatchHeaderSummary: Equatable {
+    struct BatchHeaderSummary: Equatable {
         let header: BatchHeader
         let offset: Int
     }
 
-    private enum Checkpointing: Equatable {
+    enum Checkpointing: Equatable {
         case none
         /// Until the log is durable up to its position.
         case waiting(Position, [UInt8], deletable: [UInt64])
@@ -161,7 +161,7 @@ package struct Journal {
     package var hasEvidence: Bool { wall.isTrusted && durable >= wallProvenAt }
 
     /// What the wall clock must say now: a moment of another time would look like time that passed unseen.
-    private var wallNow: WallReading {
+    var wallNow: WallReading {
         let passed = Int64(clamping: latest.milliseconds(since: wallReadAt))
         let (sum, overflow) = wall.milliseconds.addingReportingOverflow(passed)
         return WallReading(milliseconds: overflow ? .max : sum, isTrusted: hasEvidence && !overflow)
@@ -215,7 +215,7 @@ package struct Journal {
         perform(dueWork())
     }
 
-    private mutating func keepToBudget() {
+    mutating func keepToBudget() {
         guard let budget = plan.flashBudget else { return }
         let widening = budget.widening(spent: wear.bytesToday(at: latest))
         if widening != policy.widening { policy.widen(widening, at: latest) }
@@ -234,14 +234,14 @@ package struct Journal {
         return [batch, space.nextMeasurement, work].compactMap { $0 }.min()
     }
 
-    private var nextBatch: Instant? {
+    var nextBatch: Instant? {
         failures.isTroubled ? failures.nextAttempt : policy.nextDeadline(pending.demand)
     }
 
-    private mutating func note(_ now: Instant) { latest = max(latest, now) }
+    mutating func note(_ now: Instant) { latest = max(latest, now) }
 
     /// What the next batch is to take.
-    private var due: CommitPolicy.Due {
+    var due: CommitPolicy.Due {
         // The attempt that finds out whether the disk works again may have nothing to write.
         if failures.isTroubled {
             return failures.allowsAttempt(at: latest) ? .everything(lingeredInVain: false) : .nothing
@@ -251,7 +251,7 @@ package struct Journal {
         return policy.due(pending.demand, at: latest)
     }
 
-    private mutating func startBatchIfDue() {
+    mutating func startBatchIfDue() {
         guard phase == .idle, !isClosed else { return }
         let due = due
         guard due != .nothing else { return }
@@ -274,10 +274,11 @@ package struct Journal {
         write(builder, taking: taken, due, to: active)
     }
 
-    private mutating func write(
+    mutating func write(
         _ builder: consuming BatchBuilder, taking count: Int, _ due: CommitPolicy.Due, to active: Segment
     ) {
         let first = pending.first ?? last.next
+        let bytesBefore = pending.bytes
         let (slots, lingered) = pending.take(count, all: due != .beforeLingering)
         if due == .everything(lingeredInVain: true) {
             policy.lingered(lingered, wereElided: false, at: latest)
@@ -290,21 +291,21 @@ package struct Journal {
         stampedAt = latest
         let (header, bytes) = builder.sealed(stamp)
         inFlight = slots
-        for slot in slots { if let record = slot.record { wear.note(record) } }
-        inFlightBytes = slots.reduce(0) { $0 + $1.bytes }
+        for slot in inFlight { if let record = slot.record { wear.note(record) } }
+        inFlightBytes = bytesBefore - pending.bytes
         let token = ask(.write(.segment(active.id), offset: active.end, bytes: bytes))
         phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end))
     }
 
     /// Notes up to where everything is durable or elided.
-    private mutating func advanceDurable() {
+    mutating func advanceDurable() {
         guard inFlight.isEmpty else { return }
         durable = max(durable, pending.first.map { Position($0.number - 1) } ?? last)
     }
 
     /// A new segment, whose header names the end of the one before: everything up to there is durable, because
     /// no batch is in flight.
-    private mutating func createSegment(forBytes needed: Int) {
+    mutating func createSegment(forBytes needed: Int) {
         let id = nextSegment
         nextSegment += 1
         hasBegun = true
@@ -325,7 +326,7 @@ package struct Journal {
         phase = .creating(token, segment, from: file)
     }
 
-    private enum Leaving {
+    enum Leaving {
         /// It gets its footer.
         case sealed
         /// A write to it failed: nothing is ever written to it again.
@@ -333,7 +334,7 @@ package struct Journal {
     }
 
     /// Nothing is written to the active segment any more; the next header names its end.
-    private mutating func leaveActive(_ how: Leaving) {
+    mutating func leaveActive(_ how: Leaving) {
         guard let active = segments.last else { return }
         hasActive = false
         tail = SegmentEnd(segment: active.id, offset: UInt64(active.end), last: written)
@@ -341,7 +342,7 @@ package struct Journal {
     }
 
     /// Nothing is appended to `segment` any more: its index goes behind its last batch.
-    private mutating func seal(_ segment: Segment, _ how: Leaving) {
+    mutating func seal(_ segment: Segment, _ how: Leaving) {
         guard let index = activeIndex?.index, let stretch = segment.stretch else { return }
         activeIndex = nil
         switch how {
@@ -356,174 +357,6 @@ package struct Journal {
             untold = .sealed(stretch, queues: index.sessions)
         }
         reading.keep(index)
-    }
-
-    // MARK: Loading
-
-    /// Reads message Records back for a Session, in rising order; answered by one `.loaded` event, with nil for
-    /// what is damaged or not a message of `target`: the Session itself, or the group that assigned it.
-    ///
-    /// - Complexity: O(positions · log batches), and reading the index of a segment that has not been used lately
-    package mutating func load(
-        _ session: SessionID, _ positions: [Position], target: SessionID? = nil
-    ) {
-        var request = Loading.Request(session: session, target: target ?? session)
-        var onDisk: [Position] = []
-        for position in positions {
-            if position > written {
-                request.answer(position, unwritten(position))
-            } else {
-                onDisk.append(position)
-            }
-        }
-        read(reading.load(request, onDisk, in: segments, active: activeIndex, into: &events))
-    }
-
-    /// Finds what the index of a complete stretch of the log knows of a Session's queue; answered by `.indexed`.
-    ///
-    /// - Complexity: O(log segments + the queue's postings), or O(segment) where it has no footer
-    package mutating func index(_ session: SessionID, _ stretch: Stretch) {
-        guard let segment = segments.holding(stretch.first) ?? segments.holding(stretch.last) else {
-            events.append(.indexed(session, stretch, nil))
-            return
-        }
-        if let activeIndex, activeIndex.segment == segment.id {
-            events.append(
-                .indexed(session, stretch, activeIndex.index.postings(of: session, in: stretch)))
-        } else {
-            read(reading.page(session, stretch, of: segment, into: &events))
-        }
-    }
-
-    private mutating func read(_ reads: [Reading.Read]) {
-        for read in reads {
-            let token = ask(
-                .read(.segment(read.segment), offset: read.bytes.lowerBound, count: read.bytes.count))
-            reading.expect(read, token)
-        }
-    }
-
-    private func unwritten(_ position: Position) -> Record? {
-        inFlight.index(of: position).flatMap { inFlight[$0].record } ?? pending[position]
-    }
-
-    // MARK: Checkpoints
-
-    /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
-    package var wantsCheckpoint: Bool {
-        guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, lastKept > coveredPosition,
-            checkpointBackOff.allows(latest)
-        else { return false }
-        if isPressureCheckpointDue { return true }
-        let due = max(
-            plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
-        return grownBytes >= due || grownSegments >= plan.checkpointSegments
-    }
-
-    private var isPressureCheckpointDue: Bool {
-        space.isPressing
-            && latest.milliseconds(since: checkpointedAt) >= plan.pressureCheckpointMilliseconds
-    }
-
-    /// Whether one more Record, whatever it says, lets the next checkpoint free what the last one had to leave.
-    ///
-    /// A segment is deleted only when a second checkpoint covers it, and under pressure nothing may come that
-    /// would make a second one different from the first. The journal invents no Records, because the core counts
-    /// them too: when this is true the host has the core append one that changes nothing, and then looks at
-    /// `wantsCheckpoint`, which is true at once. It is so at most once for each checkpoint that left something.
-    package var wantsRecord: Bool {
-        let hasComplete = segments.count > (hasActive ? 1 : 0)
-        return isPressureCheckpointDue && hasComplete && leftNeedlessSegments && lastKept == coveredPosition
-            && checkpointing == .none && supply.isIdle && !hasFailed && !isClosing
-    }
-
-    /// The last Record that is written or will be.
-    private var lastKept: Position { pending.last ?? inFlight.last?.position ?? written }
-
-    /// Up to where a restart reads a checkpoint instead of the log.
-    package var coveredPosition: Position { checkpoints.last?.position ?? .zero }
-
-    /// Writes a checkpoint of `state`, to which every Record that was appended has been applied, and deletes
-    /// what is not needed any more: segments that lie wholly before the checkpoint before this one (which stays,
-    /// in case this one is damaged) and in which nothing is owed. Does nothing while one is being written.
-    ///
-    /// - Complexity: O(state)
-    package mutating func beginCheckpoint(of state: some CheckpointSource, at now: Instant) {
-        note(now)
-        guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosed else { return }
-        let complete = hasActive ? segments.dropLast() : segments[...]
-        // Behind it there is nothing but what was elided, and the log goes on in the same place without it.
-        let position = lastKept
-        let header = CheckpointHeader(
-            position: position, clock: latest, boot: boot, nextSegment: nextSegment, anchor: anchor,
-            segments: complete.map { SegmentRow($0) }, uptime: uptime, unproven: unproven, wear: wear)
-        var builder = CheckpointBuilder(header, store: store)
-        state.snapshot { builder.add($0) }
-        // One at this very position is about to be replaced, and is no fallback for what replaces it.
-        let fallback = checkpoints.last { $0.position < position }?.position ?? .zero
-        leftNeedlessSegments = false
-        var deletable: [UInt64] = []
-        for segment in complete {
-            let isOwed =
-                segment.first <= segment.last && state.owes(from: segment.first, through: segment.last)
-            if isOwed { continue }
-            if segment.last <= fallback {
-                deletable.append(segment.id)
-            } else {
-                leftNeedlessSegments = true
-            }
-        }
-        checkpointing = .waiting(position, builder.sealed(), deletable: deletable)
-        checkpointedAt = latest
-        advanceCheckpoint()
-        startBatchIfDue()
-    }
-
-    /// The log first, then the checkpoint that stands for it.
-    private mutating func advanceCheckpoint() {
-        guard case .waiting(let position, let bytes, let deletable) = checkpointing, durable >= position
-        else {
-            return
-        }
-        let token = ask(.writeCheckpoint(.checkpoint(position.number), bytes: bytes))
-        checkpointing = .writing(token, position, bytes: bytes.count, deletable: deletable)
-    }
-
-    private mutating func checkpointIsDurable(_ position: Position, bytes: Int, deletable: [UInt64]) {
-        if checkpoints.last?.position == position {
-            space.usedBytes -= checkpoints.removeLast().bytes
-        }
-        checkpoints.append(.init(position: position, bytes: bytes))
-        space.usedBytes += bytes
-        grownBytes = 0
-        grownSegments = 0
-        checkpointing = .none
-        checkpointBackOff.succeeded()
-        let gone = Set(deletable)
-        reading.forget(gone)
-        let needless = segments.filter { gone.contains($0.id) }
-        segments.removeAll { gone.contains($0.id) }
-        let old = checkpoints.dropLast(2).map {
-            SegmentSupply.Refuse(file: .checkpoint($0.position.number), bytes: $0.bytes)
-        }
-        checkpoints.removeFirst(old.count)
-        perform(supply.release(needless, old, isShort: space.isPressing))
-    }
-
-    /// A checkpoint that cannot be written is no reason to stop: the log behind the last one grows meanwhile.
-    private mutating func checkpointFailed(_ refusal: Refusal) {
-        checkpointing = .none
-        checkpointBackOff.failed(at: latest)
-        if refusal == .noRoom { perform(supply.makeRoom(everything: true)) }
-    }
-
-    private mutating func dueWork() -> [SegmentSupply.Work] {
-        guard !isClosing, !failures.isTroubled else { return [] }
-        return supply.dueWork(at: latest, hasRoom: hasBegun && space.hasRoom(for: plan.reserveBytes))
-    }
-
-    private mutating func perform(_ work: [SegmentSupply.Work]) {
-        for part in work { supply.began(part, ask(part.action(plan))) }
     }
 
     // MARK: The disk's answers
@@ -550,7 +383,7 @@ package struct Journal {
     }
 
     /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.
-    private mutating func reportPressure() {
+    mutating func reportPressure() {
         space.isInDebt = failures.lacksRoom || supply.lacksReserve
         space.reusableBytes = supply.freeBytes
         space.update()
@@ -566,7 +399,7 @@ package struct Journal {
         events.append(.pressure(presses))
     }
 
-    private mutating func succeeded(_ token: OperationToken) {
+    mutating func succeeded(_ token: OperationToken) {
         switch phase {
         case .creating(token, let segment, _):
             phase = .idle
@@ -586,12 +419,10 @@ package struct Journal {
         }
     }
 
-    private mutating func batchIsDurable(_ batch: BatchHeaderSummary) {
+    mutating func batchIsDurable(_ batch: BatchHeaderSummary) {
         segments[segments.count - 1].add(batch.header, at: batch.offset)
         activeIndex?.add(batch.header, at: batch.offset)
-        for slot in inFlight {
-            if let record = slot.record { activeIndex?.add(record, at: slot.position) }
-        }
+        activeIndex?.add(inFlight)
         space.usedBytes += batch.header.totalLength
         grownBytes += batch.header.totalLength
         inFlight = []
@@ -609,7 +440,7 @@ package struct Journal {
         advanceCheckpoint()
     }
 
-    private mutating func checkpointSucceeded(_ token: OperationToken) {
+    mutating func checkpointSucceeded(_ token: OperationToken) {
         switch checkpointing {
         case .writing(token, let position, let bytes, let deletable):
             checkpointIsDurable(position, bytes: bytes, deletable: deletable)
@@ -619,7 +450,7 @@ package struct Journal {
         }
     }
 
-    private mutating func failed(_ token: OperationToken, _ refusal: Refusal) {
+    mutating func failed(_ token: OperationToken, _ refusal: Refusal) {
         switch phase {
         case .creating(token, let segment, let file):
             supply.creationFailed(segment.id, from: file)
@@ -635,13 +466,13 @@ package struct Journal {
         }
     }
 
-    private mutating func takeBackBatch() {
+    mutating func takeBackBatch() {
         pending.putBack(inFlight)
         inFlight = []
         inFlightBytes = 0
     }
 
-    private mutating func attemptFailed(_ refusal: Refusal) {
+    mutating func attemptFailed(_ refusal: Refusal) {
         phase = .idle
         if refusal == .noRoom { perform(supply.makeRoom(everything: false)) }
         if failures.attemptFailed(refusal, isLast: isClosing, at: latest) { events.append(.failed) }
@@ -676,7 +507,7 @@ package struct Journal {
     }
 
     @discardableResult
-    private mutating func ask(_ action: DiskOperation.Action) -> OperationToken {
+    mutating func ask(_ action: DiskOperation.Action) -> OperationToken {
         lastToken += 1
         let token = OperationToken(lastToken)
         operations.append(DiskOperation(token: token, action: action))

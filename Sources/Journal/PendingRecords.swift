@@ -188,7 +188,9 @@ struct PendingRecords {
         var taken: [Slot] = []
         taken.reserveCapacity(count)
         var lingered = 0
-        for slot in slots.prefix(count) {
+        for _ in 0..<count {
+            // Moved, not copied: there may be many thousands.
+            guard let slot = slots.popFirst() else { break }
             guard slot.record != nil else {
                 holes -= 1
                 continue
@@ -199,9 +201,8 @@ struct PendingRecords {
                 lingered += 1
                 lingeringBytes -= slot.bytes
             }
-            taken.append(slot)
+            taken.append(consume slot)
         }
-        slots.removeFirst(count)
         firstLingering = max(0, firstLingering - count)
         closeHoles()
         if all {

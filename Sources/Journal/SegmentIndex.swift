@@ -190,11 +190,25 @@ struct IndexBuilder {
         batches.append(.init(first: header.first, page: UInt32(clamping: offset / pageBytes)))
     }
 
+    /// Notes the Records of the batch that was added last.
+    mutating func add(_ slots: borrowing [PendingRecords.Slot]) {
+        // By their addresses: the subscript of an Array copies the Record first.
+        slots.withUnsafeBufferPointer { slots in
+            for i in slots.indices {
+                if case .message(let message) = slots[i].record { add(message, at: slots[i].position) }
+            }
+        }
+    }
+
     /// Notes a Record of the batch that was added last.
     ///
     /// - Complexity: O(targets)
     mutating func add(_ record: Record, at position: Position) {
-        guard case .message(let message) = record, !message.targets.isEmpty else { return }
+        if case .message(let message) = record { add(message, at: position) }
+    }
+
+    private mutating func add(_ message: MessageRecord, at position: Position) {
+        guard !message.targets.isEmpty else { return }
         expiry.add(message.expiresAt)
         let size = message.message.bytes.count
         for target in message.targets where !target.session.isVolatile {

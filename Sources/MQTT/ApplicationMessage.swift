@@ -40,15 +40,12 @@ package struct ApplicationMessage: Hashable, Sendable {
     init(
         topic: UnsafeRawBufferPointer, properties: MessageProperties, payload: UnsafeRawBufferPointer
     ) {
-        let propertiesEnd = topic.count + properties.forwardedCount
-        let count = propertiesEnd + payload.count
-        self.bytes = [UInt8](unsafeUninitializedCapacity: count) { target, initialized in
-            let target = UnsafeMutableRawBufferPointer(target)
-            target.copyMemory(from: topic)
-            properties.copyForwarded(to: UnsafeMutableRawBufferPointer(rebasing: target[topic.count...]))
-            UnsafeMutableRawBufferPointer(rebasing: target[propertiesEnd...]).copyMemory(from: payload)
-            initialized = count
-        }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(topic.count + properties.forwardedCount + payload.count)
+        bytes.append(contentsOf: topic)
+        if properties.forwardedCount > 0 { properties.appendForwarded(to: &bytes) }
+        bytes.append(contentsOf: payload)
+        self.bytes = bytes
         self.topicLength = UInt16(topic.count)
         self.propertiesLength = UInt32(properties.forwardedCount)
     }

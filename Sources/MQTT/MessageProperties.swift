@@ -81,25 +81,22 @@ struct MessageProperties {
         }
     }
 
-    /// Copies what travels with the message, in the publisher's order, to the start of `target`, which has
-    /// room for `forwardedCount` bytes.
+    /// Appends what travels with the message, in the publisher's order: `forwardedCount` bytes.
     ///
     /// - Complexity: O(bytes)
-    func copyForwarded(to target: UnsafeMutableRawBufferPointer) {
+    func appendForwarded(to bytes: inout [UInt8]) {
         if forwardedCount == section.count {
-            target.copyMemory(from: section)
+            bytes.append(contentsOf: section)
             return
         }
         var reader = ByteReader(section)
-        var copied = 0
+        let before = bytes.count
         do {
             while !reader.isEmpty {
                 let whole = reader.unread
                 let id = try reader.propertyIdentifier(allowed: Self.inPublish.union(Self.inWill))
                 if try reader.readForwarded(id) {
-                    let run = UnsafeRawBufferPointer(rebasing: whole[..<(whole.count - reader.remaining)])
-                    UnsafeMutableRawBufferPointer(rebasing: target[copied...]).copyMemory(from: run)
-                    copied += run.count
+                    bytes.append(contentsOf: whole[..<(whole.count - reader.remaining)])
                 } else {
                     try reader.skipOwn(id)
                 }
@@ -107,7 +104,7 @@ struct MessageProperties {
         } catch {
             preconditionFailure("properties that were checked no longer hold: \(error)")
         }
-        precondition(copied == forwardedCount, "as many bytes are copied as were counted")
+        precondition(bytes.count - before == forwardedCount, "as many bytes are copied as were counted")
     }
 }
 

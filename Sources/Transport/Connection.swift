@@ -4,7 +4,7 @@ import NIOCore
 /// One client's connection: the last handler of its channel's pipeline, and over plain MQTT the only one.
 ///
 /// Holds no memory beyond itself and the decoder's remainder while the connection is idle.
-final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
+final class Connection: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -18,7 +18,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
         case closing
     }
 
-    private let transport: Transport<Delegate>
+    private let transport: Transport
     /// The listener's place in the plan.
     let place: Int
     private let framing: Framing
@@ -48,7 +48,7 @@ final class Connection<Delegate: TransportDelegate>: ChannelDuplexHandler {
     /// Whether the transport looks at it every second; the transport's own mark.
     var isWatched = false
 
-    init(transport: Transport<Delegate>, place: Int) {
+    init(transport: Transport, place: Int) {
         self.transport = transport
         self.place = place
         self.framing = transport.plan.listeners[place].framing

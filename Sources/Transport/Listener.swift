@@ -2,14 +2,14 @@ import NIOCore
 import NIOPosix
 
 /// One listening socket.
-final class Listener<Delegate: TransportDelegate> {
-    private let transport: Transport<Delegate>
+final class Listener {
+    private let transport: Transport
     /// In `plan.listeners`.
     private let place: Int
     private var channel: (any Channel)?
     private var file: UnixSocketFile?
 
-    init(transport: Transport<Delegate>, place: Int) {
+    init(transport: Transport, place: Int) {
         self.transport = transport
         self.place = place
     }
@@ -102,15 +102,15 @@ final class Listener<Delegate: TransportDelegate> {
 /// Stands before the handler that sets accepted sockets up: closes those there is no room for, and pauses
 /// when the system refuses to accept. A listening socket that stays readable while accept(2) fails would
 /// otherwise wake the loop without end.
-private final class AcceptGate<Delegate: TransportDelegate>: ChannelInboundHandler {
+private final class AcceptGate: ChannelInboundHandler {
     typealias InboundIn = any Channel
 
-    private let transport: Transport<Delegate>
+    private let transport: Transport
     private let place: Int
     private var refusedCount = 0
     private var isReportScheduled = false
 
-    init(_ transport: Transport<Delegate>, _ place: Int) {
+    init(_ transport: Transport, _ place: Int) {
         self.transport = transport
         self.place = place
     }

@@ -6,16 +6,17 @@ import NIOHTTP1
 ///
 /// Writing is batched: `send` only encodes, and `flush` hands each connection what it was sent in one write.
 /// Nothing here waits, locks or allocates per packet beyond the bytes of the packet.
-package final class Transport<Delegate: TransportDelegate> {
+package final class Transport {
     package let plan: TransportPlan
     let loop: any EventLoop
     let allocator = ByteBufferAllocator()
     /// Held from `start` until everything is closed.
-    private(set) var delegate: Delegate?
+    // `any`, because generics over the delegate are not specialised across modules, which costs more on every packet.
+    private(set) var delegate: (any TransportDelegate)?
 
-    private var listeners: [Listener<Delegate>] = []
+    private var listeners: [Listener] = []
     /// By slot: see `ConnectionNumber`.
-    private var connections: [Connection<Delegate>?] = []
+    private var connections: [Connection?] = []
     private var vacantSlots: [Int] = []
     private var openedCount: UInt64 = 0
     /// Open sockets by place in `plan.listeners`.
@@ -23,14 +24,14 @@ package final class Transport<Delegate: TransportDelegate> {
 
     /// Encoded packet on its way into its connection's buffer.
     private var scratch: [UInt8] = []
-    private var unflushed: [Connection<Delegate>] = []
+    private var unflushed: [Connection] = []
     /// To be told, in this order, when the cycle ends.
-    private var notices: [Notice<Delegate>] = []
+    private var notices: [Notice] = []
     private var troubles: [TransportTrouble] = []
     private var isCycleScheduled = false
 
     /// Connections that are closing or not writable.
-    private var watched: [Connection<Delegate>] = []
+    private var watched: [Connection] = []
     private var isWatchScheduled = false
     private var emptied: EventLoopPromise<Void>?
 
@@ -77,7 +78,7 @@ package final class Transport<Delegate: TransportDelegate> {
     /// TCP; packets that had already come are told first when reading goes on.
     package func reading(_ number: ConnectionNumber, _ reads: Bool) { self[number]?.setReading(reads) }
 
-    private subscript(number: ConnectionNumber) -> Connection<Delegate>? {
+    private subscript(number: ConnectionNumber) -> Connection? {
         let slot = number.slot
         guard slot < connections.count, let connection = connections[slot], connection.number == number else {
             return nil
@@ -90,7 +91,7 @@ package final class Transport<Delegate: TransportDelegate> {
     /// Opens every listener, or none.
     ///
     /// - Returns: the addresses bound, in the order of the plan; fails with `ListenFailure`.
-    package func start(delegate: Delegate) -> EventLoopFuture<[SocketAddress]> {
+    package func start(delegate: any TransportDelegate) -> EventLoopFuture<[SocketAddress]> {
         loop.preconditionInEventLoop()
         self.delegate = delegate
         listeners = plan.listeners.indices.map { Listener(transport: self, place: $0) }
@@ -134,7 +135,7 @@ package final class Transport<Delegate: TransportDelegate> {
         socketCounts[place] < plan.listeners[place].connectionsMax && socketCount < plan.connectionsMax
     }
 
-    func register(_ connection: Connection<Delegate>) -> ConnectionNumber {
+    func register(_ connection: Connection) -> ConnectionNumber {
         let slot: Int
         if let vacant = vacantSlots.popLast() {
             slot = vacant
@@ -148,10 +149,10 @@ package final class Transport<Delegate: TransportDelegate> {
         return openedCount << ConnectionNumber.slotBits | UInt64(slot)
     }
 
-    func socketClosed(_ connection: Connection<Delegate>) { socketCounts[connection.place] -= 1 }
+    func socketClosed(_ connection: Connection) { socketCounts[connection.place] -= 1 }
 
     /// Nothing more will be heard of a connection; saying so twice is harmless.
-    func finished(_ connection: Connection<Delegate>) {
+    func finished(_ connection: Connection) {
         guard connections[connection.number.slot] === connection else { return }
         connections[connection.number.slot] = nil
         vacantSlots.append(connection.number.slot)
@@ -159,16 +160,16 @@ package final class Transport<Delegate: TransportDelegate> {
         endCycleSoon()
     }
 
-    func markUnflushed(_ connection: Connection<Delegate>) { unflushed.append(connection) }
+    func markUnflushed(_ connection: Connection) { unflushed.append(connection) }
 
     // MARK: Cycles
 
-    func resumeSoon(_ connection: Connection<Delegate>) {
+    func resumeSoon(_ connection: Connection) {
         notices.append(.resume(connection))
         endCycleSoon()
     }
 
-    func tellWritabilitySoon(_ connection: Connection<Delegate>) {
+    func tellWritabilitySoon(_ connection: Connection) {
         notices.append(.writability(connection))
         endCycleSoon()
     }
@@ -205,7 +206,7 @@ package final class Transport<Delegate: TransportDelegate> {
         finishStopping()
     }
 
-    private func tellWritability(_ connection: Connection<Delegate>) {
+    private func tellWritability(_ connection: Connection) {
         guard !connection.isGone, connection.takeNewWritability() else { return }
         delegate?.writability(connection.number, connection.isWritable)
     }
@@ -220,7 +221,7 @@ package final class Transport<Delegate: TransportDelegate> {
     // MARK: Time
 
     /// Looks at a connection every second until it says that this is no longer needed.
-    func watch(_ connection: Connection<Delegate>) {
+    func watch(_ connection: Connection) {
         guard !connection.isWatched else { return }
         connection.isWatched = true
         watched.append(connection)
@@ -250,10 +251,10 @@ package final class Transport<Delegate: TransportDelegate> {
 }
 
 /// What is told when a cycle ends.
-private enum Notice<Delegate: TransportDelegate> {
+private enum Notice {
     case closed(ConnectionNumber)
-    case writability(Connection<Delegate>)
-    case resume(Connection<Delegate>)
+    case writability(Connection)
+    case resume(Connection)
 }
 
 enum Limits {

@@ -24,7 +24,7 @@ final class Host: TransportDelegate {
     private var hadEvidence = false
     /// When it was last looked at whether the clock should be written down.
     private var stampAskedAt = Instant(milliseconds: 0)
-    private let transport: Transport<Host>
+    private let transport: Transport
     private var links: [UplinkLink] = []
     private var log: Log
     private let notifier: ServiceNotifier
@@ -114,7 +114,7 @@ final class Host: TransportDelegate {
         notifier.ready(status: "serving MQTT on \(places)")
         scheduleWatchdog()
         everySecond()
-        carryOut()
+        carryOut(at: clock.now)
         settle()
     }
 
@@ -159,28 +159,32 @@ final class Host: TransportDelegate {
     /// One input through the core, and its effects into the world.
     private func take(_ input: consuming Input) {
         guard phase != .closingJournal else { return }
-        gateway.handle(input, at: clock.now, into: &effects)
-        carryOut()
+        let now = clock.now
+        gateway.handle(input, at: now, into: &effects)
+        carryOut(at: now)
     }
 
     /// Carries the core's effects out, in order.
-    private func carryOut() {
-        for effect in effects {
+    private func carryOut(at now: Instant) {
+        // Turned round and taken from the end, each is moved out of the list and not copied.
+        let count = effects.count
+        if count > 1 { effects.reverse() }
+        while let effect = effects.popLast() {
             switch effect {
             case .send(let connection, let packet): transport.send(connection.number, packet)
             case .close(let connection): transport.close(connection.number)
             case .reading(let connection, let reads): transport.reading(connection.number, reads)
-            case .append(let record, let urgency): _ = journal.append(record, urgency, at: clock.now)
+            case .append(let record, let urgency): _ = journal.append(record, urgency, at: now)
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
             case .index(let session, let stretch): journal.index(session, stretch)
-            case .elide(let position): journal.elide(position, at: clock.now)
-            case .hasten(let position): journal.hasten(position, at: clock.now)
+            case .elide(let position): journal.elide(position, at: now)
+            case .hasten(let position): journal.hasten(position, at: now)
             case .uplink(let index, let command): links[index.number].perform(command)
             case .report(let observation): report(observation)
             }
         }
-        effects.removeAll(keepingCapacity: effects.count <= Self.keptEffects)
+        if count > Self.keptEffects { effects = [] }
     }
 
     /// Effects for which memory is kept.
@@ -218,7 +222,7 @@ final class Host: TransportDelegate {
         }
         if phase == .serving, journal.wantsRecord {
             gateway.markTime(into: &effects)
-            carryOut()
+            carryOut(at: now)
         }
         if phase == .serving, journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
         submitOperations()
@@ -317,7 +321,7 @@ final class Host: TransportDelegate {
         stampAskedAt = now
         if gateway.state.countsTime {
             gateway.markTime(into: &effects)
-            carryOut()
+            carryOut(at: now)
         }
     }
 

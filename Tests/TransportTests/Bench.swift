@@ -25,10 +25,10 @@ final class Recorder: TransportDelegate {
     var versions: [ProtocolVersion?] = []
     var cycles = 0
     var answer: @Sendable (Bench.Loop, ConnectionNumber, Told) -> Void = { _, _, _ in }
-    var transport: Transport<Recorder>
+    var transport: Transport
     private var isInside = false
 
-    init(_ transport: Transport<Recorder>) { self.transport = transport }
+    init(_ transport: Transport) { self.transport = transport }
 
     func opened(_ connection: ConnectionNumber, listener: Int, peer: SocketAddress?) {
         numbers.append(connection)
@@ -63,7 +63,7 @@ final class Bench {
     /// What a test may touch on the loop.
     struct Loop {
         let recorder: Recorder
-        var transport: Transport<Recorder> { recorder.transport }
+        var transport: Transport { recorder.transport }
     }
 
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)

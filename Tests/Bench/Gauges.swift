@@ -57,7 +57,7 @@ final class LoopDisk {
             of: "/dev/", with: "")
         do {
             try FileManager.default.createDirectory(atPath: mountPoint, withIntermediateDirectories: true)
-            try Self.run("mount", "-o", "noatime", "/dev/\(device)", mountPoint)
+            try Self.run("mount", "-o", "noatime,lazytime", "/dev/\(device)", mountPoint)
         } catch {
             _ = try? Self.run("losetup", "-d", "/dev/\(device)")  // What went wrong is told already.
             throw error

@@ -127,7 +127,10 @@ package struct Recovery<Reader: StoreReader> {
                 rows[row.segment] = row
                 ends[row.segment] = SegmentEnd(segment: row.segment, offset: row.end, last: row.last)
             }
-            _ = try walkCheckpoint(name, position, body)
+            guard try walkCheckpoint(name, position, body) != nil else {
+                // It was whole a moment ago. Half of it is a state that never was; the next start sees more.
+                throw .unreadable(StoreReadFailure(name: name, errorNumber: inputOutputError))
+            }
         }
     }
 
@@ -476,6 +479,9 @@ package struct Recovery<Reader: StoreReader> {
         if position.number > first { log.report.lost.append(first...position.number - 1) }
     }
 }
+
+/// EIO.
+private let inputOutputError: Int32 = 5
 
 extension QueueRecord {
     /// Whether it names a Record behind `position`.

@@ -11,7 +11,7 @@ DRILL_SECONDS ?= 60
 # What `make bench` measures: all rows, or some of them, and with how many messages in the backlog.
 BENCH_ROWS ?= lone,ingest,kills,backlog,flash
 BENCH_BACKLOG ?= 5000000
-# How long `make fuzz` tries to break the packet decoder; an hour is 3600.
+# How long `make fuzz` tries to break the packet decoder, and then recovery; an hour is 3600.
 FUZZ_SECONDS ?= 60
 # Passed on to `swift build` and `swift test`, for example SWIFTFLAGS="-j 2".
 SWIFTFLAGS ?=
@@ -20,7 +20,7 @@ RELEASE = .build/release
 PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
-.PHONY: help deps build run test bench fuzz lint install uninstall clean
+.PHONY: help deps build run test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
@@ -30,7 +30,8 @@ help:
 	@echo 'make uninstall  remove what install put there; configuration and data stay'
 	@echo 'make test       run every test suite'
 	@echo 'make bench      measure speed, memory and flash wear (BENCH_ROWS=lone,ingest for some rows)'
-	@echo 'make fuzz       make up packets to break the decoder with (FUZZ_SECONDS=3600 for an hour)'
+	@echo 'make fuzz       make up packets and stores to break the gateway with'
+	@echo '                (FUZZ_SECONDS=3600 for an hour of each)'
 	@echo 'make lint       check the sources against the formatting rules'
 	@echo 'make deps       install the Debian packages that are missing'
 	@echo 'make clean      remove what was built'
@@ -53,15 +54,18 @@ test: deps
 	swift build --build-tests $(SWIFTFLAGS)
 	swift test --skip-build $(SWIFTFLAGS)
 
-# The decoder, built with bounds checked everywhere, memory watched, and its branches counted, so that
-# libFuzzer finds inputs that lead to new ones. What it finds is kept in $(FUZZ)/corpus from run to run; an input
-# that breaks a rule is written to $(FUZZ) and belongs into Tests/MQTTTests/FoundByFuzzing.swift.
+fuzz: fuzz-packets fuzz-recovery
+
+# Both are built with bounds checked everywhere, memory watched, and branches counted, so that libFuzzer finds inputs
+# that lead to new ones. What it finds is kept in $(FUZZ)/corpus and $(FUZZ)/store-corpus from run to run; an input that
+# breaks a rule is written to $(FUZZ) and belongs into Tests/MQTTTests/FoundByFuzzing.swift or
+# Tests/JournalTests/StoresFoundByFuzzing.swift.
 FUZZ = .build/fuzz
 FUZZ_SWIFTC = swiftc -O -whole-module-optimization -parse-as-library -warnings-as-errors -swift-version 6 \
 	-enable-upcoming-feature ExistentialAny -package-name tidegate
 FUZZ_WATCHED = $(FUZZ_SWIFTC) -use-ld=lld -assert-config Debug -sanitize=fuzzer,address
 
-fuzz:
+fuzz-packets:
 	@mkdir -p $(FUZZ)/corpus $(FUZZ)/plain
 	$(FUZZ_SWIFTC) -emit-module -emit-library -static -module-name MQTT \
 		-emit-module-path $(FUZZ)/plain/MQTT.swiftmodule -o $(FUZZ)/plain/libMQTT.a Sources/MQTT/*.swift
@@ -72,10 +76,23 @@ fuzz:
 	$(FUZZ_WATCHED) -emit-module -emit-library -static -module-name MQTT \
 		-emit-module-path $(FUZZ)/MQTT.swiftmodule -o $(FUZZ)/libMQTT.a Sources/MQTT/*.swift
 	$(FUZZ_WATCHED) -I $(FUZZ) -I Tests/Fuzz/Sanitizer -o $(FUZZ)/fuzz-packets Tests/Fuzz/FuzzPackets.swift \
-		Tests/MQTTTests/FuzzedStream.swift -L $(FUZZ) -lMQTT
+		Tests/Fuzz/Memory.swift Tests/MQTTTests/FuzzedStream.swift -L $(FUZZ) -lMQTT
 	ASAN_OPTIONS=quarantine_size_mb=32 nice $(FUZZ)/fuzz-packets -max_total_time=$(FUZZ_SECONDS) \
 		-max_len=4096 -timeout=5 -rss_limit_mb=1024 -malloc_limit_mb=64 -use_value_profile=1 \
 		-print_final_stats=1 -artifact_prefix=$(FUZZ)/ $(FUZZ)/corpus $(FUZZ)/seeds
+
+# Recovery stands on other packages, so that the package manager builds it: Tests/Fuzz/Package.swift.
+FUZZ_RECOVERY = $(FUZZ)/recovery/release/fuzz-recovery
+
+fuzz-recovery:
+	@mkdir -p $(FUZZ)/store-corpus $(FUZZ)/store-seeds
+	swift build --package-path Tests/Fuzz --scratch-path $(FUZZ)/recovery -c release --sanitize fuzzer \
+		-Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing -Xswiftc -assert-config -Xswiftc Debug -Xswiftc -use-ld=lld \
+		--product fuzz-recovery $(SWIFTFLAGS)
+	SEEDS=$(FUZZ)/store-seeds $(FUZZ_RECOVERY)
+	ASAN_OPTIONS=quarantine_size_mb=32 nice $(FUZZ_RECOVERY) -max_total_time=$(FUZZ_SECONDS) \
+		-max_len=16384 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64 -use_value_profile=1 \
+		-print_final_stats=1 -artifact_prefix=$(FUZZ)/ $(FUZZ)/store-corpus $(FUZZ)/store-seeds
 
 lint:
 	swift format lint --recursive --strict $(SOURCES)

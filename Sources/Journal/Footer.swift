@@ -7,8 +7,9 @@ import GatewayCore
 enum Footer {
     static let headSize = 80
     private static let magic: UInt32 = 0x5446_4754  // "TGFT"
-    /// A longer body is not believed.
+    /// A longer body is not believed, nor one so many times as long as what it is the index of.
     private static let bodyMax = 64 << 20
+    private static let bodyRatioMax = 8
 
     /// What is known without the body.
     struct Head: Hashable {
@@ -94,7 +95,7 @@ enum Footer {
         let earliest = try reader.fixed(UInt64.self)
         let latest = try reader.fixed(UInt64.self)
         guard number == segment, end == UInt64(offset), first > 0, first <= last, last < countableLimit,
-            length <= bodyMax
+            length <= min(bodyMax, bodyRatioMax * offset)
         else { throw .invalidField }
         return Head(
             segment: number, stretch: Stretch(first: Position(first), last: Position(last)), end: offset,

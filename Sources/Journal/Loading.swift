@@ -49,6 +49,7 @@ struct Loading {
         private(set) var bytes: Range<Int>
         fileprivate var batches: [Batch]
         fileprivate var request: UInt64 = 0
+        private var failures = 0
 
         fileprivate struct Batch {
             let bytes: Range<Int>
@@ -80,10 +81,21 @@ struct Loading {
             return true
         }
 
+        /// What a disk refuses once it may give when it is asked again; a message that is given up is gone for good.
+        private static let attemptsMax = 3
+
+        /// What to read after the disk refused this: each batch alone, or the one batch again; nothing when it was
+        /// refused too often.
+        fileprivate mutating func afterFailure() -> [Read] {
+            if batches.count > 1 { return alone }
+            failures += 1
+            return failures < Self.attemptsMax ? [self] : []
+        }
+
         fileprivate var positions: [Position] { batches.flatMap(\.positions) }
 
-        /// A read of its own for each batch.
-        fileprivate var alone: [Read] {
+        /// A read of its own for each batch: one bad page shall not cost its neighbours.
+        private var alone: [Read] {
             batches.map { batch in
                 var read = self
                 read.bytes = batch.bytes
@@ -144,16 +156,14 @@ struct Loading {
     mutating func completed(
         _ completion: DiskCompletion, store: StoreID, into events: inout [StorageEvent]
     ) -> [Read]? {
-        guard let read = reads.removeValue(forKey: completion.token),
+        guard var read = reads.removeValue(forKey: completion.token),
             var request = requests.removeValue(forKey: read.request)
         else { return nil }
         switch completion.outcome {
         case .read(let bytes): Self.answer(&request, read, bytes, store)
         case .done, .failed:
-            if read.batches.count > 1 {
-                // One bad page shall not cost its neighbours.
-                request.reads = read.alone
-            } else {
+            request.reads = read.afterFailure()
+            if request.reads.isEmpty {
                 for position in read.positions { request.answer(position, nil) }
             }
         }

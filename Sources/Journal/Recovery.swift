@@ -128,7 +128,10 @@ package struct Recovery<Reader: StoreReader> {
                 rows[row.segment] = row
                 ends[row.segment] = SegmentEnd(segment: row.segment, offset: row.end, last: row.last)
             }
-            _ = try walkCheckpoint(name, position, body)
+            guard try walkCheckpoint(name, position, body) != nil else {
+                // It was whole a moment ago. Half of it is a state that never was; the next start sees more.
+                throw .unreadable(StoreReadFailure(name: name, errorNumber: inputOutputError))
+            }
         }
     }
 
@@ -485,6 +488,9 @@ package struct Recovery<Reader: StoreReader> {
         body(.lost(through: last), .zero)
     }
 }
+
+/// EIO.
+private let inputOutputError: Int32 = 5
 
 extension QueueRecord {
     /// Whether it names a Record behind `position`.

@@ -53,6 +53,8 @@ struct FaultDisk: StoreReader {
     /// The journal's reads that touch this byte of this file fail.
     var refusedByte: (name: String, offset: Int)?
     var fault: Fault?
+    /// So many calls of recovery succeed; then one fails, or all do.
+    var recoveryFault: (after: Int, isLasting: Bool)?
     /// Calls that a fault struck.
     private(set) var strikes = 0
     /// Files that were written to or synced again after a sync of theirs failed: there must be none.
@@ -291,14 +293,29 @@ struct FaultDisk: StoreReader {
 
     mutating func names() -> [String] { fileNames() }
 
-    mutating func size(of name: String) throws(StoreReadFailure) -> Int { content(name).count }
+    private mutating func recoveryStep(_ name: String) throws(StoreReadFailure) {
+        guard let fault = recoveryFault else { return }
+        if fault.after > 0 {
+            recoveryFault?.after -= 1
+        } else {
+            if !fault.isLasting { recoveryFault = nil }
+            throw StoreReadFailure(name: name, errorNumber: Fault.broken)
+        }
+    }
+
+    mutating func size(of name: String) throws(StoreReadFailure) -> Int {
+        try recoveryStep(name)
+        return content(name).count
+    }
 
     mutating func read(_ name: String, at offset: Int, count: Int) throws(StoreReadFailure) -> [UInt8] {
         reads += 1
+        try recoveryStep(name)
         return bytes(of: name, offset, count)
     }
 
     mutating func makeDurable(_ name: String) throws(StoreReadFailure) {
+        try recoveryStep(name)
         // A new process opens it anew, and drops what the cache has.
         distrusted.remove(name)
         do { try sync(name) } catch { throw StoreReadFailure(name: name, errorNumber: 5) }
@@ -306,6 +323,7 @@ struct FaultDisk: StoreReader {
     }
 
     mutating func makeDirectoryDurable() throws(StoreReadFailure) {
+        try recoveryStep(".")
         do { try syncDirectory() } catch { throw StoreReadFailure(name: ".", errorNumber: 5) }
     }
 }

@@ -73,6 +73,7 @@ package struct Journal {
     /// What the core is told once the next segment is there.
     private var untold: StorageEvent?
     private var space: SpaceWatch
+    private var compaction: Compaction
     /// What is not durable yet holds too much memory: the disk is slower than the publishers.
     private var isBackedUp = false
     /// What the core was told last.
@@ -136,6 +137,7 @@ package struct Journal {
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
         supply = SegmentSupply(plan: plan, recovered: recovered)
+        compaction = Compaction(plan: plan, store: recovered.store, at: recovered.clock)
         if let measured = recovered.space { space.measured(measured, at: latest) }
         reportPressure()
     }
@@ -209,6 +211,7 @@ package struct Journal {
         reportPressure()
         if space.isMeasurementDue(at: now) { ask(.measureSpace) }
         perform(dueWork())
+        stepCompaction()
     }
 
     /// When `tick` has something to do that no completion brings.
@@ -216,7 +219,9 @@ package struct Journal {
         guard !isClosed else { return nil }
         let batch = phase == .idle ? nextBatch : nil
         let work = failures.isTroubled || isClosing ? nil : supply.nextDeadline
-        return [batch, space.nextMeasurement, work].compactMap { $0 }.min()
+        let merging =
+            mayCompact ? compaction.nextDeadline(usedBytes: space.usedBytes, durable: durable) : nil
+        return [batch, space.nextMeasurement, work, merging].compactMap { $0 }.min()
     }
 
     private var nextBatch: Instant? {
@@ -381,8 +386,12 @@ package struct Journal {
 
     private mutating func read(_ reads: [Reading.Read]) {
         for read in reads {
+            let file = segments.last { $0.id == read.segment }?.file
+            let left = compaction.leaving.first { $0.id == read.segment }?.file
             let token = ask(
-                .read(.segment(read.segment), offset: read.bytes.lowerBound, count: read.bytes.count))
+                .read(
+                    file ?? left ?? .segment(read.segment), offset: read.bytes.lowerBound,
+                    count: read.bytes.count))
             reading.expect(read, token)
         }
     }
@@ -485,6 +494,7 @@ package struct Journal {
         checkpointBackOff.succeeded()
         let gone = Set(deletable)
         reading.forget(gone)
+        compaction.forget(gone)
         let needless = segments.filter { gone.contains($0.id) }
         segments.removeAll { gone.contains($0.id) }
         let old = checkpoints.dropLast(2).map {
@@ -510,12 +520,63 @@ package struct Journal {
         for part in work { supply.began(part, ask(part.action(plan))) }
     }
 
+    // MARK: Compaction
+
+    /// Whether compaction has to know what is owed: the host then calls `compact`.
+    package var wantsCompaction: Bool {
+        hasActive && checkpointing == .none && !failures.isTroubled && !isClosing
+            && compaction.wantsState(usedBytes: space.usedBytes, at: latest)
+    }
+
+    /// Tells compaction what is owed: of one segment whose index it has read, or about how much of each.
+    ///
+    /// - Parameter state: to which every Record that was appended has been applied.
+    /// - Complexity: O(postings of one segment), or O(segments)
+    package mutating func compact(by state: some CheckpointSource, at now: Instant) {
+        note(now)
+        guard wantsCompaction else { return }
+        let situation = Compaction.Situation(
+            complete: segments.dropLast(), fallback: checkpoints.dropLast().last?.position ?? .zero,
+            usedBytes: space.usedBytes, last: last)
+        compaction.take(state, situation, nextSegment: &nextSegment, at: latest)
+        stepCompaction()
+    }
+
+    /// Nothing of it while a commit or a checkpoint waits or is under way.
+    private var mayCompact: Bool {
+        phase == .idle && checkpointing == .none && hasActive && !failures.isTroubled && !isClosing
+    }
+
+    private mutating func stepCompaction() {
+        guard mayCompact, due == .nothing else { return }
+        if supply.isIdle, !compaction.leaving.isEmpty {
+            let left = compaction.takeLeft(reading.isReading)
+            if !left.isEmpty { perform(supply.release(left, [], isShort: space.isPressing)) }
+        }
+        guard let action = compaction.step(durable: durable, space, at: latest) else { return }
+        compaction.began(action, ask(action.disk), at: latest)
+    }
+
+    private mutating func adopt(_ merged: Segment, for victims: Set<UInt64>) {
+        compaction.leave(segments.replace(victims, by: merged))
+        reading.forget(victims)
+        space.usedBytes += merged.end
+    }
+
     // MARK: The disk's answers
 
     package mutating func completed(_ completion: DiskCompletion, at now: Instant) {
         note(now)
         if let space = completion.space { self.space.measured(space, at: latest) }
         if let next = reading.completed(completion, into: &events) { return read(next) }
+        switch compaction.completed(completion, at: latest) {
+        case .notOurs: break
+        case .ours: return stepCompaction()
+        case .merged(let merged, let victims):
+            adopt(merged, for: victims)
+            reportPressure()
+            return stepCompaction()
+        }
         if let footer, completion.token == footer.token {
             self.footer = nil
             if case .failed = completion.outcome { supply.gaveUp(footer.segment) }
@@ -531,6 +592,7 @@ package struct Journal {
         }
         reportPressure()
         startBatchIfDue()
+        stepCompaction()
     }
 
     /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.

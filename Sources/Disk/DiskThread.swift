@@ -83,7 +83,7 @@ package final class DiskThread: @unchecked Sendable {
                 case .createSegment, .reuseSegment, .write, .writeCheckpoint, .read:
                     deliver(done)
                     done = []
-                case .writeFooter, .delete, .retire, .makeReserve, .measureSpace:
+                case .writeFooter, .delete, .retire, .makeReserve, .measureSpace, .writePart, .publish:
                     break
                 }
             }
@@ -121,6 +121,11 @@ package final class DiskThread: @unchecked Sendable {
                 outcome = .read(try read(file, offset, count))
             case .writeCheckpoint(let file, let bytes):
                 try directory.replace(file.name, with: bytes)
+            case .writePart(let file, let offset, let bytes):
+                try writePart(file, offset, bytes)
+            case .publish(let file, let part):
+                try directory.rename(part.name, to: file.name)
+                try directory.sync()
             case .delete(let files):
                 if let open = reading, files.contains(open.name) { reading = nil }
                 for file in files { try directory.remove(file.name) }
@@ -177,6 +182,13 @@ package final class DiskThread: @unchecked Sendable {
             file.forgetCache()
             throw error
         }
+    }
+
+    /// What fails is deleted, never written again.
+    private func writePart(_ name: StoreFile, _ offset: Int, _ bytes: [UInt8]) throws(SystemError) {
+        let file = try directory.openFile(name.name, O_WRONLY | O_CREAT | (offset == 0 ? O_TRUNC : 0))
+        try file.write(bytes, at: offset)
+        try file.syncData()
     }
 
     /// The journal only writes to the segment that it created last.

@@ -50,6 +50,11 @@ package struct DurableState {
         live.isOwed(from: first, through: last)
     }
 
+    /// How many deliveries need message Records of a stretch, with those of its edges.
+    ///
+    /// - Complexity: O(Records in the stretch / 1024 + stretches with pages)
+    package func owedCount(in stretch: Stretch) -> Int { live.count(in: stretch) }
+
     /// Whether the message of a delivery is still owed by the very queue that a message Record names it in.
     package func needs(_ session: SessionID, _ delivery: Delivery) -> Bool {
         sessions.read(session) { $0.isPersistent && $0.queue.needs(delivery) } ?? false

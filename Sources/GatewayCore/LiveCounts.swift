@@ -53,6 +53,23 @@ struct LiveCounts {
         paged[stretch] = known > count ? known - count : nil
     }
 
+    /// How many deliveries need Records of `stretch`; those that share a block or overlap count with it.
+    ///
+    /// - Complexity: O(blocks of the stretch + stretches with pages + blocks far away)
+    func count(in stretch: Stretch) -> Int {
+        var count = 0
+        for (other, paged) in paged where other.first <= stretch.last && stretch.first <= other.last {
+            count += paged
+        }
+        let blocks = stretch.first.number / Self.block...max(stretch.first, stretch.last).number / Self.block
+        for (block, owed) in far where blocks.contains(block) { count += Int(owed) }
+        guard !row.isEmpty, blocks.upperBound >= rowFirst else { return count }
+        let first = max(blocks.lowerBound, rowFirst) - rowFirst
+        let last = min(blocks.upperBound - rowFirst, UInt64(row.count) - 1)
+        guard first <= last else { return count }
+        return row[Int(first)...Int(last)].reduce(count) { $0 + Int($1) }
+    }
+
     /// - Complexity: O(blocks from `low` through `high` + stretches with pages)
     func isOwed(from low: Position, through high: Position) -> Bool {
         guard low <= high else { return false }

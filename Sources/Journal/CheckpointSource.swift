@@ -6,6 +6,9 @@ package protocol CheckpointSource {
     func snapshot(_ body: (Record) -> Void)
     /// Whether any message among these Records is still owed to someone.
     func owes(from first: Position, through last: Position) -> Bool
+    /// How many deliveries need a message among these Records, or a few more; it never grows for Records that
+    /// are complete, but by what neighbours add.
+    func owedCount(in stretch: Stretch) -> Int
     /// Whether the message of a delivery is still owed by the queue that a message Record names it in.
     func needs(_ session: SessionID, _ delivery: Delivery) -> Bool
     /// The messages in a stretch that are owed otherwise: their Records name no queue that still has them.

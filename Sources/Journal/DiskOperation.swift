@@ -31,6 +31,11 @@ package struct DiskOperation: Sendable {
         case read(StoreFile, offset: Int, count: Int)
         /// Write under the temporary name, fsync, rename, fsync the directory. Durable when answered.
         case writeCheckpoint(StoreFile, bytes: [UInt8])
+        /// Write at the offset of a file, which is created empty with offset 0, and fdatasync it. Durable when
+        /// answered, but for its name.
+        case writePart(StoreFile, offset: Int, bytes: [UInt8])
+        /// Rename a file whose parts are all durable, fsync the directory. Durable when answered.
+        case publish(StoreFile, from: StoreFile)
         /// Unlink, then fsync the directory; what is not there is deleted already.
         case delete([StoreFile])
         /// Rename these segments to the free files of the same numbers, then fsync the directory.

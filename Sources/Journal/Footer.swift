@@ -7,6 +7,7 @@ import GatewayCore
 enum Footer {
     static let headSize = 80
     private static let magic: UInt32 = 0x5446_4754  // "TGFT"
+    private static let partialFlag: UInt64 = 1
     /// A longer body is not believed, nor one so many times as long as what it is the index of.
     private static let bodyMax = 64 << 20
     private static let bodyRatioMax = 8
@@ -18,6 +19,7 @@ enum Footer {
         /// Where the footer itself stands.
         var end: Int
         var expiry: ExpirySpan
+        var isPartial: Bool
         var bodyLength: Int
         fileprivate var bodyChecksum: UInt32
         /// In bytes, with padding.
@@ -42,7 +44,7 @@ enum Footer {
         bytes.append(fixed: index.stretch.last.number)
         bytes.append(fixed: index.expiry.earliest?.milliseconds ?? .max)
         bytes.append(fixed: index.expiry.latest?.milliseconds ?? .max)
-        bytes.append(fixed: UInt64(0))
+        bytes.append(fixed: index.isPartial ? partialFlag : 0)
         bytes.append(fixed: UInt64(0))
         bytes.put(Checksum.of(bytes, 8..<headSize, seed: seed), at: 4)
         bytes.append(contentsOf: body)
@@ -94,6 +96,7 @@ enum Footer {
         let last = try reader.fixed(UInt64.self)
         let earliest = try reader.fixed(UInt64.self)
         let latest = try reader.fixed(UInt64.self)
+        let flags = try reader.fixed(UInt64.self)
         guard number == segment, end == UInt64(offset), first > 0, first <= last, last < countableLimit,
             length <= min(bodyMax, bodyRatioMax * offset)
         else { throw .invalidField }
@@ -102,7 +105,7 @@ enum Footer {
             expiry: ExpirySpan(
                 earliest: earliest == .max ? nil : Instant(milliseconds: earliest),
                 latest: latest == .max ? nil : Instant(milliseconds: latest)),
-            bodyLength: length, bodyChecksum: checksum)
+            isPartial: flags & partialFlag != 0, bodyLength: length, bodyChecksum: checksum)
     }
 
     /// The index behind `head`, which stands at the start of `bytes`.
@@ -122,7 +125,7 @@ enum Footer {
         guard reader.isAtEnd else { throw .trailingBytes }
         return SegmentIndex(
             segment: head.segment, stretch: head.stretch, end: head.end, batches: batches, queues: queues,
-            lists: lists, expiry: head.expiry)
+            lists: lists, expiry: head.expiry, isPartial: head.isPartial)
     }
 
     private static func batches(

@@ -73,6 +73,7 @@ struct IndexFetch {
     /// Takes whole batches; what does not verify is passed over as recovery passes over it.
     private mutating func scan(_ bytes: [UInt8]?, _ range: Range<Int>) -> Step {
         guard let bytes else {
+            scanned.isPartial = true
             guard range.count > pageBytes else { return scanOn(from: range.upperBound) }
             // One bad page shall not cost its neighbours.
             refusedEnd = range.upperBound
@@ -82,6 +83,7 @@ struct IndexFetch {
         while place < bytes.count {
             let offset = range.lowerBound + place
             guard let header = header(in: bytes, at: place), header.totalLength <= segment.end - offset else {
+                scanned.isPartial = true
                 place += pageBytes
                 continue
             }
@@ -92,8 +94,10 @@ struct IndexFetch {
             take(header, in: bytes, at: place, offset: offset)
             place += header.totalLength
         }
+        guard bytes.count < range.count else { return scanOn(from: range.lowerBound + place) }
         // A file may be shorter than its successor says.
-        return bytes.count < range.count ? .found(scanned.index) : scanOn(from: range.lowerBound + place)
+        scanned.isPartial = true
+        return .found(scanned.index)
     }
 
     private mutating func finish(_ header: BatchHeader, at offset: Int, _ bytes: [UInt8]) -> Step {
@@ -111,12 +115,16 @@ struct IndexFetch {
 
     private mutating func take(_ header: BatchHeader, in bytes: [UInt8], at place: Int, offset: Int) {
         guard header.first >= segment.first, header.verifiesPayload(in: bytes, at: place, store: store)
-        else { return }
+        else {
+            scanned.isPartial = true
+            return
+        }
         scanned.add(header, at: offset)
         do {
             try header.records(in: bytes, at: place) { scanned.add($0, at: $1) }
         } catch {
             // It verifies, so a newer version wrote it; recovery refuses what must not be skipped.
+            scanned.isPartial = true
         }
     }
 }

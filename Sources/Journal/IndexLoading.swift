@@ -121,6 +121,9 @@ struct Reading {
         }
     }
 
+    /// Whether something of this segment is still to be read.
+    func isReading(_ segment: UInt64) -> Bool { fetches[segment] != nil || loading.isReading(segment) }
+
     /// These segments are gone.
     mutating func forget(_ segments: Set<UInt64>) { kept.removeAll { segments.contains($0.segment) } }
 

@@ -109,9 +109,9 @@ package struct Inspection: Sendable {
             let size = try reader.size(of: name)
             files.append(File(name: name, bytes: size))
             switch kind {
-            case .format, .free, .reserve: bytes.otherFiles += size
+            case .format, .free, .reserve, .mergedPart: bytes.otherFiles += size
             case .checkpoint: bytes.checkpoints += size
-            case .segment(let id):
+            case .segment(let id), .merged(let id):
                 if !log.segments.contains(where: { $0.id == id }) { bytes.otherFiles += size }
             }
         }
@@ -121,7 +121,7 @@ package struct Inspection: Sendable {
         _ reader: inout some StoreReader, _ body: (Found) -> Void
     ) throws(StoreReadFailure) {
         for segment in log.segments {
-            let name = StoreFile.segment(segment.id).name
+            let name = segment.file.name
             let size = try reader.size(of: name)
             var scan = SegmentScan(name: name, id: segment.id, store: log.store, size: size)
             bytes.segmentHeaders += min(size, pageBytes)

@@ -75,6 +75,7 @@ package struct Journal {
     /// What the core is told once the next segment is there.
     var untold: StorageEvent?
     var space: SpaceWatch
+    var compaction: Compaction
     /// What is not durable yet holds too much memory: the disk is slower than the publishers.
     var isBackedUp = false
     /// What the core was told last.
@@ -139,6 +140,7 @@ package struct Journal {
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
         supply = SegmentSupply(plan: plan, recovered: recovered)
+        compaction = Compaction(plan: plan, store: recovered.store, at: recovered.clock)
         if let measured = recovered.space { space.measured(measured, at: latest) }
         reportPressure()
     }
@@ -213,6 +215,7 @@ package struct Journal {
         reportPressure()
         if space.isMeasurementDue(at: now) { ask(.measureSpace) }
         perform(dueWork())
+        stepCompaction()
     }
 
     mutating func keepToBudget() {
@@ -231,7 +234,9 @@ package struct Journal {
         guard !isClosed else { return nil }
         let batch = phase == .idle ? nextBatch : nil
         let work = failures.isTroubled || isClosing ? nil : supply.nextDeadline
-        return [batch, space.nextMeasurement, work].compactMap { $0 }.min()
+        let merging =
+            mayCompact ? compaction.nextDeadline(usedBytes: space.usedBytes, durable: durable) : nil
+        return [batch, space.nextMeasurement, work, merging].compactMap { $0 }.min()
     }
 
     var nextBatch: Instant? {
@@ -365,6 +370,14 @@ package struct Journal {
         note(now)
         if let space = completion.space { self.space.measured(space, at: latest) }
         if let next = reading.completed(completion, into: &events) { return read(next) }
+        switch compaction.completed(completion, at: latest) {
+        case .notOurs: break
+        case .ours: return stepCompaction()
+        case .merged(let merged, let victims):
+            adopt(merged, for: victims)
+            reportPressure()
+            return stepCompaction()
+        }
         if let footer, completion.token == footer.token {
             self.footer = nil
             if case .failed = completion.outcome { supply.gaveUp(footer.segment) }
@@ -380,6 +393,7 @@ package struct Journal {
         }
         reportPressure()
         startBatchIfDue()
+        stepCompaction()
     }
 
     /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.

@@ -95,6 +95,7 @@ extension Journal {
         checkpointBackOff.succeeded()
         let gone = Set(deletable)
         reading.forget(gone)
+        compaction.forget(gone)
         let needless = segments.filter { gone.contains($0.id) }
         segments.removeAll { gone.contains($0.id) }
         let old = checkpoints.dropLast(2).map {

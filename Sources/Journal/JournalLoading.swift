@@ -39,8 +39,12 @@ extension Journal {
 
     mutating func read(_ reads: [Reading.Read]) {
         for read in reads {
+            let file = segments.last { $0.id == read.segment }?.file
+            let left = compaction.leaving.first { $0.id == read.segment }?.file
             let token = ask(
-                .read(.segment(read.segment), offset: read.bytes.lowerBound, count: read.bytes.count))
+                .read(
+                    file ?? left ?? .segment(read.segment), offset: read.bytes.lowerBound,
+                    count: read.bytes.count))
             reading.expect(read, token)
         }
     }

@@ -31,6 +31,11 @@ package struct JournalPlan: Hashable, Sendable {
     /// still be written; 0 for none.
     package var reserveBytes = 0
 
+    /// Of what the log has beyond twice what is owed of it, so much is left alone.
+    package var compactionSlackBytes = 64 << 20
+    /// Compaction writes no faster, on the logical clock.
+    package var compactionBytesPerSecond = 1 << 20
+
     package init() {}
 
     /// What must stay free on the file system: a twentieth, and room for the next segment, a checkpoint and a

@@ -130,6 +130,14 @@ struct Loading {
         return started
     }
 
+    /// Whether something of this segment is still to be read.
+    ///
+    /// - Complexity: O(requests)
+    func isReading(_ segment: UInt64) -> Bool {
+        reads.values.contains { $0.segment == segment }
+            || requests.values.contains { $0.unplaced[segment] != nil }
+    }
+
     /// Notes which operation makes a read.
     mutating func expect(_ read: Read, _ token: OperationToken) { reads[token] = read }
 

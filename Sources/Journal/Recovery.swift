@@ -206,14 +206,15 @@ package struct Recovery<Reader: StoreReader> {
         let header: SegmentHeader?
         /// The segment as the checkpoint has it: it is not looked into.
         let covered: Segment?
+        var isMerged: Bool { if case .merged = StoreFile(name: name) { true } else { false } }
     }
 
     private mutating func readSegments(
         _ names: [String], _ body: (Record, Position) -> Void, _ sealed: (Stretch, [SessionID]) -> Void
     ) throws(RecoveryError) {
-        let found = try findSegments(names)
+        let found = try findSegments(names, besides: findMerged(names))
         for segment in found {
-            guard let header = segment.header else { continue }
+            guard let header = segment.header, header.merged == nil else { continue }
             ends[header.predecessor.segment] = header.predecessor
         }
         for (place, segment) in found.enumerated() {
@@ -232,7 +233,97 @@ package struct Recovery<Reader: StoreReader> {
         if !log.report.tornTails.isEmpty { log.wasCleanShutdown = false }
     }
 
-    private mutating func findSegments(_ names: [String]) throws(RecoveryError) -> [Found] {
+    /// All there are, in rising order of their positions.
+    ///
+    /// - Parameter merged: files each of which takes the place of the segments that begin within it: these are only
+    ///   there because the power failed before they were deleted.
+    private mutating func findSegments(
+        _ names: [String], besides merged: [MergedFile]
+    ) throws(RecoveryError) -> [Found] {
+        var rest = merged[...]
+        var found: [Found] = []
+        for segment in try findPlain(names) {
+            if let first = first(of: segment) {
+                if merged.contains(where: { $0.stretch.contains(first) }) {
+                    log.report.unfinished.append(segment.name)
+                    continue
+                }
+                while let next = rest.first, next.stretch.first < first {
+                    found.append(next.found)
+                    rest.removeFirst()
+                }
+            }
+            found.append(segment)
+        }
+        return found + rest.map(\.found)
+    }
+
+    private mutating func first(of segment: Found) -> Position? {
+        if let covered = segment.covered { return covered.first }
+        if let header = segment.header { return header.predecessor.last.next }
+        var scan = SegmentScan(name: segment.name, id: segment.id, store: store, size: segment.size)
+        return scan.firstBatch(from: pageBytes, &reader).flatMap { scan.header(at: $0, &reader)?.first }
+    }
+
+    private struct MergedFile {
+        let found: Found
+        let stretch: Stretch
+    }
+
+    /// In rising order of their positions. Of two that overlap, the one with the higher number holds all that is
+    /// still owed.
+    private mutating func findMerged(_ names: [String]) throws(RecoveryError) -> [MergedFile] {
+        var merged: [MergedFile] = []
+        for name in names.reversed() {
+            guard case .merged(let id) = StoreFile(name: name) else { continue }
+            log.nextSegment = max(log.nextSegment, id &+ 1)
+            let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+            guard let file = try readMerged(name, id, size) else {
+                log.report.setAside.append(name)
+                continue
+            }
+            let isReplaced = merged.contains {
+                $0.stretch.first <= file.stretch.last && file.stretch.first <= $0.stretch.last
+            }
+            if isReplaced { log.report.unfinished.append(name) } else { merged.append(file) }
+        }
+        return merged.sorted { $0.stretch.first < $1.stretch.first }
+    }
+
+    /// By its header, or where that is damaged by the checkpoint or its footer; nil when nothing tells.
+    private mutating func readMerged(
+        _ name: String, _ id: UInt64, _ size: Int
+    ) throws(RecoveryError) -> MergedFile? {
+        var header: SegmentHeader?
+        if let page = Self.readable(name, 0, pageBytes, &reader) {
+            do { header = try SegmentHeader(decoding: page, segment: id) } catch .unknownFeatures(let bits) {
+                throw .unknownFeatures(file: name, bits: bits)
+            } catch {}
+        }
+        var place: (stretch: Stretch, end: UInt64)?
+        var scan = SegmentScan(name: name, id: id, store: store, size: size)
+        if let header {
+            guard header.store == store, let merged = header.merged else { return nil }
+            place = (Stretch(first: header.predecessor.last.next, last: merged.last), merged.end)
+        } else if let row = rows[id], let first = row.first {
+            place = (Stretch(first: first, last: row.last), row.end)
+        } else if let footer = scan.firstFooter(from: pageBytes, limit: size, &reader) {
+            place = (footer.stretch, UInt64(footer.end))
+        }
+        guard let (stretch, end) = place else { return nil }
+        ends[id] = SegmentEnd(segment: id, offset: end, last: stretch.last)
+        var covered: Segment?
+        if stretch.last <= checkpoint {
+            if header == nil { log.report.damaged.append(.init(file: name, bytes: 0..<pageBytes)) }
+            let row = SegmentRow(
+                segment: id, first: stretch.first, last: stretch.last, end: end, capacity: UInt64(size))
+            covered = Segment(row, first: stretch.first, size: size)
+        }
+        let found = Found(id: id, name: name, size: size, header: header, covered: covered)
+        return MergedFile(found: found, stretch: stretch)
+    }
+
+    private mutating func findPlain(_ names: [String]) throws(RecoveryError) -> [Found] {
         var found: [Found] = []
         // The newest is always looked into: it may hold the mark of a clean stop.
         let newest = names.last { if case .segment = StoreFile(name: $0) { true } else { false } }
@@ -249,7 +340,7 @@ package struct Recovery<Reader: StoreReader> {
             case .reserve:
                 log.hasReserve = true
                 continue
-            case .format, .checkpoint, nil: continue
+            case .format, .checkpoint, .merged, .mergedPart, nil: continue
             }
             log.nextSegment = max(log.nextSegment, id &+ 1)
             let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
@@ -280,6 +371,7 @@ package struct Recovery<Reader: StoreReader> {
             log.report.damaged.append(.init(file: found.name, bytes: found.size..<end))
         }
         log.segments.append(segment)
+        log.segments[log.segments.count - 1].isMerged = found.isMerged
         log.last = max(log.last, segment.last)
         log.tail = SegmentEnd(segment: segment.id, offset: UInt64(segment.end), last: log.last)
     }
@@ -313,6 +405,7 @@ package struct Recovery<Reader: StoreReader> {
 
         var segment = Segment(
             id: found.id, first: startOfSegment(found, &scan), capacity: found.size, fileBytes: found.size)
+        segment.isMerged = found.isMerged
         let limit = end.map { Int(clamping: $0.offset) } ?? found.size
         let proven = end.map(\.last) ?? proof(by: later)
         // Where no header names the end, the next segment still says which position it begins with: a batch that

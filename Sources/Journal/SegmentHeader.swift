@@ -42,8 +42,20 @@ package struct SegmentHeader: Hashable, Sendable {
         self.isRecycled = isRecycled
     }
 
+    /// nil in a segment that was written as the log went on.
+    package var merged: Merged?
+
+    /// Where a merged file ends, which no successor says: `predecessor` only names the Record before its first.
+    package struct Merged: Hashable, Sendable {
+        /// It stands for every segment that begins at or before this.
+        package var last: Position
+        /// First byte after the last batch.
+        package var end: UInt64
+    }
+
     private static let magic: UInt32 = 0x4745_5354  // "TSEG"
     private static let recycledFlag: UInt32 = 1
+    private static let mergedFlag: UInt32 = 2
 
     /// One page. Its checksum is seeded with the segment's number alone, so that the store's id can be
     /// recovered from here when `FORMAT` is damaged.
@@ -63,7 +75,10 @@ package struct SegmentHeader: Hashable, Sendable {
         bytes.append(fixed: clock.milliseconds)
         bytes.append(fixed: boot)
         Uptime.append(uptime, at: clock, to: &bytes)
-        bytes.append(fixed: isRecycled ? Self.recycledFlag : 0)
+        bytes.append(
+            fixed: (isRecycled ? Self.recycledFlag : 0) | (merged == nil ? 0 : Self.mergedFlag))
+        bytes.append(fixed: merged?.last.number ?? 0)
+        bytes.append(fixed: merged?.end ?? 0)
         bytes.pad(to: pageBytes)
         bytes.put(Checksum.of(bytes, 8..<pageBytes, seed: Self.seed(segment)), at: 4)
         return bytes
@@ -92,7 +107,14 @@ package struct SegmentHeader: Hashable, Sendable {
         clock = Instant(milliseconds: try reader.fixed(UInt64.self))
         boot = try reader.fixed(UInt32.self)
         uptime = try Uptime.read(at: clock, &reader)
-        isRecycled = try reader.fixed(UInt32.self) & Self.recycledFlag != 0
+        let flags = try reader.fixed(UInt32.self)
+        isRecycled = flags & Self.recycledFlag != 0
+        let place = Merged(
+            last: Position(try reader.fixed(UInt64.self)), end: try reader.fixed(UInt64.self))
+        merged = flags & Self.mergedFlag != 0 ? place : nil
+        guard place.last.number < countableLimit, merged.map({ $0.last > predecessor.last }) ?? true else {
+            throw .invalidField
+        }
         guard self.segment == segment, predecessor.last.number < countableLimit else { throw .invalidField }
     }
 

@@ -16,6 +16,8 @@ struct SegmentIndex: Hashable, Sendable {
     /// The postings of all queues, one list behind the other; each as differences to the one before.
     fileprivate(set) var lists: [UInt8]
     fileprivate(set) var expiry: ExpirySpan
+    /// Something was left out: a queue whose numbers are not known, or what could not be read.
+    let isPartial: Bool
 
     struct BatchPlace: Hashable, Sendable {
         var first: Position
@@ -33,7 +35,7 @@ struct SegmentIndex: Hashable, Sendable {
 
     init(
         segment: UInt64, stretch: Stretch, end: Int, batches: [BatchPlace], queues: [QueueList],
-        lists: [UInt8], expiry: ExpirySpan
+        lists: [UInt8], expiry: ExpirySpan, isPartial: Bool
     ) {
         self.segment = segment
         self.stretch = stretch
@@ -42,6 +44,14 @@ struct SegmentIndex: Hashable, Sendable {
         self.queues = queues
         self.lists = lists
         self.expiry = expiry
+        self.isPartial = isPartial
+    }
+
+    /// The same for a stretch that ends behind its last Record.
+    func over(_ stretch: Stretch) -> SegmentIndex {
+        SegmentIndex(
+            segment: segment, stretch: stretch, end: end, batches: batches, queues: queues, lists: lists,
+            expiry: expiry, isPartial: isPartial)
     }
 
     /// About what it holds in memory.
@@ -150,6 +160,8 @@ struct IndexBuilder {
     private var queues: [SessionID: Queue] = [:]
     private var expiry = ExpirySpan()
     private var listBytes = 0
+    /// Some batch was not added.
+    var isPartial = false
 
     private struct Queue {
         var bytes: [UInt8] = []
@@ -245,6 +257,7 @@ struct IndexBuilder {
         }
         return SegmentIndex(
             segment: segment, stretch: Stretch(first: first, last: last), end: end, batches: batches,
-            queues: found, lists: lists, expiry: expiry)
+            queues: found, lists: lists, expiry: expiry,
+            isPartial: isPartial || queues.values.contains { $0.lacksNumbers })
     }
 }

@@ -91,12 +91,13 @@ struct SegmentSupply {
         for segment in segments {
             let file = FreeSegment(id: segment.id, bytes: segment.fileBytes)
             let isDoubtful = doubtful.remove(segment.id) != nil
-            if recycles, !isShort, !isDoubtful, free.count + kept.count < plan.freeSegmentsMax,
+            if recycles, !isShort, !isDoubtful, !segment.isMerged,
+                free.count + kept.count < plan.freeSegmentsMax,
                 plan.isRecyclable(file)
             {
                 kept.append(segment)
             } else {
-                refuse.append(Refuse(file: .segment(segment.id), bytes: segment.end))
+                refuse.append(Refuse(file: segment.file, bytes: segment.end))
             }
         }
         refuse += files

@@ -25,6 +25,8 @@ package struct Segment: Hashable, Sendable {
     package internal(set) var end: Int
     /// What the file may grow to, or has when it was another segment before.
     var capacity: Int
+    /// It holds what was still owed of several.
+    var isMerged = false
     /// What the file has at least, in bytes.
     private(set) var fileBytes: Int
 
@@ -50,6 +52,8 @@ package struct Segment: Hashable, Sendable {
         end = offset + header.totalLength
         fileBytes = max(fileBytes, end)
     }
+
+    var file: StoreFile { isMerged ? .merged(id) : .segment(id) }
 
     /// Nothing is appended to it any more; nil when it holds no Record.
     package var stretch: Stretch? { first <= last ? Stretch(first: first, last: last) : nil }

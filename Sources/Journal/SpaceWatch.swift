@@ -25,6 +25,8 @@ struct SpaceWatch {
         measuredAt = now
     }
 
+    var freeBytes: Int? { fileSystem.map { Int(clamping: $0.free) } }
+
     /// Pressure begins at a limit and ends a tenth on the good side of it, so that it does not flutter.
     mutating func update() {
         let limit = plan.sizeLimitBytes

@@ -18,6 +18,10 @@ package enum StoreFile: Hashable, Sendable {
     case checkpoint(UInt64)
     /// A segment that nobody needs any more, kept for its blocks; numbered as the segment it was.
     case free(UInt64)
+    /// What was still owed of neighbouring segments; numbered as segments are, with a number of its own.
+    case merged(UInt64)
+    /// One that is being written: its temporary name.
+    case mergedPart(UInt64)
     /// Bytes that are given up when the disk is full, so that what frees space can still be written.
     case reserve
 
@@ -27,6 +31,8 @@ package enum StoreFile: Hashable, Sendable {
         case .segment(let id): "seg-" + Self.hexadecimal(id) + ".log"
         case .checkpoint(let position): "ckpt-" + Self.hexadecimal(position)
         case .free(let id): "free-" + Self.hexadecimal(id) + ".log"
+        case .merged(let id): "old-" + Self.hexadecimal(id) + ".log"
+        case .mergedPart(let id): StoreFile.merged(id).temporaryName
         case .reserve: "reserve"
         }
     }
@@ -35,7 +41,7 @@ package enum StoreFile: Hashable, Sendable {
     package var temporaryName: String { name + Self.temporarySuffix }
     package static let temporarySuffix = ".tmp"
 
-    /// nil for a name that is not of this kind.
+    /// nil for a name that is not of this kind, or temporary.
     package init?(name: String) {
         if name == "FORMAT" {
             self = .format
@@ -45,6 +51,9 @@ package enum StoreFile: Hashable, Sendable {
         } else if name.hasPrefix("free-"), name.hasSuffix(".log") {
             guard let id = Self.number(name.utf8.dropFirst(5).dropLast(4)) else { return nil }
             self = .free(id)
+        } else if name.hasPrefix("old-"), name.hasSuffix(".log") {
+            guard let id = Self.number(name.utf8.dropFirst(4).dropLast(4)) else { return nil }
+            self = .merged(id)
         } else if name == "reserve" {
             self = .reserve
         } else if name.hasPrefix("ckpt-") {

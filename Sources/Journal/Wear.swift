@@ -36,7 +36,7 @@ package struct Wear: Hashable, Sendable {
         case .createSegment(_, let page), .reuseSegment(_, _, let page):
             segmentBytes &+= UInt64(page.count)
             spend(page.count, at: now)
-        case .writeFooter(_, _, let bytes):
+        case .writeFooter(_, _, let bytes), .writePart(_, _, let bytes):
             segmentBytes &+= UInt64(bytes.count)
             spend(bytes.count, at: now)
         case .makeReserve(_, let bytes):
@@ -45,7 +45,7 @@ package struct Wear: Hashable, Sendable {
         case .writeCheckpoint(_, let bytes):
             checkpointBytes &+= UInt64(bytes.count)
             spend(bytes.count, at: now)
-        case .read, .delete, .retire, .measureSpace: break
+        case .read, .publish, .delete, .retire, .measureSpace: break
         }
     }
 

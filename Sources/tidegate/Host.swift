@@ -225,6 +225,7 @@ final class Host: TransportDelegate {
             carryOut(at: now)
         }
         if phase == .serving, journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+        if phase == .serving, journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
         submitOperations()
         transport.flush()
         for link in links { link.flush() }

@@ -123,6 +123,7 @@ final class Host {
 struct NothingOwed: CheckpointSource {
     func snapshot(_ body: (Record) -> Void) { body(.counters(nextSession: 42)) }
     func owes(from first: Position, through last: Position) -> Bool { false }
+    func owedCount(in stretch: Stretch) -> Int { 0 }
     func needs(_ session: SessionID, _ delivery: Delivery) -> Bool { false }
     func strayPositions(in stretch: Stretch) -> Set<Position> { [] }
 }
@@ -320,6 +321,27 @@ struct DiskStoreTests {
             })
         thread.stop()
         #expect(deliveries.counts == [1, 1, 1, 1])
+    }
+
+    @Test(
+        "a merged file is written in parts, what a failed attempt left is overwritten, and then it has its name"
+    )
+    func mergedFile() throws {
+        let scratch = Scratch()
+        let store = try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
+        let thread = try store.start { _ in }
+        let actions: [DiskOperation.Action] = [
+            .writePart(.mergedPart(7), offset: 0, bytes: Array(repeating: 9, count: 3 * pageBytes)),
+            .writePart(.mergedPart(7), offset: 0, bytes: Array(repeating: 1, count: pageBytes)),
+            .writePart(.mergedPart(7), offset: pageBytes, bytes: Array(repeating: 2, count: pageBytes)),
+            .publish(.merged(7), from: .mergedPart(7)),
+        ]
+        thread.submit(actions.enumerated().map { .init(token: .init(UInt64($0 + 1)), action: $1) })
+        thread.stop()
+        let name = StoreFile.merged(7).name
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: scratch.path + "/" + name))
+        #expect(Array(bytes) == Array(repeating: 1, count: pageBytes) + Array(repeating: 2, count: pageBytes))
+        #expect(try !scratch.files("").contains(StoreFile.mergedPart(7).name))
     }
 }
 

@@ -66,6 +66,8 @@ struct FaultDisk: StoreReader {
     /// Leaves out what the journal relies on, to see that the tests notice.
     var skipsDirectorySync = false
     private(set) var syncs = 0
+    /// By the journal.
+    private(set) var bytesWritten = 0
     /// Of the journal and of recovery.
     var reads = 0
 
@@ -80,7 +82,7 @@ struct FaultDisk: StoreReader {
     mutating func perform(_ operation: DiskOperation) throws -> DiskCompletion {
         if let failWrites {
             switch operation.action {
-            case .write, .createSegment, .reuseSegment, .writeCheckpoint:
+            case .write, .createSegment, .reuseSegment, .writeCheckpoint, .writePart, .publish:
                 return DiskCompletion(token: operation.token, outcome: .failed(errorNumber: failWrites))
             case .writeFooter, .read, .delete, .retire, .makeReserve, .measureSpace: break
             }
@@ -121,6 +123,16 @@ struct FaultDisk: StoreReader {
             return .read(bytes(of: file.name, offset, count))
         case .writeCheckpoint(let file, let bytes): try replace(file, bytes)
         case .makeReserve(let file, let bytes): try replace(file, Array(repeating: 0xA5, count: bytes))
+        case .writePart(let file, let offset, let bytes):
+            if offset == 0 {
+                try create(file.name)
+                distrusted.remove(file.name)
+            }
+            try write(file.name, offset, bytes)
+            try sync(file.name)
+        case .publish(let file, let part):
+            try rename(part.name, file.name)
+            try syncDirectory()
         case .delete(let files):
             for file in files where names_[file.name] != nil {
                 try step(.unlink)
@@ -188,6 +200,7 @@ struct FaultDisk: StoreReader {
             refused = error
         }
         if let id = names_[name], !written.isEmpty {
+            bytesWritten += written.count
             inodes[id]?.pending.append((offset, written))
             inodes[id]?.current.overlay(written, at: offset)
         }

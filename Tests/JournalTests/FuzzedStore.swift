@@ -153,6 +153,7 @@ struct FuzzedStore {
         var payload = bytes
         let kind = CheckpointChunk.Kind(rawValue: kind) ?? .records
         switch kind {
+        case .wear: break
         case .header:
             payload = []
             payload.append(fixed: position.number)
@@ -195,7 +196,7 @@ struct FuzzedStore {
             case .segment(let id): append(segment: id, bytes, to: &input)
             case .checkpoint(let position): append(checkpoint: position, bytes, to: &input)
             case .free(let id): append(.free, id, bytes.prefix(3 * pageBytes), to: &input)
-            case .format, .reserve, nil: continue
+            case .format, .reserve, .merged, .mergedPart, nil: continue
             }
         }
         return input

@@ -184,7 +184,9 @@ struct JournalTests {
             case .write: seen.append("write")
             case .writeCheckpoint: seen.append("checkpoint")
             case .delete: seen.append("delete")
-            case .createSegment, .reuseSegment, .writeFooter, .retire, .makeReserve, .read, .measureSpace:
+            case .createSegment, .reuseSegment, .writeFooter, .retire, .makeReserve, .read, .measureSpace,
+                .writePart,
+                .publish:
                 seen.append("other")
             }
             rig.journal.completed(try rig.disk.perform(operation), at: rig.now)

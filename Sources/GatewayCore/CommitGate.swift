@@ -70,6 +70,9 @@ struct CommitGate {
 
     func parkedCount(for peer: Peer) -> Int { lineOfPeer[peer].map { lines[$0].count } ?? 0 }
 
+    /// For the same peer as this one, itself included.
+    func parkedCount(with ticket: Ticket) -> Int { lines[places[ticket.place].line].count }
+
     // MARK: Parking
 
     /// Parks `packet`, unless it may leave at once.

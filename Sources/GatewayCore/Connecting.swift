@@ -15,7 +15,7 @@ extension Gateway {
 
     /// Sends one packet where it belongs.
     mutating func receive(
-        _ packet: Packet, from id: ConnectionID, at now: Instant, into effects: inout [Effect]
+        _ packet: consuming Packet, from id: ConnectionID, at now: Instant, into effects: inout [Effect]
     ) {
         let known = connections.update(id) { connection -> (session: SessionID?, holdsNothing: Bool)? in
             guard connection.phase != .closing else { return nil }
@@ -37,7 +37,7 @@ extension Gateway {
     }
 
     private mutating func take(
-        _ packet: Packet, from id: ConnectionID, _ session: SessionID, at now: Instant,
+        _ packet: consuming Packet, from id: ConnectionID, _ session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
         switch packet {

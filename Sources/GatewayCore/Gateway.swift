@@ -251,7 +251,7 @@ package struct Gateway: ~Copyable {
             deliverPromise(packet, to: peer, at: now, into: &effects)
             return nil
         }
-        if case .client(let id) = peer, gate.parkedCount(for: peer) >= plan.limits.parkedPerConnectionMax {
+        if case .client(let id) = peer, gate.parkedCount(with: ticket) >= plan.limits.parkedPerConnectionMax {
             pauseReading(id, into: &effects)
         }
         return ticket

@@ -5,10 +5,9 @@ extension Gateway {
     // MARK: From a client
 
     mutating func publish(
-        _ publish: Publish, from id: ConnectionID, _ session: SessionID, at now: Instant,
+        _ publish: consuming Publish, from id: ConnectionID, _ session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
-        var publish = publish
         if let refusal = resolveTopicAlias(&publish, of: id) {
             return end(id, .protocolError(refusal), at: now, into: &effects)
         }

@@ -137,7 +137,6 @@ package struct BatchStamp: Hashable, Sendable {
 package struct BatchBuilder {
     /// Header's place, then the framed Records.
     private var bytes: [UInt8]
-    private var scratch: [UInt8] = []
     package private(set) var recordCount = 0
     /// Where the last Record of a topic stands that does nothing but set the retained message.
     private var replaceable: [[UInt8]: Range<Int>] = [:]
@@ -145,7 +144,12 @@ package struct BatchBuilder {
     private var superseded: [Range<Int>] = []
     private var savedBytes = 0
 
-    package init() { bytes = Array(repeating: 0, count: BatchHeader.size) }
+    /// - Parameter expected: about so many bytes will come.
+    package init(expecting expected: Int = 0) {
+        bytes = []
+        bytes.reserveCapacity(wholePages(BatchHeader.size + expected))
+        bytes.append(contentsOf: repeatElement(0, count: BatchHeader.size))
+    }
 
     /// With header and padding, in bytes.
     package var totalLength: Int { wholePages(bytes.count - savedBytes) }
@@ -159,7 +163,7 @@ package struct BatchBuilder {
         let before = bytes.count
         for _ in 0..<elided { bytes.append(contentsOf: RecordCodec.emptyFrame) }
         let framed = bytes.count
-        RecordCodec.frame(record, into: &bytes, scratch: &scratch)
+        RecordCodec.frame(record, into: &bytes)
         guard totalLength <= limit else {
             bytes.removeLast(bytes.count - before)
             return false

@@ -137,7 +137,6 @@ package struct CheckpointBuilder {
     private let seed: UInt32
     private var file: [UInt8] = []
     private var chunk: [UInt8] = []
-    private var scratch: [UInt8] = []
     private var index: UInt32 = 0
     private var recordCount: UInt64 = 0
 
@@ -149,7 +148,7 @@ package struct CheckpointBuilder {
 
     /// - Complexity: O(bytes of the Record)
     package mutating func add(_ record: Record) {
-        RecordCodec.frame(record, into: &chunk, scratch: &scratch)
+        RecordCodec.frame(record, into: &chunk)
         recordCount += 1
         if chunk.count >= CheckpointChunk.sizeGoal {
             flush(.records, chunk)

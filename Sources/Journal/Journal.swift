@@ -271,9 +271,9 @@ package struct Journal {
         }
         guard hasActive, let active = segments.last else { return createSegment(forBytes: pageBytes) }
         let room = active.capacity - active.end - (activeIndex?.footerBytes ?? 0)
-        var builder = BatchBuilder()
-        let taken = pending.fill(
-            &builder, onlyBeforeLingering: due == .beforeLingering, limit: min(room, plan.batchBytesMax))
+        let limit = min(room, plan.batchBytesMax)
+        var builder = BatchBuilder(expecting: min(pending.bytes, limit))
+        let taken = pending.fill(&builder, onlyBeforeLingering: due == .beforeLingering, limit: limit)
         guard builder.totalLength <= room else { return createSegment(forBytes: builder.totalLength) }
         policy.committed(pending.demand, at: latest)
         write(builder, taking: taken, due, to: active)

@@ -12,6 +12,8 @@ struct PendingRecords {
         fileprivate(set) var record: Record?
         let bytes: Int
         fileprivate(set) var kind: Kind
+        /// Whether `record` is nil, which is known without a look at it.
+        fileprivate(set) var isHole = false
     }
 
     enum Kind {
@@ -97,30 +99,31 @@ struct PendingRecords {
     ///
     /// - Returns: nil when it is not here; whether it lingered.
     mutating func elide(_ position: Position) -> Bool? {
-        guard let index = slots.index(of: position), slots[index].record != nil else { return nil }
+        guard let index = slots.index(of: position), !slots[index].isHole else { return nil }
         let lingered = slots[index].kind == .lingering
         bytes -= slots[index].bytes
         if lingered { lingeringBytes -= slots[index].bytes }
         if slots[index].kind == .lazy { lazyCount -= 1 }
         slots[index].record = nil
+        slots[index].isHole = true
         holes += 1
         closeHoles()
         return lingered
     }
 
     private mutating func closeHoles() {
-        while let first = slots.first, first.record == nil {
+        while !slots.isEmpty, slots[0].isHole {
             slots.removeFirst()
             holes -= 1
             firstLingering = max(0, firstLingering - 1)
         }
-        while let last = slots.last, last.record == nil {
+        while !slots.isEmpty, slots[slots.count - 1].isHole {
             slots.removeLast()
             holes -= 1
         }
         firstLingering = min(firstLingering, slots.count)
         if holes > 64, holes > slots.count / 2 {
-            slots.removeAll { $0.record == nil }
+            slots.removeAll { $0.isHole }
             holes = 0
             firstLingering = 0
         }
@@ -131,7 +134,7 @@ struct PendingRecords {
     /// Moves `firstLingering` on to one that does linger.
     private mutating func passOver() {
         while firstLingering < slots.count,
-            slots[firstLingering].kind != .lingering || slots[firstLingering].record == nil
+            slots[firstLingering].kind != .lingering || slots[firstLingering].isHole
         {
             firstLingering += 1
         }
@@ -191,7 +194,7 @@ struct PendingRecords {
         for _ in 0..<count {
             // Moved, not copied: there may be many thousands.
             guard let slot = slots.popFirst() else { break }
-            guard slot.record != nil else {
+            guard !slot.isHole else {
                 holes -= 1
                 continue
             }

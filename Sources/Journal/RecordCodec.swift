@@ -37,12 +37,25 @@ package enum RecordCodec {
 
     /// Appends `record` with its length before it.
     ///
-    /// - Parameter scratch: memory that is used again from one Record to the next.
     /// - Complexity: O(bytes)
-    static func frame(_ record: Record, into bytes: inout [UInt8], scratch: inout [UInt8]) {
-        scratch.removeAll(keepingCapacity: true)
-        encode(record, into: &scratch)
-        bytes.append(lengthPrefixed: scratch)
+    static func frame(_ record: Record, into bytes: inout [UInt8]) {
+        // Two bytes is what the length of most messages takes; for any other the Record makes room or closes up.
+        let place = bytes.count
+        bytes.append(0)
+        bytes.append(0)
+        encode(record, into: &bytes)
+        let length = bytes.count - place - 2
+        if length < 0x80 {
+            bytes[place] = UInt8(length)
+            bytes.remove(at: place + 1)
+        } else if length < 0x4000 {
+            bytes[place] = UInt8(length & 0x7F) | 0x80
+            bytes[place + 1] = UInt8(length >> 7)
+        } else {
+            var prefix: [UInt8] = []
+            prefix.append(integer: UInt64(length))
+            bytes.replaceSubrange(place..<place + 2, with: prefix)
+        }
     }
 
     /// Appends type and body of `record`.

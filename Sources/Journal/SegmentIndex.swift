@@ -157,13 +157,17 @@ struct IndexBuilder {
     private var last: Position
     private var end = pageBytes
     private var batches: [SegmentIndex.BatchPlace] = []
-    private var queues: [SessionID: Queue] = [:]
+    private var queues: [Queue] = []
+    private var placeOfQueue: [SessionID: Int] = [:]
+    /// Of the queue that was added to last: in a busy log mostly the next message's, too.
+    private var lastPlace = 0
     private var expiry = ExpirySpan()
     private var listBytes = 0
     /// Some batch was not added.
     var isPartial = false
 
     private struct Queue {
+        let session: SessionID
         var bytes: [UInt8] = []
         var cursor: PostingCursor
         var count = 0
@@ -224,9 +228,18 @@ struct IndexBuilder {
         expiry.add(message.expiresAt)
         let size = message.message.bytes.count
         for target in message.targets where !target.session.isVolatile {
-            listBytes += queues[target.session, default: Queue(cursor: PostingCursor(first))]
-                .add(target, at: position, size: size)
+            listBytes += queues[place(of: target.session)].add(target, at: position, size: size)
         }
+    }
+
+    private mutating func place(of session: SessionID) -> Int {
+        if lastPlace < queues.count, queues[lastPlace].session == session { return lastPlace }
+        lastPlace = placeOfQueue[session] ?? queues.count
+        if lastPlace == queues.count {
+            placeOfQueue[session] = lastPlace
+            queues.append(Queue(session: session, cursor: PostingCursor(first)))
+        }
+        return lastPlace
     }
 
     /// What the footer will take, about, in whole pages.
@@ -246,13 +259,13 @@ struct IndexBuilder {
         var lists: [UInt8] = []
         lists.reserveCapacity(listBytes)
         var found: [SegmentIndex.QueueList] = []
-        for session in queues.keys.sorted(by: { $0.number < $1.number }) {
-            guard let queue = queues[session], !queue.lacksNumbers else { continue }
+        for queue in queues.sorted(by: { $0.session.number < $1.session.number })
+        where !queue.lacksNumbers {
             let start = lists.count
             lists.append(contentsOf: queue.bytes)
             found.append(
                 .init(
-                    session: session, count: queue.count, messageBytes: queue.messageBytes,
+                    session: queue.session, count: queue.count, messageBytes: queue.messageBytes,
                     bytes: start..<lists.count))
         }
         return SegmentIndex(

@@ -166,7 +166,7 @@ final class Connection: ChannelDuplexHandler {
         // A client that never got as far as naming a version is answered in the oldest that has reasons.
         packet.encode(version: decoder.version ?? .v3_1_1, into: &scratch)
         if unflushed == nil {
-            unflushed = transport.allocator.buffer(capacity: scratch.count)
+            unflushed = transport.allocator.buffer(capacity: max(scratch.count, Limits.writeBytesMin))
             transport.markUnflushed(self)
         }
         unflushed?.writeBytes(scratch)

@@ -258,6 +258,8 @@ private enum Notice {
 }
 
 enum Limits {
+    /// Memory taken for what one cycle writes to a connection, in bytes, so that a few answers need no more.
+    static let writeBytesMin = 128
     /// Memory kept for encoding, in bytes.
     static let scratchBytesMax = 64 * 1024
     /// Notices for which memory is kept.

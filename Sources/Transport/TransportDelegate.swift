@@ -19,7 +19,7 @@ extension ConnectionNumber {
 package protocol TransportDelegate: AnyObject {
     /// A client's connection was accepted.
     func opened(_ connection: ConnectionNumber, listener: Int, peer: SocketAddress?)
-    func received(_ connection: ConnectionNumber, _ packet: Packet)
+    func received(_ connection: ConnectionNumber, _ packet: consuming Packet)
     /// The client broke a rule of the encoding; nothing more is read from it. What is sent now still reaches it,
     /// in the version it asked for; then it is to be closed.
     ///

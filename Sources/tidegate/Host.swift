@@ -124,7 +124,7 @@ final class Host: TransportDelegate {
         take(.opened(ConnectionID(connection), listener: listener))
     }
 
-    func received(_ connection: ConnectionNumber, _ packet: Packet) {
+    func received(_ connection: ConnectionNumber, _ packet: consuming Packet) {
         take(.received(ConnectionID(connection), packet))
     }
 

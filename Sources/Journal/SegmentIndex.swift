@@ -271,6 +271,6 @@ struct IndexBuilder {
         return SegmentIndex(
             segment: segment, stretch: Stretch(first: first, last: last), end: end, batches: batches,
             queues: found, lists: lists, expiry: expiry,
-            isPartial: isPartial || queues.values.contains { $0.lacksNumbers })
+            isPartial: isPartial || queues.contains { $0.lacksNumbers })
     }
 }

@@ -291,10 +291,8 @@ struct FuzzedStore {
         (0..<Samples.caseCount).map { which in
             var dice = Dice(UInt64(which))
             var frames: [UInt8] = []
-            var scratch: [UInt8] = []
             for _ in 0..<3 {
-                RecordCodec.frame(
-                    Samples.record(which, &dice, payloadMax: 30), into: &frames, scratch: &scratch)
+                RecordCodec.frame(Samples.record(which, &dice, payloadMax: 30), into: &frames)
             }
             var batch: [UInt8] = []
             for field: UInt64 in [1, 0, 0] { batch.append(fixed: field) }

@@ -104,7 +104,8 @@ struct ForgedLengthTests {
                 offset += CheckpointChunk.headSize + head.length
                 count += 1
             }
-            #expect(count == 3)
+            // Header, wear, Records and end.
+            #expect(count == 4)
         }
     }
 

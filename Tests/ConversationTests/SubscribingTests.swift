@@ -90,7 +90,10 @@ struct SubscribingTests {
     func replaced() throws {
         let caller = try Caller.connected()
         let press = try Caller.connected()
+        // Which of two connections is read first is open, so there is something to replace from the start.
+        try caller.subscribe(caller.name, .atMostOnce)
         try press.publish(.text(caller.name, "kept", .atLeastOnce, id: 1, retain: true))
+        #expect(try caller.heard().payloads == ["kept"])
         for handling in [
             RetainHandling.sendOnSubscribe, .sendIfNewSubscription, .doNotSend, .sendOnSubscribe,
         ] {

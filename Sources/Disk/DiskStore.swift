@@ -55,6 +55,18 @@ package struct DiskStore: Sendable {
         return DiskStore(recovered: log, warnings: warnings, directory: directory, lock: lock)
     }
 
+    /// The same, with the state that its Records come to: what is complete goes out of memory as it is read, however
+    /// long the log is.
+    package static func recover(
+        path: String, allowVolatile: Bool = false
+    ) throws(StoreError) -> (store: DiskStore, state: DurableState) {
+        var state = DurableState()
+        let store = try open(
+            path: path, allowVolatile: allowVolatile, { state.apply($0, at: $1) },
+            sealed: { state.seal($0, queues: $1) })
+        return (store, state)
+    }
+
     /// Starts the thread that does what the journal asks for. Once for each store.
     ///
     /// - Parameter deliver: called on that thread with what was done, in order.

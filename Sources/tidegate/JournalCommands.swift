@@ -143,11 +143,8 @@ extension JournalCommand {
 
         func run() throws {
             let settings = try store.settings()
-            var state = DurableState()
-            let opened = try looking { () throws(StoreError) in
-                try DiskStore.open(
-                    path: settings.state, allowVolatile: settings.journal.allowsVolatile
-                ) { state.apply($0, at: $1) }
+            let (opened, state) = try looking { () throws(StoreError) in
+                try DiskStore.recover(path: settings.state, allowVolatile: settings.journal.allowsVolatile)
             }
             for line in opened.recovered.report.texts { print(line) }
             var journal = Journal(plan: JournalPlan(settings.journal), recovered: opened.recovered)

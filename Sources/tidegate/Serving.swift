@@ -57,15 +57,12 @@ private struct Start {
     init(_ settings: Settings) throws(StartFailure) {
         self.settings = settings
         uplinks = try Self.plans(settings)
-        var state = DurableState()
         do throws(StoreError) {
-            store = try DiskStore.open(
-                path: settings.state, allowVolatile: settings.journal.allowsVolatile,
-                { state.apply($0, at: $1) }, sealed: { state.seal($0, queues: $1) })
+            (store, state) = try DiskStore.recover(
+                path: settings.state, allowVolatile: settings.journal.allowsVolatile)
         } catch {
             throw StartFailure(line: "\(error)", status: error.exitStatus)
         }
-        self.state = state
     }
 
     private static func plans(_ settings: Settings) throws(StartFailure) -> [UplinkPlan] {

@@ -12,12 +12,11 @@ package enum BootClock {
 
     /// Which boot of the machine this is; nil where the kernel does not say.
     package static func machineBoot() -> MachineBoot? {
-        let descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        var bytes = [UInt8](repeating: 0, count: 64)
-        let count = Glibc.read(descriptor, &bytes, bytes.count)
-        return count > 0 ? MachineBoot(text: bytes[..<count]) : nil
+        do {
+            return MachineBoot(text: try Directory.readAll("/proc/sys/kernel/random/boot_id"))
+        } catch {
+            return nil
+        }
     }
 
     /// The wall clock, and whether the kernel says that somebody keeps it right.

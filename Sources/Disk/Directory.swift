@@ -140,26 +140,13 @@ final class Directory: Sendable {
 
     /// Write under another name, sync, rename, sync: at every moment the old content or the new is there.
     func replace(_ name: String, with bytes: [UInt8]) throws(SystemError) {
-        let temporary = name + StoreFile.temporarySuffix
-        do {
-            let file = try openFile(temporary, O_WRONLY | O_CREAT | O_TRUNC)
-            try file.write(bytes, at: 0)
-            try file.sync()
-        } catch {
-            // It would only take room; the error is what counts.
-            unlinkat(descriptor, temporary, 0)
-            throw error
-        }
-        try rename(temporary, to: name)
-        try sync()
+        try replace(name) { file throws(SystemError) in try file.write(bytes, at: 0) }
     }
 
     /// A file of that many bytes, which no file system can store in fewer; there as a whole or not at all.
     func fill(_ name: String, bytes: Int) throws(SystemError) {
-        let temporary = name + StoreFile.temporarySuffix
-        var generator = SystemRandomNumberGenerator()
-        do {
-            let file = try openFile(temporary, O_WRONLY | O_CREAT | O_TRUNC)
+        try replace(name) { file throws(SystemError) in
+            var generator = SystemRandomNumberGenerator()
             var offset = 0
             while offset < bytes {
                 let count = min(bytes - offset, 64 << 10)
@@ -167,9 +154,19 @@ final class Directory: Sendable {
                 try file.write(Array(words.withUnsafeBytes { $0.prefix(count) }), at: offset)
                 offset += count
             }
+        }
+    }
+
+    private func replace(
+        _ name: String, writing write: (File) throws(SystemError) -> Void
+    ) throws(SystemError) {
+        let temporary = name + StoreFile.temporarySuffix
+        do {
+            let file = try openFile(temporary, O_WRONLY | O_CREAT | O_TRUNC)
+            try write(file)
             try file.sync()
         } catch {
-            // As in `replace`.
+            // It would only take room; the error is what counts.
             unlinkat(descriptor, temporary, 0)
             throw error
         }

@@ -57,19 +57,7 @@ struct Candidates {
     }
 
     private func index(of position: Position) -> Int? {
-        guard let first = candidates.first, let last = candidates.last, first.position <= position,
-            position <= last.position
-        else { return nil }
-        let guess = Int(position.number - first.position.number)
-        if guess < candidates.count, candidates[guess].position == position { return guess }
-        var low = 0
-        // Positions rise by one at least.
-        var high = min(guess, candidates.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if candidates[middle].position < position { low = middle + 1 } else { high = middle }
-        }
-        return low < candidates.count && candidates[low].position == position ? low : nil
+        candidates.index(of: position.number) { $0.position.number }
     }
 }
 

@@ -507,13 +507,7 @@ package struct MessageQueue {
 
     /// Where `delivery` is among the assignments, or would be.
     private func assignmentIndex(of delivery: Delivery) -> Int {
-        var low = 0
-        var high = assignments.count
-        while low < high {
-            let middle = (low + high) / 2
-            if assignments[middle].delivery < delivery { low = middle + 1 } else { high = middle }
-        }
-        return low
+        assignments.partitioningIndex { $0.delivery >= delivery }
     }
 
     private mutating func dropResident(_ i: Int) {

@@ -109,13 +109,7 @@ extension MessageQueue {
 
     /// How many holes begin at or before `delivery`.
     private func holeCount(upTo delivery: Delivery) -> Int {
-        var low = 0
-        var high = holes.count
-        while low < high {
-            let middle = (low + high) / 2
-            if holes[middle].first <= delivery { low = middle + 1 } else { high = middle }
-        }
-        return low
+        holes.partitioningIndex { $0.first > delivery }
     }
 
     // MARK: Out of memory
@@ -270,13 +264,7 @@ extension MessageQueue {
     }
 
     private static func firstPosting(from delivery: Delivery, in postings: [Posting]) -> Int {
-        var low = 0
-        var high = postings.count
-        while low < high {
-            let middle = (low + high) / 2
-            if postings[middle].delivery < delivery { low = middle + 1 } else { high = middle }
-        }
-        return low
+        postings.partitioningIndex { $0.delivery >= delivery }
     }
 
     private static func posting(of delivery: Delivery, in postings: [Posting]) -> Posting? {

@@ -94,13 +94,7 @@ package struct InboundIdentifiers {
     mutating func releaseAll() { held.removeAll() }
 
     private func insertionIndex(of id: PacketIdentifier) -> Int {
-        var low = 0
-        var high = held.count
-        while low < high {
-            let middle = (low + high) / 2
-            if held[middle].id < id { low = middle + 1 } else { high = middle }
-        }
-        return low
+        held.partitioningIndex { $0.id >= id }
     }
 }
 

@@ -334,12 +334,6 @@ struct DeliverySet: Hashable, Sendable {
 
     /// The first range that ends behind `number`.
     private func place(of number: UInt64) -> Int {
-        var low = 0
-        var high = ranges.count
-        while low < high {
-            let middle = (low + high) / 2
-            if ranges[middle].upperBound <= number { low = middle + 1 } else { high = middle }
-        }
-        return low
+        ranges.partitioningIndex { $0.upperBound > number }
     }
 }

@@ -160,12 +160,7 @@ extension [Segment] {
     ///
     /// - Complexity: O(log segments)
     func holding(_ position: Position) -> Segment? {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if self[middle].first <= position { low = middle + 1 } else { high = middle }
-        }
+        let low = partitioningIndex { $0.first > position }
         // Several segments may begin at one position when a boot wrote nothing; the last of them holds it.
         guard low > 0, position <= self[low - 1].last else { return nil }
         return self[low - 1]

@@ -200,13 +200,6 @@ package struct Journal {
         pending.hasten(position)
     }
 
-    /// Stretches the commit window and thins out the commits by `factor`, for flash that must be spared: 1 is as
-    /// planned.
-    package mutating func widenCommits(by factor: Int, at now: Instant) {
-        note(now)
-        policy.widen(factor, at: latest)
-    }
-
     /// Starts what is due. Call it after a round of appends, and at `nextDeadline`.
     package mutating func tick(at now: Instant) {
         note(now)

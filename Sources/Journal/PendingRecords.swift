@@ -246,17 +246,5 @@ extension RandomAccessCollection<PendingRecords.Slot> where Index == Int {
     /// Where the Record at `position` is; nil when it is not here.
     ///
     /// - Complexity: O(1) while there are no holes before it, else O(log count)
-    func index(of position: Position) -> Int? {
-        guard let first, let last, first.position <= position, position <= last.position else { return nil }
-        let guess = startIndex + Int(position.number - first.position.number)
-        if guess < endIndex, self[guess].position == position { return guess }
-        var low = startIndex
-        // Positions rise by one at least.
-        var high = Swift.min(guess, endIndex)
-        while low < high {
-            let middle = (low + high) / 2
-            if self[middle].position < position { low = middle + 1 } else { high = middle }
-        }
-        return low < endIndex && self[low].position == position ? low : nil
-    }
+    func index(of position: Position) -> Int? { index(of: position.number) { $0.position.number } }
 }

@@ -69,12 +69,7 @@ struct SegmentIndex: Hashable, Sendable {
     ///
     /// - Complexity: O(log queues + the queue's postings)
     func postings(of session: SessionID, in stretch: Stretch) -> [Posting] {
-        var low = 0
-        var high = queues.count
-        while low < high {
-            let middle = (low + high) / 2
-            if queues[middle].session.number < session.number { low = middle + 1 } else { high = middle }
-        }
+        let low = queues.partitioningIndex { $0.session.number >= session.number }
         guard low < queues.count, queues[low].session == session else { return [] }
         var postings: [Posting] = []
         postings.reserveCapacity(queues[low].count)
@@ -111,12 +106,7 @@ struct ExpirySpan: Hashable, Sendable {
 
 extension [SegmentIndex.BatchPlace] {
     fileprivate func place(of position: Position, end: Int) -> Range<Int>? {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if self[middle].first <= position { low = middle + 1 } else { high = middle }
-        }
+        let low = partitioningIndex { $0.first > position }
         guard low > 0 else { return nil }
         let start = Int(self[low - 1].page) * pageBytes
         let stop = low < count ? Int(self[low].page) * pageBytes : end

@@ -164,7 +164,8 @@ package final class DiskThread: @unchecked Sendable {
     ) throws(SystemError) {
         let file = try directory.openFile(free.name, O_RDWR)
         try file.write(page, at: 0)
-        try file.sync()
+        // Nothing but the page is new: neither size nor blocks.
+        try file.syncData()
         try directory.rename(free.name, to: name.name)
         try directory.sync()
         writing = (name, file)

@@ -57,7 +57,8 @@ final class LoopDisk {
             of: "/dev/", with: "")
         do {
             try FileManager.default.createDirectory(atPath: mountPoint, withIntermediateDirectories: true)
-            try Self.run("mount", "-o", "noatime,lazytime", "/dev/\(device)", mountPoint)
+            // As the README advises.
+            try Self.run("mount", "-o", "noatime,lazytime,commit=60", "/dev/\(device)", mountPoint)
         } catch {
             _ = try? Self.run("losetup", "-d", "/dev/\(device)")  // What went wrong is told already.
             throw error

@@ -70,6 +70,7 @@ final class Publishers {
     @discardableResult
     func run(total: Int = .max, seconds: Double = .infinity, until stop: () -> Bool = { false }) -> Int {
         let began = monotonicSeconds()
+        self.total = 0
         let first = acknowledged.reduce(0, +)
         let share = total == .max ? UInt64.max / 2 : UInt64(total / plan.count)
         let goals = acknowledged.map { $0 + share }
@@ -112,6 +113,7 @@ final class Publishers {
         return false
     }
 
+    /// Sent in this run, when a rate is stated.
     private var total = 0.0
 
     private func fill(_ index: Int, goal: UInt64, allowed: inout Double, now: Double) {

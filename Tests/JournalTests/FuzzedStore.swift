@@ -62,6 +62,12 @@ struct FuzzedStore {
         bytes = disk.fileNames().reduce(0) { $0 + disk.content($1).count }
     }
 
+    /// A store that was made in another way.
+    init(_ disk: FaultDisk) {
+        self.disk = disk
+        bytes = disk.fileNames().reduce(0) { $0 + disk.content($1).count }
+    }
+
     private mutating func add(
         _ part: Part, _ number: UInt64, _ bytes: [UInt8], isPutRight: Bool, _ store: StoreID
     ) {
@@ -262,7 +268,7 @@ struct FuzzedStore {
     }
 
     /// A gateway that was killed after some messages, half of which were received, and a checkpoint.
-    private static func lived(_ messages: Int) throws -> House {
+    static func lived(_ messages: Int) throws -> House {
         guard let store else { preconditionFailure("16 bytes are an identity") }
         var house = try House.starting(on: FaultDisk(formatted: store))
         for (client, filter) in [("reader", "t"), ("other", "#"), ("member", "$share/group/t")] {

@@ -49,13 +49,23 @@ struct ForgedNumberTests {
 
     @Test("in the header of a segment")
     func segments() throws {
-        let disk = try Self.sample()
         var count = 0
-        for name in disk.fileNames() {
-            guard case .segment(let id) = StoreFile(name: name) else { continue }
+        let plain = try Self.sample()
+        let merged = try FuzzedStore.compacted().disk
+        let names =
+            plain.fileNames().map { (plain, $0) }
+            + merged.fileNames().filter { $0.hasPrefix("old-") }.map { (merged, $0) }
+        #expect(names.contains { $0.1.hasPrefix("old-") })
+        for (disk, name) in names {
+            let id: UInt64
+            switch StoreFile(name: name) {
+            case .segment(let number), .merged(let number): id = number
+            default: continue
+            }
             let fields = [
-                ("predecessor", 48, 8), ("its end", 56, 8), ("its last", 64, 8), ("clock", 72, 8),
-                ("boot", 80, 4), ("uptime", 100, 8), ("flags", 108, 4), ("merged last", 112, 8),
+                ("predecessor", 40, 8), ("its end", 48, 8), ("its last", 56, 8), ("clock", 64, 8),
+                ("boot", 72, 4), ("uptime", 92, 8), ("flags", 100, 4), ("merged last", 104, 8),
+                ("merged end", 112, 8),
             ]
             for (field, place, size) in fields {
                 count += try Self.expectHarmless(disk, name, field, at: place, size) { bytes in

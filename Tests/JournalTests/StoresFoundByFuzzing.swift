@@ -117,6 +117,15 @@ struct StoresFoundByFuzzing {
             #expect(log.report.setAside == (isSetAside ? [name] : []))
             #expect(state.owes(from: Position(1), through: Position(9)) == !isSetAside)
             #expect(state.owedCount(in: stretch) >= (isSetAside ? 0 : most / 2))
+            // One from near the end of a page leaves the rest no less than nothing.
+            let settled = AcknowledgedRecord(
+                session: SessionID(1), floor: Delivery(0), settledAbove: [Delivery(UInt64(most) - 2)])
+            state.apply(.acknowledged(settled), at: Position(10))
+            state.snapshot { record in
+                var bytes: [UInt8] = []
+                RecordCodec.encode(record, into: &bytes)
+                #expect(throws: Never.self) { try RecordCodec.decode(bytes) }
+            }
         }
     }
 

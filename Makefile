@@ -59,11 +59,13 @@ fuzz: fuzz-packets fuzz-recovery
 # Both are built with bounds checked everywhere, memory watched, and branches counted, so that libFuzzer finds inputs
 # that lead to new ones. What it finds is kept in $(FUZZ)/corpus and $(FUZZ)/store-corpus from run to run; an input that
 # breaks a rule is written to $(FUZZ) and belongs into Tests/MQTTTests/FoundByFuzzing.swift or
-# Tests/JournalTests/StoresFoundByFuzzing.swift.
+# Tests/JournalTests/StoresFoundByFuzzing.swift. With Swift's own tracing of crashes a
+# finding would hang instead of ending the run.
 FUZZ = .build/fuzz
 FUZZ_SWIFTC = swiftc -O -whole-module-optimization -parse-as-library -warnings-as-errors -swift-version 6 \
 	-enable-upcoming-feature ExistentialAny -package-name tidegate
 FUZZ_WATCHED = $(FUZZ_SWIFTC) -use-ld=lld -assert-config Debug -sanitize=fuzzer,address
+FUZZ_RUN = SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=quarantine_size_mb=32 nice
 
 fuzz-packets:
 	@mkdir -p $(FUZZ)/corpus $(FUZZ)/plain
@@ -77,7 +79,7 @@ fuzz-packets:
 		-emit-module-path $(FUZZ)/MQTT.swiftmodule -o $(FUZZ)/libMQTT.a Sources/MQTT/*.swift
 	$(FUZZ_WATCHED) -I $(FUZZ) -I Tests/Fuzz/Sanitizer -o $(FUZZ)/fuzz-packets Tests/Fuzz/FuzzPackets.swift \
 		Tests/Fuzz/Memory.swift Tests/MQTTTests/FuzzedStream.swift -L $(FUZZ) -lMQTT
-	ASAN_OPTIONS=quarantine_size_mb=32 nice $(FUZZ)/fuzz-packets -max_total_time=$(FUZZ_SECONDS) \
+	$(FUZZ_RUN) $(FUZZ)/fuzz-packets -max_total_time=$(FUZZ_SECONDS) \
 		-max_len=4096 -timeout=5 -rss_limit_mb=1024 -malloc_limit_mb=64 -use_value_profile=1 \
 		-print_final_stats=1 -artifact_prefix=$(FUZZ)/ $(FUZZ)/corpus $(FUZZ)/seeds
 
@@ -90,7 +92,7 @@ fuzz-recovery:
 		-Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing -Xswiftc -assert-config -Xswiftc Debug -Xswiftc -use-ld=lld \
 		--product fuzz-recovery $(SWIFTFLAGS)
 	SEEDS=$(FUZZ)/store-seeds $(FUZZ_RECOVERY)
-	ASAN_OPTIONS=quarantine_size_mb=32 nice $(FUZZ_RECOVERY) -max_total_time=$(FUZZ_SECONDS) \
+	$(FUZZ_RUN) $(FUZZ_RECOVERY) -max_total_time=$(FUZZ_SECONDS) \
 		-max_len=16384 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64 -use_value_profile=1 \
 		-print_final_stats=1 -artifact_prefix=$(FUZZ)/ $(FUZZ)/store-corpus $(FUZZ)/store-seeds
 

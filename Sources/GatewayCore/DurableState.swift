@@ -85,9 +85,10 @@ package struct DurableState {
             if sessions.values[i].isPersistent, sessions.values[i].flow == nil { census.absentClients += 1 }
             census.subscriptions += sessions.values[i].subscriptions.count
             census.sharedSubscriptions += sessions.values[i].subscriptions.keys.count { $0.shareName != nil }
-            census.storedMessages += sessions.values[i].queue.waitingCount
+            // A damaged journal may call any number of them waiting.
+            census.storedMessages &+= sessions.values[i].queue.waitingCount
         }
-        census.storedMessages += retained.count
+        census.storedMessages &+= retained.count
         return census
     }
 

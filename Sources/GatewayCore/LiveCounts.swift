@@ -46,7 +46,14 @@ struct LiveCounts {
         }
     }
 
-    mutating func retain(paged count: Int, in stretch: Stretch) { paged[stretch, default: 0] += count }
+    mutating func retain(paged count: Int, in stretch: Stretch) {
+        paged[stretch] = Self.sum(paged[stretch, default: 0], count)
+    }
+
+    /// Far beyond what any store holds, but the pages that a damaged journal speaks of may come to more.
+    private static let sumMax = 1 << 61
+
+    private static func sum(_ a: Int, _ b: Int) -> Int { min(min(a, sumMax) + min(b, sumMax), sumMax) }
 
     mutating func release(paged count: Int, in stretch: Stretch) {
         guard let known = paged[stretch] else { return }
@@ -59,7 +66,7 @@ struct LiveCounts {
     func count(in stretch: Stretch) -> Int {
         var count = 0
         for (other, paged) in paged where other.first <= stretch.last && stretch.first <= other.last {
-            count += paged
+            count = Self.sum(count, paged)
         }
         let blocks = stretch.first.number / Self.block...max(stretch.first, stretch.last).number / Self.block
         for (block, owed) in far where blocks.contains(block) { count += Int(owed) }

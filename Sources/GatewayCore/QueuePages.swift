@@ -388,6 +388,7 @@ extension MessageQueue {
 extension Hole {
     /// About the bytes of so many of a page's messages.
     fileprivate func share(of span: UInt64) -> Int {
-        span == self.span ? bytes : Int(Double(bytes) * Double(span) / Double(self.span))
+        // Rounded up it could be more than all.
+        span == self.span ? bytes : min(bytes, Int(Double(bytes) * Double(span) / Double(self.span)))
     }
 }

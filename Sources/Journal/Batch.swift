@@ -65,7 +65,7 @@ package struct BatchHeader: Hashable, Sendable {
         wall = WallReading(
             milliseconds: try reader.fixed(Int64.self), isTrusted: flags & Self.trustedFlag != 0)
         // A checksum proves that we wrote it, but arithmetic on what comes from a disk is checked all the same.
-        guard self.segment == segment, first > .zero, first.number < countableLimit else {
+        guard self.segment == segment, durableBefore < first, first.number < countableLimit else {
             throw .invalidField
         }
     }

@@ -219,9 +219,10 @@ extension CheckpointHeader {
                     segment: segment, first: nil, last: Position(try reader.fixed(UInt64.self)), end: end,
                     capacity: end))
         }
-        guard nextSegment < countableLimit, segments.allSatisfy({ $0.last.number < countableLimit }) else {
-            throw .invalidField
-        }
+        // It stands for all that its segments hold, and none of them may be the next start's new one.
+        guard position.number < countableLimit, nextSegment < countableLimit,
+            segments.allSatisfy({ $0.last <= position && $0.segment > 0 && $0.segment < nextSegment })
+        else { throw .invalidField }
         // Earlier versions ended here, or behind the uptime.
         if !reader.isAtEnd { try decodeTime(&reader) }
         if !reader.isAtEnd { try decodePlaces(&reader) }

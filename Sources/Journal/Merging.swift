@@ -92,9 +92,10 @@ struct Merge {
     /// Where to read next.
     var nextRead: (Segment, Range<Int>)? { reads.first.map { ($0.segment, $0.bytes) } }
 
-    /// Notes what of a victim is to be kept; false when its index does not say where that is.
+    /// Notes what of a victim is to be kept; false when its index does not say where that is, or puts it before what
+    /// an earlier victim holds.
     mutating func plan(_ segment: Segment, _ owed: Owed, _ index: SegmentIndex, provenAt: Position) -> Bool {
-        guard !index.isPartial else { return false }
+        guard !index.isPartial, owed.positions.first.map({ builder.takes($0) }) ?? true else { return false }
         self.provenAt = max(self.provenAt, provenAt)
         deliveries = owed.deliveries
         for position in owed.positions {
@@ -176,6 +177,9 @@ private struct MergedBuilder {
         lastKept = Position(first.number - 1)
         index = IndexBuilder(segment: id, first: first)
     }
+
+    /// Whether `position` lies behind all that was added.
+    func takes(_ position: Position) -> Bool { position > max(lastKept, records.last?.1 ?? lastKept) }
 
     mutating func add(
         _ record: Record, at position: Position, from source: BatchHeader, owed: Set<OwedDelivery>

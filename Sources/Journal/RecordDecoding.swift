@@ -215,8 +215,11 @@ extension RecordCodec {
             try entry(&reader, after: &position, hasBytes: true)
         }
         var place = floor.number + UInt64(entries.count)
+        var bytes: UInt64 = 0
         let pages = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            try page(&reader, place: &place, after: &position)
+            let page = try page(&reader, place: &place, after: &position)
+            bytes = try countable(bytes + UInt64(page.waitingBytes))
+            return page
         }
         let tail = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
             try entry(&reader, after: &position, hasBytes: true)

@@ -410,7 +410,7 @@ package struct Recovery<Reader: StoreReader> {
         let proven = end.map(\.last) ?? proof(by: later)
         // Where no header names the end, the next segment still says which position it begins with: a batch that
         // was given up because of an error, and written again there, is none, however intact it is.
-        let cut = end == nil ? later.lazy.compactMap(\.header).first?.predecessor.last : nil
+        let cut = end?.last ?? later.lazy.compactMap(\.header).first?.predecessor.last
         let bounds = Bounds(
             limit: limit, isLimitKnown: end != nil, proven: proven, cut: cut,
             isRecycled: found.header?.isRecycled ?? true)
@@ -419,7 +419,7 @@ package struct Recovery<Reader: StoreReader> {
         // A file may be shorter than its successor says, and bytes that are not there take no space.
         segment.end = min(segment.end, max(found.size, pageBytes))
         if let end {
-            segment.end = min(limit, max(found.size, pageBytes))
+            segment.end = max(min(limit, found.size), pageBytes)
             segment.last = max(segment.last, end.last)
             noteLoss(before: end.last.next, body)
             log.last = max(log.last, end.last)
@@ -473,10 +473,10 @@ package struct Recovery<Reader: StoreReader> {
         let limit = bounds.limit
         var offset = pageBytes
         while offset < limit {
-            if let cut = bounds.cut, log.last >= cut { return }
+            if !bounds.isLimitKnown, let cut = bounds.cut, log.last >= cut { return }
             let header = scan.header(at: offset, &reader)
-            if let header, header.first >= segment.first, header.totalLength <= limit - offset,
-                try read(header, at: offset, &scan, body)
+            if let header, header.first >= segment.first, header.last <= bounds.cut ?? header.last,
+                header.totalLength <= limit - offset, try read(header, at: offset, &scan, body)
             {
                 segment.add(header, at: offset)
                 offset += header.totalLength

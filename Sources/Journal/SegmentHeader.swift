@@ -115,7 +115,10 @@ package struct SegmentHeader: Hashable, Sendable {
         guard place.last.number < countableLimit, merged.map({ $0.last > predecessor.last }) ?? true else {
             throw .invalidField
         }
-        guard self.segment == segment, predecessor.last.number < countableLimit else { throw .invalidField }
+        // Numbers rise: what names the end of a segment that is yet to come would be believed once that is there.
+        guard self.segment == segment, predecessor.segment < segment,
+            predecessor.last.number < countableLimit
+        else { throw .invalidField }
     }
 
     private static func seed(_ segment: UInt64) -> UInt32 {

@@ -212,7 +212,7 @@ struct FailureTests {
         var successor = other.disk.content(StoreFile.segment(2).name)
         let header = SegmentHeader(
             store: try #require(testStore), segment: 2,
-            predecessor: SegmentEnd(segment: 9, offset: UInt64(pageBytes), last: Position(1)),
+            predecessor: SegmentEnd(segment: 0, offset: UInt64(pageBytes), last: Position(1)),
             clock: other.now, boot: 2)
         successor.replaceSubrange(0..<pageBytes, with: header.encoded)
         other.disk.put(StoreFile.segment(1).name, before + void)

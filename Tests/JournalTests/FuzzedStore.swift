@@ -25,7 +25,7 @@ struct FuzzedStore {
 
     /// What a part of the input becomes.
     private enum Part: UInt8 {
-        /// Begins a file; a segment with the page that is its header.
+        /// Begins a file; a segment with the page that is its header, which may say that it is a merged file.
         case segment, checkpoint, format, free
         /// Goes on in it: with a batch or a footer from the next page on, with a chunk of a checkpoint, or with the
         /// very bytes.
@@ -62,23 +62,30 @@ struct FuzzedStore {
         bytes = disk.fileNames().reduce(0) { $0 + disk.content($1).count }
     }
 
+    /// A store that was made in another way.
+    init(_ disk: FaultDisk) {
+        self.disk = disk
+        bytes = disk.fileNames().reduce(0) { $0 + disk.content($1).count }
+    }
+
     private mutating func add(
         _ part: Part, _ number: UInt64, _ bytes: [UInt8], isPutRight: Bool, _ store: StoreID
     ) {
         switch part {
         case .segment:
+            let page = isPutRight ? Self.header(number, bytes, store) : bytes
             files.append(
-                File(file: .segment(number), bytes: isPutRight ? Self.header(number, bytes, store) : bytes))
+                File(file: Self.isMerged(page, number) ? .merged(number) : .segment(number), bytes: page))
         case .format: files.append(File(file: .format, bytes: isPutRight ? Self.format(bytes) : bytes))
         case .checkpoint: files.append(File(file: .checkpoint(number), bytes: bytes))
         case .free: files.append(File(file: .free(number), bytes: bytes))
         case .batch, .footer, .chunk, .raw:
             guard var file = files.popLast() else { return }
             switch (part, file.file) {
-            case (.batch, .segment(let id)):
+            case (.batch, .segment(let id)), (.batch, .merged(let id)):
                 file.bytes.pad(to: pageBytes)
                 file.bytes += isPutRight ? Self.batch(id, bytes, store) : bytes
-            case (.footer, .segment(let id)):
+            case (.footer, .segment(let id)), (.footer, .merged(let id)):
                 file.bytes.pad(to: pageBytes)
                 file.bytes += isPutRight ? Self.footer(id, file.bytes.count, bytes, store) : bytes
             case (.chunk, .checkpoint(let position)) where isPutRight:
@@ -90,6 +97,10 @@ struct FuzzedStore {
     }
 
     // MARK: Putting right
+
+    private static func isMerged(_ page: [UInt8], _ number: UInt64) -> Bool {
+        do { return try SegmentHeader(decoding: page, segment: number).merged != nil } catch { return false }
+    }
 
     private static func header(_ segment: UInt64, _ bytes: [UInt8], _ store: StoreID) -> [UInt8] {
         let whole = SegmentHeader(
@@ -193,10 +204,10 @@ struct FuzzedStore {
         for name in disk.fileNames() {
             let bytes = disk.content(name)
             switch StoreFile(name: name) {
-            case .segment(let id): append(segment: id, bytes, to: &input)
+            case .segment(let id), .merged(let id): append(segment: id, bytes, to: &input)
             case .checkpoint(let position): append(checkpoint: position, bytes, to: &input)
             case .free(let id): append(.free, id, bytes.prefix(3 * pageBytes), to: &input)
-            case .format, .reserve, .merged, .mergedPart, nil: continue
+            case .format, .reserve, .mergedPart, nil: continue
             }
         }
         return input
@@ -213,7 +224,7 @@ struct FuzzedStore {
 
     private static func append(segment: UInt64, _ bytes: [UInt8], to input: inout [UInt8]) {
         guard let store else { return }
-        append(.segment, segment, bytes[OwnBytes.header..<96], to: &input)
+        append(.segment, segment, bytes[OwnBytes.header..<120], to: &input)
         for offset in stride(from: pageBytes, to: bytes.count, by: pageBytes) {
             do {
                 let batch = try BatchHeader(decoding: bytes, at: offset, store: store, segment: segment)
@@ -255,6 +266,7 @@ struct FuzzedStore {
                 let house = try Self.lived(messages)
                 seeds.append(input(house.disk))
             }
+            seeds.append(input(try Self.compacted().disk))
         } catch {
             preconditionFailure("nothing fails here: \(error)")
         }
@@ -262,7 +274,7 @@ struct FuzzedStore {
     }
 
     /// A gateway that was killed after some messages, half of which were received, and a checkpoint.
-    private static func lived(_ messages: Int) throws -> House {
+    static func lived(_ messages: Int) throws -> House {
         guard let store else { preconditionFailure("16 bytes are an identity") }
         var house = try House.starting(on: FaultDisk(formatted: store))
         for (client, filter) in [("reader", "t"), ("other", "#"), ("member", "$share/group/t")] {
@@ -283,6 +295,33 @@ struct FuzzedStore {
                 try house.leaves("other")
             }
         }
+        return house
+    }
+
+    /// A gateway that merged segments, in which one message in nine waits for somebody who does not come, and was
+    /// killed when it had written some more.
+    static func compacted() throws -> House {
+        guard let store else { preconditionFailure("16 bytes are an identity") }
+        var plan = House.plan()
+        plan.segmentBytes = 40 << 10
+        plan.compactionSlackBytes = 0
+        var house = try House.starting(on: FaultDisk(formatted: store), plan: plan)
+        for (client, filter) in [("reader", "kept"), ("other", "#")] {
+            try house.connects(client)
+            try house.subscribes(client, filter, .atLeastOnce)
+            try house.leaves(client)
+        }
+        try house.connects("writer", expiry: 0)
+        for n in 0..<40 {
+            let topic = n % 9 == 4 ? "kept" : "t"
+            try house.publishes("writer", "\(n)", .atLeastOnce, topic: topic, to: [])
+        }
+        try house.connects("other")
+        for n in 0..<3 {
+            try house.publishes("writer", "more-\(n)", .atLeastOnce, to: [])
+            try house.checkpoints()
+        }
+        for _ in 0..<20 { try house.passes(milliseconds: 10_000) }
         return house
     }
 
@@ -367,10 +406,35 @@ struct FuzzedStore {
             }
         }
         guard let log = once.log else { return nil }
-        if !zip(log.segments, log.segments.dropFirst()).allSatisfy({ $0.id < $1.id }) {
-            return "segments are not in order"
+        // Merged files are numbered when they are written, which is later.
+        let plain = log.segments.filter { !$0.isMerged }
+        if !zip(plain, plain.dropFirst()).allSatisfy({ $0.id < $1.id }) { return "segments are not in order" }
+        do {
+            try examine()
+            return try brokenService()
+        } catch {
+            return "the disk refused: \(error)"
         }
-        do { return try brokenService() } catch { return "the disk refused: \(error)" }
+    }
+
+    /// What the commands do that look at a store: nothing that is in it may stop them.
+    private func examine() throws {
+        var disk = disk
+        var state = DurableState()
+        var audit = Audit()
+        var length = 0
+        let inspection = try Inspection.inspect(
+            &disk,
+            recovered: {
+                state.apply($0, at: $1)
+                audit.recovered($0)
+            },
+            found: {
+                audit.inLog($0.record)
+                length += $0.record.line(payload: true).utf8.count
+            })
+        _ = audit.result(state)
+        _ = StoreStatistics(inspection, state, enduranceBytes: 1 << 40).json
     }
 
     /// A gateway that starts on it takes a message for somebody away, and brings it after the next start.

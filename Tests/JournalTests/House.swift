@@ -125,9 +125,9 @@ struct House: ~Copyable {
     }
 
     /// Publishes; the receivers are owed it once the publisher has its acknowledgement.
-    mutating func publishes(_ client: String, _ text: String, _ qos: QoS, padding: Int = 0, to: [String])
-        throws
-    {
+    mutating func publishes(
+        _ client: String, _ text: String, _ qos: QoS, topic: String = "t", padding: Int = 0, to: [String]
+    ) throws {
         nextIdentifier = nextIdentifier % 900 + 1
         guard let id = PacketIdentifier(rawValue: nextIdentifier) else { preconditionFailure("zero") }
         sent[client, default: [:]][id] = text
@@ -136,7 +136,8 @@ struct House: ~Copyable {
             client,
             .publish(
                 Publish(
-                    message: ApplicationMessage(topic: Array("t".utf8), payload: payload), qos: qos, id: id)))
+                    message: ApplicationMessage(topic: Array(topic.utf8), payload: payload), qos: qos, id: id)
+            ))
         try converse()
         if sent[client]?[id] == nil { for receiver in to { ledger.owed[receiver, default: []].insert(text) } }
     }
@@ -225,6 +226,7 @@ struct House: ~Copyable {
                 carryOut(effects)
             }
             if journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+            if journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
             journal.tick(at: now)
             var operations: [DiskOperation] = []
             journal.takeOperations(into: &operations)

@@ -106,7 +106,11 @@ package struct Inspection: Sendable {
     private mutating func list(_ reader: inout some StoreReader) throws(StoreReadFailure) {
         for name in try reader.names().sorted() {
             guard let kind = StoreFile(name: name) else { continue }
-            let size = try reader.size(of: name)
+            let size: Int
+            do { size = try reader.size(of: name) } catch {
+                guard error.isDamage else { throw error }
+                size = 0
+            }
             files.append(File(name: name, bytes: size))
             switch kind {
             case .format, .free, .reserve, .mergedPart: bytes.otherFiles += size

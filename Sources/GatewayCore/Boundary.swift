@@ -178,10 +178,23 @@ package enum Observation: Hashable, Sendable {
     case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
     case uplinkDisconnected(name: String, waiting: Int)
     case pressure(Bool)
+    /// There is no room for a message in one place, while there is elsewhere: its publishers are refused or wait. Told
+    /// once, until `.drained`.
+    case full(Store)
+    /// What was full has room again, a tenth at least.
+    case drained(Store)
     case storageFailed
     case storageRecovered
     /// This long, in milliseconds, before the start or one not long before it, as is only now proven.
     case wasOff(milliseconds: UInt64)
+}
+
+/// A place that can be full.
+package enum Store: Hashable, Sendable {
+    /// The queue of somebody; it takes so many messages.
+    case queue(SessionOwner, messagesMax: Int)
+    /// Retained messages; of all together so many bytes are kept.
+    case retained(bytesMax: Int)
 }
 
 package enum DisconnectCause: Hashable, Sendable {

@@ -42,6 +42,8 @@ package struct Gateway: ~Copyable {
     /// No new message is acknowledged, and nothing is begun that must be kept.
     var isUnderPressure: Bool { lacksRoom || storageHasFailed }
     var isRetryScheduled = false
+    /// What was said to be full, and not yet to have room again.
+    var fullStores = FullStores()
     /// Bytes of all PUBLISH packets of clients that wait for room.
     var heldBytes = 0
     var isStopping = false
@@ -357,6 +359,7 @@ package struct Gateway: ~Copyable {
             case .heldPackets:
                 isRetryScheduled = false
                 takeHeldPackets(at: now, into: &effects)
+            case .fullStores: checkFullStores(at: now, into: &effects)
             case .systemTopics: publishSystemTopics(at: now, into: &effects)
             }
         }

@@ -71,7 +71,7 @@ struct Statistics {
         case .sessionEnded(_, .expired, _): sessionsExpired += 1
         case .dropped(_, _, let count): publishesDropped.add(UInt64(count))
         case .refused, .sessionEnded, .uplinkConnected, .uplinkDisconnected, .pressure, .storageFailed,
-            .storageRecovered, .wasOff:
+            .storageRecovered, .wasOff, .full, .drained:
             break
         }
     }

@@ -44,6 +44,30 @@ struct Quarantine {
         return problems
     }
 
+    /// The name of a copy, within the store, in which these very bytes were put aside before; nil where there is none,
+    /// also when they have changed since.
+    ///
+    /// - Complexity: O(files in quarantine + bytes damaged)
+    func copy(holding range: RecoveryReport.ByteRange) -> String? {
+        do {
+            let own = try Directory(existing: directory.path + "/" + Self.name)
+            let present = try copy(range)
+            guard !present.isEmpty else { return nil }
+            for name in try own.names().sorted() where name.hasPrefix(range.file + ".") {
+                let bounds = name.dropFirst(range.file.count + 1).split(separator: "-").compactMap { Int($0) }
+                guard bounds.count == 2, bounds[0] <= range.bytes.lowerBound,
+                    bounds[1] >= range.bytes.upperBound
+                else { continue }
+                let kept = try own.openFile(name, O_RDONLY | O_NONBLOCK)
+                    .read(at: range.bytes.lowerBound - bounds[0], count: present.count)
+                if kept == present { return Self.name + "/" + name }
+            }
+        } catch {
+            // What cannot be looked up is not known to be there.
+        }
+        return nil
+    }
+
     /// Moves files there that are not what their names say.
     ///
     /// - Returns: what did not work, in words.

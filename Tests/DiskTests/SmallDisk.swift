@@ -1,6 +1,6 @@
 import Foundation
 
-/// An ext4 of its own in a file, for a test that fills it.
+/// An ext4 of its own in a file, for a test that fills it or breaks it.
 final class SmallDisk {
     let mountPoint: String
     private let base: String
@@ -39,6 +39,15 @@ final class SmallDisk {
     /// writing.
     func remount(readOnly: Bool) -> Bool {
         Self.run("mount", "-o", readOnly ? "remount,ro" : "remount,rw", mountPoint)
+    }
+
+    /// What the kernel does to a file system that it found damaged: it is read-only from now on, also for files that are
+    /// open for writing.
+    func abort() -> Bool { Self.run("mount", "-o", "remount,abort", mountPoint) }
+
+    /// Unmounts it, which needs all files closed, and mounts it anew, as a restart of the machine does.
+    func mountAnew() -> Bool {
+        Self.run("umount", mountPoint) && Self.run("mount", "-o", "loop", base + "/image", mountPoint)
     }
 
     /// Fills what is left, to the last block.

@@ -41,6 +41,9 @@ package enum StorageEvent: Sendable {
     case loaded(SessionID, [(Position, StoredMessage?)])
     /// Room for new messages ran out (`true`) or came back (`false`) (promise P4).
     case pressure(Bool)
+    /// Nothing can be made durable for want of room, not even at the cost of what was kept for that (`true`); or it can
+    /// again.
+    case stuck(Bool)
     /// Nothing can be made durable: the disk fails, also in a new file. It is tried again, ever less often.
     case failed
     /// What `.failed` said is over: the disk works again, and everything appended so far will be durable.
@@ -178,6 +181,8 @@ package enum Observation: Hashable, Sendable {
     case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
     case uplinkDisconnected(name: String, waiting: Int)
     case pressure(Bool)
+    /// The disk is full so that nothing can be kept at all, or that is over.
+    case stuck(Bool)
     /// There is no room for a message in one place, while there is elsewhere: its publishers are refused or wait. Told
     /// once, until `.drained`.
     case full(Store)

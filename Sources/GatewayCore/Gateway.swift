@@ -39,6 +39,8 @@ package struct Gateway: ~Copyable {
     private var lacksRoom = false
     /// The disk writes nothing at present.
     private(set) var storageHasFailed = false
+    /// The disk writes nothing at present, because it is full.
+    private(set) var isStuck = false
     /// No new message is acknowledged, and nothing is begun that must be kept.
     var isUnderPressure: Bool { lacksRoom || storageHasFailed }
     var isRetryScheduled = false
@@ -318,6 +320,10 @@ package struct Gateway: ~Copyable {
             self.lacksRoom = lacksRoom
             effects.append(.report(.pressure(lacksRoom)))
             if !isUnderPressure { takeHeldPackets(at: now, into: &effects) }
+        case .stuck(let isStuck):
+            guard self.isStuck != isStuck else { return }
+            self.isStuck = isStuck
+            effects.append(.report(.stuck(isStuck)))
         case .failed:
             // Nothing leaves the gate until the disk works again; QoS 0 and what is on the disk flow on.
             storageHasFailed = true

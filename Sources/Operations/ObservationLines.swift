@@ -33,6 +33,12 @@ extension LogLine {
             self.init(.warning, .pressure, "no room for new messages: publishers wait or are told so")
         case .pressure(false):
             self.init(.notice, .pressure, "there is room for new messages again")
+        case .stuck(true):
+            self.init(
+                .error, .pressure,
+                "the disk is full to the last byte: nothing can be kept, and clients with sessions that outlive their "
+                    + "connection are refused, until something else on it is deleted; QoS 0 flows on")
+        case .stuck(false): self.init(.notice, .pressure, "there is room on the disk to go on")
         case .full(let store): self.init(.warning, .pressure, store.fullWords)
         case .drained(let store): self.init(.notice, .pressure, "\(store.name) has room again")
         case .storageFailed:

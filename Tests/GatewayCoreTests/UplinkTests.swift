@@ -404,7 +404,8 @@ struct UplinkTests {
         for n: UInt16 in 4...9 { s.cloudSends(0, publish(n)) }
         s.syncs()
         #expect(s.drains("press").map { $0.text.prefix(1) } == ["4", "5", "6", "7", "8", "9"])
-        #expect(s.cloudReceived() == ([4, 5, 6, 7, 8, 9] as [PacketIdentifier]).map { .puback(Acknowledgement($0)) })
+        let ids: [PacketIdentifier] = [4, 5, 6, 7, 8, 9]
+        #expect(s.cloudReceived() == ids.map { .puback(Acknowledgement($0)) })
     }
 
     @Test("A stop closes the uplink; its queue stays")

@@ -42,6 +42,15 @@ struct FullDiskTests {
             }
         }
 
+        /// Fills the disk while nobody publishes, so that what the gateway keeps for need is not taken as it is given up.
+        func fill(_ ballast: String) throws {
+            [old, new].forEach { $0.publishing(false) }
+            #expect(waitUpTo(10) { ledger.totals().unanswered == 0 })
+            usleep(500_000)
+            try SmallDisk.fill(ballast)
+            [old, new].forEach { $0.publishing(true) }
+        }
+
         var everyone: [Client] { [subscriber, old, new] }
 
         deinit {
@@ -85,7 +94,7 @@ struct FullDiskTests {
     func fills() throws {
         guard let stage = try Stage() else { return }
         let ballast = stage.disk.mountPoint + "/ballast"
-        try SmallDisk.fill(ballast)
+        try stage.fill(ballast)
         #expect(waitUpTo(10) { stage.gateway.log.contains("no room for new messages") })
         #expect(waitUpTo(10) { stage.ledger.totals().refused > 20 }, "\(stage.ledger.totals())")
         #expect(stage.old.isConnected && stage.new.isConnected)
@@ -109,7 +118,7 @@ struct FullDiskTests {
     func startsWhenFull() throws {
         guard let stage = try Stage() else { return }
         let ballast = stage.disk.mountPoint + "/ballast"
-        try SmallDisk.fill(ballast)
+        try stage.fill(ballast)
         #expect(waitUpTo(10) { stage.ledger.totals().refused > 20 }, "\(stage.ledger.totals())")
         stage.gateway.kill()
         try stage.gateway.start()
@@ -121,6 +130,31 @@ struct FullDiskTests {
             "\(stage.ledger.totals())\n\(stage.gateway.log.suffix(1000))")
         try FileManager.default.removeItem(atPath: ballast)
         #expect(waitUpTo(20) { stage.ledger.totals().acknowledged > waiting.acknowledged + 100 })
+        stage.expectAllArrives()
+        #expect(stage.gateway.stop() == .exited(0))
+    }
+
+    @Test(
+        "P4, P6: others take even what was kept for need: who needs a record is refused at once, and later let in"
+    )
+    func nothingLeft() throws {
+        guard let stage = try Stage() else { return }
+        let ballast = stage.disk.mountPoint + "/ballast"
+        try stage.fill(ballast)
+        #expect(waitUpTo(10) { stage.ledger.totals().refused > 20 }, "\(stage.ledger.totals())")
+        [stage.old, stage.new].forEach { $0.publishing(false) }
+        stage.gateway.kill()
+        try SmallDisk.fill(ballast + "2")
+        try stage.gateway.start()
+        #expect(waitUpTo(10) { stage.gateway.log.contains("full to the last byte") })
+        let client = [
+            "-p", "\(stage.gateway.port)", "-i", "newcomer", "-V", "mqttv5", "-t", "n", "-c", "-x", "60",
+        ]
+        let refused = try stage.rig.tool("/usr/bin/mosquitto_sub", client + ["-E"])
+        #expect(refused.process.ended(within: 5) != .exited(0))
+        try Self.expectQoS0Flows(stage)
+        for name in [ballast, ballast + "2"] { try FileManager.default.removeItem(atPath: name) }
+        #expect(waitUpTo(70) { stage.gateway.log.contains("there is room on the disk to go on") })
         stage.expectAllArrives()
         #expect(stage.gateway.stop() == .exited(0))
     }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/timex.h>
 #include <sys/vfs.h>
 
@@ -10,6 +11,10 @@ int tidegate_lock(int descriptor) {
     // Not F_SETLK: that lock is lost as soon as any descriptor of the file is closed in this process.
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     return fcntl(descriptor, F_OFD_SETLK, &whole) == 0 ? 0 : errno;
+}
+
+int tidegate_lock_directory(int descriptor) {
+    return flock(descriptor, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
 }
 
 int tidegate_file_system_kind(int descriptor, uint64_t *kind) {

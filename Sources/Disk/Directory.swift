@@ -111,6 +111,9 @@ final class Directory: Sendable {
 
     func sync() throws(SystemError) { try call { fsync(descriptor) } }
 
+    /// Takes the exclusive lock of this open directory, which asks nothing of the disk.
+    func lock() -> LockOutcome { LockOutcome(errorNumber: tidegate_lock_directory(descriptor)) }
+
     func openFile(_ name: String, _ flags: Int32) throws(SystemError) -> File {
         File(descriptor: try call { openat(descriptor, name, flags | O_CLOEXEC, 0o600) })
     }
@@ -183,9 +186,11 @@ final class File: Sendable {
 
     deinit { close(descriptor) }
 
+    /// - Throws: EISDIR also for whatever else is no regular file.
     func size() throws(SystemError) -> Int {
         var facts = stat()
         try call { fstat(descriptor, &facts) }
+        guard facts.st_mode & S_IFMT == S_IFREG else { throw SystemError(number: EISDIR) }
         return Int(facts.st_size)
     }
 
@@ -226,19 +231,29 @@ final class File: Sendable {
         return bytes
     }
 
-    /// Takes the exclusive lock of this open file; false when another open file has it.
-    func lock() throws(SystemError) -> Bool {
-        switch tidegate_lock(descriptor) {
-        case 0: return true
-        case EAGAIN, EACCES: return false
-        case let error: throw SystemError(number: error)
-        }
-    }
+    /// Takes the exclusive lock of this open file.
+    func lock() -> LockOutcome { LockOutcome(errorNumber: tidegate_lock(descriptor)) }
 
-    func truncate() throws(SystemError) { try call { ftruncate(descriptor, 0) } }
     func sync() throws(SystemError) { try call { fsync(descriptor) } }
     func syncData() throws(SystemError) { try call { fdatasync(descriptor) } }
 
     /// Makes the next read come from the disk: after a failed sync the cache may show what is not there.
     func forgetCache() { posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) }
+}
+
+/// What came of asking for a lock; it lasts as long as what was asked for it is open.
+enum LockOutcome: Equatable {
+    case taken
+    /// Another open file or directory has it.
+    case takenByAnother
+    /// The file system has no such locks.
+    case impossible(SystemError)
+
+    fileprivate init(errorNumber: Int32) {
+        switch errorNumber {
+        case 0: self = .taken
+        case EAGAIN, EACCES: self = .takenByAnother
+        default: self = .impossible(SystemError(number: errorNumber))
+        }
+    }
 }

@@ -29,10 +29,16 @@ package struct DiskReader: StoreReader {
 
     /// Syncs, and then has the next read come from the disk: after a failed sync in an earlier process the
     /// cache may show what the disk does not have.
+    ///
+    /// A sync that fails here has let go of what could not be written. With the cache dropped nothing of it is believed,
+    /// and a second sync speaks of what the disk has. Where nothing can be written, what can be read is what there is.
     package mutating func makeDurable(_ name: String) throws(StoreReadFailure) {
         do {
             let file = try file(name)
-            try file.sync()
+            do { try file.sync() } catch {
+                file.forgetCache()
+                if error.number != EROFS { try file.sync() }
+            }
             file.forgetCache()
         } catch {
             throw StoreReadFailure(name: name, errorNumber: error.number)
@@ -40,12 +46,17 @@ package struct DiskReader: StoreReader {
     }
 
     package mutating func makeDirectoryDurable() throws(StoreReadFailure) {
-        do { try directory.sync() } catch { throw StoreReadFailure(name: ".", errorNumber: error.number) }
+        do { try directory.sync() } catch {
+            guard error.number == EROFS else {
+                throw StoreReadFailure(name: ".", errorNumber: error.number)
+            }
+        }
     }
 
     private mutating func file(_ name: String) throws(SystemError) -> File {
         if let last, last.name == name { return last.file }
-        let file = try directory.openFile(name, O_RDONLY)
+        // What is no file, but for instance a pipe, must not be waited for.
+        let file = try directory.openFile(name, O_RDONLY | O_NONBLOCK)
         last = (name, file)
         return file
     }

@@ -9,7 +9,7 @@ package struct DiskStore: Sendable {
     /// What an operator should know and can live with.
     package let warnings: [String]
     private let directory: Directory
-    private let lock: File
+    private let lock: File?
 
     private static let lockName = "LOCK"
 
@@ -31,23 +31,20 @@ package struct DiskStore: Sendable {
             throw .cannot("open the state directory", path: path, error)
         }
         // Before anything is read, so that nobody changes it meanwhile.
-        let lock = try takeLock(directory)
+        let (lock, lockProblem) = try takeLock(directory)
         let kind = try fileSystemKind(directory)
         var warnings = try checkFileSystem(kind, directory, allowVolatile) + mountWarnings(directory)
-        do {
-            if try !directory.names().contains(where: { StoreFile(name: $0) != nil }) {
-                try create(directory)
-            }
-        } catch {
-            throw .cannot("begin a store in", path: path, error)
-        }
+        if let lockProblem { warnings.append(lockProblem) }
+        warnings += try begin(directory)
         var reader = DiskReader(directory: directory)
         var log: RecoveredLog
         do { log = try Recovery.recover(&reader, body, sealed: sealed) } catch {
             throw explained(error, path)
         }
-        do { try tidy(directory, log) } catch { throw .cannot("tidy up", path: path, error) }
-        if !log.report.damaged.isEmpty || !log.report.setAside.isEmpty {
+        // From here on nothing fails the start: what can be read is served (promise P6).
+        let problems = tidy(directory, &log)
+        warnings += problems
+        if !log.report.damaged.isEmpty || !log.report.setAside.isEmpty && problems.isEmpty {
             warnings += Quarantine(directory: directory).keep(log.report.damaged)
         }
         log.space = directory.space()
@@ -86,24 +83,88 @@ package struct DiskStore: Sendable {
 
     // MARK: Before recovery
 
-    /// The lock lasts as long as the file is open: a process that dies, however, lets go of it.
-    private static func takeLock(_ directory: Directory) throws(StoreError) -> File {
+    /// Locks the directory itself, and in it the file that says who did. The directory alone is enough where the file
+    /// cannot be had: on a full or read-only disk, or because something else has its name. Both last as long as they
+    /// are open: a process that dies, however, lets go of them.
+    ///
+    /// - Returns: the file, and what an operator should know where there is none.
+    private static func takeLock(_ directory: Directory) throws(StoreError) -> (File?, problem: String?) {
+        let path = directory.path + "/" + lockName
+        let whole = directory.lock()
+        if whole == .takenByAnother { throw .locked(path: directory.path, holder: holder(directory)) }
         do {
-            let file = try directory.openFile(lockName, O_RDWR | O_CREAT)
-            guard try file.lock() else {
-                let text = String(
-                    decoding: try file.read(at: 0, count: 64).prefix { $0 != 10 }, as: UTF8.self)
-                throw StoreError.locked(path: directory.path, holder: text)
+            let file = try directory.openFile(lockName, O_RDWR | O_CREAT | O_NONBLOCK)
+            switch file.lock() {
+            case .taken: break
+            case .takenByAnother: throw StoreError.locked(path: directory.path, holder: holder(directory))
+            case .impossible(let error): throw error
             }
-            try file.truncate()
+            // In place, which needs no room; what is behind the end of the line was there before.
             try file.write(Array("process \(getpid())\n".utf8), at: 0)
-            return file
+            return (file, nil)
         } catch let error as StoreError {
             throw error
         } catch let error as SystemError {
-            throw .cannot("lock", path: directory.path + "/" + lockName, error)
+            if case .impossible = whole { throw .cannot("lock", path: path, error) }
+            return (nil, "\(path) cannot be written (\(error)): the directory is locked without it")
         } catch {
             preconditionFailure("only these two are thrown")
+        }
+    }
+
+    /// What the one who has the lock wrote, for people only.
+    private static func holder(_ directory: Directory) -> String {
+        do {
+            let bytes = try directory.openFile(lockName, O_RDONLY | O_NONBLOCK).read(at: 0, count: 64)
+            return String(decoding: bytes.prefix { $0 != 10 }, as: UTF8.self)
+        } catch {
+            return "which one is not known"
+        }
+    }
+
+    /// Writes `FORMAT` where there is no log that could say whose store this is, so that nothing is lost by it.
+    ///
+    /// - Returns: what an operator should know.
+    private static func begin(_ directory: Directory) throws(StoreError) -> [String] {
+        do {
+            let names = try directory.names()
+            let holdsLog = names.contains {
+                switch StoreFile(name: $0) {
+                case .segment, .merged, .checkpoint: true
+                case .format, .free, .reserve, .mergedPart, nil: false
+                }
+            }
+            if holdsLog { return [] }
+            guard names.contains(StoreFile.format.name) else {
+                try create(directory)
+                return []
+            }
+            if try knowsItsStore(directory) { return [] }
+            let problems = Quarantine(directory: directory).putAside([StoreFile.format.name])
+            try create(directory)
+            return problems + ["FORMAT was damaged, and there is no log yet: the store begins anew"]
+        } catch {
+            throw .cannot("begin a store in", path: directory.path, error)
+        }
+    }
+
+    /// Whether `FORMAT` can be read, or is of a newer version, which recovery says.
+    private static func knowsItsStore(_ directory: Directory) throws(SystemError) -> Bool {
+        let page: [UInt8]
+        do {
+            page = try directory.openFile(StoreFile.format.name, O_RDONLY | O_NONBLOCK)
+                .read(at: 0, count: pageBytes)
+        } catch {
+            guard error.number == EISDIR else { throw error }
+            return false
+        }
+        do {
+            _ = try StoreFormat(decoding: page)
+            return true
+        } catch .unknownFeatures {
+            return true
+        } catch {
+            return false
         }
     }
 
@@ -187,16 +248,32 @@ package struct DiskStore: Sendable {
         }
     }
 
-    /// Nothing here changes what the next recovery finds.
-    private static func tidy(_ directory: Directory, _ log: RecoveredLog) throws(SystemError) {
-        let report = log.report
-        if report.formatIsDamaged { try writeFormat(log.store, directory) }
-        for name in report.unfinished { try directory.remove(name) }
-        if !report.setAside.isEmpty {
-            try directory.makeSubdirectory(Quarantine.name)
-            for name in report.setAside { try directory.rename(name, to: Quarantine.name + "/" + name) }
-            try directory.syncSubdirectory(Quarantine.name)
+    /// Puts in order what recovery found. Nothing here changes what the next recovery finds, so that what cannot be
+    /// done now is no reason not to start.
+    ///
+    /// - Returns: what did not work, in words.
+    private static func tidy(_ directory: Directory, _ log: inout RecoveredLog) -> [String] {
+        var problems: [String] = []
+        if log.report.formatIsDamaged {
+            do {
+                do { try writeFormat(log.store, directory) } catch {
+                    guard error.number == EISDIR else { throw error }
+                    problems += Quarantine(directory: directory).putAside([StoreFile.format.name])
+                    try writeFormat(log.store, directory)
+                }
+            } catch {
+                problems.append("cannot write \(directory.path)/\(StoreFile.format.name) anew: \(error)")
+            }
         }
-        if !report.unfinished.isEmpty || !report.setAside.isEmpty { try directory.sync() }
+        for name in log.report.unfinished {
+            do { try directory.remove(name) } catch {
+                problems.append("cannot remove \(directory.path)/\(name): \(error)")
+                if let file = StoreFile(name: name) { log.leftOver.append(file) }
+            }
+        }
+        if !log.report.unfinished.isEmpty {
+            do { try directory.sync() } catch { problems.append("cannot sync \(directory.path): \(error)") }
+        }
+        return problems + Quarantine(directory: directory).putAside(log.report.setAside)
     }
 }

@@ -10,8 +10,8 @@ import Journal
 // Unchecked: `queue`, `isStopping` and `isRunning` are touched only with `mutex` held, everything else only by the thread.
 package final class DiskThread: @unchecked Sendable {
     private let directory: Directory
-    /// Held, never read: the lock on the store goes with it.
-    private let lock: File
+    /// Held, never read: the lock on the store goes with it and the directory.
+    private let lock: File?
     private let deliver: @Sendable ([DiskCompletion]) -> Void
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
@@ -26,7 +26,7 @@ package final class DiskThread: @unchecked Sendable {
 
     /// - Parameter deliver: called on the disk's thread with what was done, in order.
     init(
-        directory: Directory, lock: File, deliver: @escaping @Sendable ([DiskCompletion]) -> Void
+        directory: Directory, lock: File?, deliver: @escaping @Sendable ([DiskCompletion]) -> Void
     ) {
         self.directory = directory
         self.lock = lock
@@ -211,7 +211,7 @@ package final class DiskThread: @unchecked Sendable {
 package struct InlineDisk {
     private let thread: DiskThread
 
-    init(directory: Directory, lock: File) {
+    init(directory: Directory, lock: File?) {
         thread = DiskThread(directory: directory, lock: lock) { _ in }
     }
 

@@ -44,6 +44,71 @@ struct Quarantine {
         return problems
     }
 
+    /// The name of a copy, within the store, in which these very bytes were put aside before; nil where there is none,
+    /// also when they have changed since.
+    ///
+    /// - Complexity: O(files in quarantine + bytes damaged)
+    func copy(holding range: RecoveryReport.ByteRange) -> String? {
+        do {
+            let own = try Directory(existing: directory.path + "/" + Self.name)
+            let present = try copy(range)
+            guard !present.isEmpty else { return nil }
+            for name in try own.names().sorted() where name.hasPrefix(range.file + ".") {
+                let bounds = name.dropFirst(range.file.count + 1).split(separator: "-").compactMap { Int($0) }
+                guard bounds.count == 2, bounds[0] <= range.bytes.lowerBound,
+                    bounds[1] >= range.bytes.upperBound
+                else { continue }
+                let kept = try own.openFile(name, O_RDONLY | O_NONBLOCK)
+                    .read(at: range.bytes.lowerBound - bounds[0], count: present.count)
+                if kept == present { return Self.name + "/" + name }
+            }
+        } catch {
+            // What cannot be looked up is not known to be there.
+        }
+        return nil
+    }
+
+    /// Moves files there that are not what their names say.
+    ///
+    /// - Returns: what did not work, in words.
+    func putAside(_ names: [String]) -> [String] {
+        guard !names.isEmpty else { return [] }
+        var problems: [String] = []
+        for name in names {
+            do {
+                try directory.makeSubdirectory(Self.name)
+                try move(name)
+            } catch {
+                problems.append("cannot put \(directory.path)/\(name) into \(Self.name)/: \(error)")
+            }
+        }
+        guard problems.count < names.count else { return problems }
+        do {
+            try directory.syncSubdirectory(Self.name)
+            try directory.sync()
+        } catch {
+            problems.append("cannot keep \(directory.path)/\(Self.name) in order: \(error)")
+        }
+        return problems
+    }
+
+    /// What went there before under the same name may be a directory, in whose place nothing can be put.
+    private func move(_ name: String) throws(SystemError) {
+        for number in 1..<10 {
+            do {
+                return try directory.rename(
+                    name, to: Self.name + "/" + name + (number > 1 ? ".\(number)" : ""))
+            } catch {
+                switch error.number {
+                case EISDIR, ENOTEMPTY, EEXIST: continue
+                case ENOTDIR where number < 9: continue
+                default: throw error
+                }
+            }
+        }
+        throw SystemError(number: EEXIST)
+    }
+
     /// Pages that the disk refuses to read are zeros.
     private func copy(_ range: RecoveryReport.ByteRange) throws(SystemError) -> [UInt8] {
         let file = try directory.openFile(range.file, O_RDONLY)

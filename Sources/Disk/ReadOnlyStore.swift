@@ -30,4 +30,20 @@ package enum ReadOnlyStore {
             }
         }
     }
+
+    /// For each damaged range the copy that a start or a repair has put aside of it, if its bytes are the same still.
+    ///
+    /// - Complexity: O(files in quarantine + bytes damaged) for each; blocks on the disk
+    package static func copies(
+        of damaged: [RecoveryReport.ByteRange], at path: String
+    ) throws(StoreError) -> [RecoveryReport.ByteRange: String] {
+        guard !damaged.isEmpty else { return [:] }
+        let quarantine: Quarantine
+        do { quarantine = Quarantine(directory: try Directory(existing: path)) } catch {
+            throw .cannot("open the state directory", path: path, error)
+        }
+        var copies: [RecoveryReport.ByteRange: String] = [:]
+        for range in damaged { copies[range] = quarantine.copy(holding: range) }
+        return copies
+    }
 }

@@ -41,6 +41,9 @@ package enum StorageEvent: Sendable {
     case loaded(SessionID, [(Position, StoredMessage?)])
     /// Room for new messages ran out (`true`) or came back (`false`) (promise P4).
     case pressure(Bool)
+    /// Nothing can be made durable for want of room, not even at the cost of what was kept for that (`true`); or it can
+    /// again.
+    case stuck(Bool)
     /// Nothing can be made durable: the disk fails, also in a new file. It is tried again, ever less often.
     case failed
     /// What `.failed` said is over: the disk works again, and everything appended so far will be durable.
@@ -178,10 +181,25 @@ package enum Observation: Hashable, Sendable {
     case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
     case uplinkDisconnected(name: String, waiting: Int)
     case pressure(Bool)
+    /// The disk is full so that nothing can be kept at all, or that is over.
+    case stuck(Bool)
+    /// There is no room for a message in one place, while there is elsewhere: its publishers are refused or wait. Told
+    /// once, until `.drained`.
+    case full(Store)
+    /// What was full has room again, a tenth at least.
+    case drained(Store)
     case storageFailed
     case storageRecovered
     /// This long, in milliseconds, before the start or one not long before it, as is only now proven.
     case wasOff(milliseconds: UInt64)
+}
+
+/// A place that can be full.
+package enum Store: Hashable, Sendable {
+    /// The queue of somebody; it takes so many messages.
+    case queue(SessionOwner, messagesMax: Int)
+    /// Retained messages; of all together so many bytes are kept.
+    case retained(bytesMax: Int)
 }
 
 package enum DisconnectCause: Hashable, Sendable {

@@ -171,6 +171,9 @@ extension Gateway {
         // While the disk writes nothing a CONNACK that waits for it would not come, and each new attempt would
         // leave one more Record in memory.
         if storageHasFailed, needsRecord(connect) { return .serverUnavailable }
+        if isStuck, needsRecord(connect) {
+            return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
+        }
         return nil
     }
 

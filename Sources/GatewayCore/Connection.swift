@@ -64,6 +64,8 @@ struct Deadline: Comparable {
         case round(SessionID)
         /// Packets held for want of room are tried again.
         case heldPackets
+        /// Places that were full are looked at again.
+        case fullStores
         /// The `$SYS` tree is told anew.
         case systemTopics
         /// Every Session that was connected before the start and has not come back.

@@ -39,9 +39,13 @@ package struct Gateway: ~Copyable {
     private var lacksRoom = false
     /// The disk writes nothing at present.
     private(set) var storageHasFailed = false
+    /// The disk writes nothing at present, because it is full.
+    private(set) var isStuck = false
     /// No new message is acknowledged, and nothing is begun that must be kept.
     var isUnderPressure: Bool { lacksRoom || storageHasFailed }
     var isRetryScheduled = false
+    /// What was said to be full, and not yet to have room again.
+    var fullStores = FullStores()
     /// Bytes of all PUBLISH packets of clients that wait for room.
     var heldBytes = 0
     var isStopping = false
@@ -316,6 +320,10 @@ package struct Gateway: ~Copyable {
             self.lacksRoom = lacksRoom
             effects.append(.report(.pressure(lacksRoom)))
             if !isUnderPressure { takeHeldPackets(at: now, into: &effects) }
+        case .stuck(let isStuck):
+            guard self.isStuck != isStuck else { return }
+            self.isStuck = isStuck
+            effects.append(.report(.stuck(isStuck)))
         case .failed:
             // Nothing leaves the gate until the disk works again; QoS 0 and what is on the disk flow on.
             storageHasFailed = true
@@ -357,6 +365,7 @@ package struct Gateway: ~Copyable {
             case .heldPackets:
                 isRetryScheduled = false
                 takeHeldPackets(at: now, into: &effects)
+            case .fullStores: checkFullStores(at: now, into: &effects)
             case .systemTopics: publishSystemTopics(at: now, into: &effects)
             }
         }

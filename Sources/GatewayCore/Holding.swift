@@ -24,7 +24,7 @@ struct HeldPublishes {
 
 extension Publish {
     /// What it takes in memory, about.
-    fileprivate var heldBytes: Int { message.bytes.count + 256 }
+    var heldBytes: Int { message.bytes.count + 256 }
 }
 
 // Honest pressure towards clients of before MQTT 5 (promise P4).

@@ -17,6 +17,10 @@ package struct Limits: Hashable, Sendable {
     package var heldBytesPerConnectionMax = 1 << 20
     /// The bytes of all clients together, to the same effect for those that have any waiting.
     package var heldBytesMax = 16 << 20
+    /// Bytes of messages of one cloud that wait for room. Beyond it what it publishes at QoS 1 and 2 is let go without
+    /// an answer, so that it stays the cloud's; once those that wait are taken, the connection is made anew, and the
+    /// cloud sends the others again. A single message may be larger.
+    package var heldBytesPerUplinkMax = 4 << 20
     /// Messages waiting in one Session's queue. Beyond it a persistent Session's publisher is refused
     /// (0x97, or it waits), a volatile Session's newest message is dropped and counted.
     package var queuedMessagesMax = 10_000_000

@@ -77,15 +77,24 @@ extension Gateway {
         promise(explained(refusal, to: id), to: .client(id), after: .zero, at: now, into: &effects)
     }
 
-    /// Whether a new message can be kept for everyone it is owed to (promise P4).
-    private func hasRoom(for publish: Publish, _ shares: [MessageRecord.Target]) -> Bool {
+    /// Whether a new message can be kept for everyone it is owed to (promise P4); says for whom not.
+    private mutating func hasRoom(
+        for publish: Publish, _ shares: [MessageRecord.Target], at now: Instant, into effects: inout [Effect]
+    ) -> Bool {
         guard publish.qos > .atMostOnce else { return true }
-        if isUnderPressure || !hasRoomToRetain(publish) { return false }
+        if isUnderPressure { return false }
+        guard hasRoomToRetain(publish) else {
+            noteRetainedFull(at: now, into: &effects)
+            return false
+        }
         let most = plan.limits.queuedMessagesMax
-        return !shares.contains { share in
+        let full = shares.first { share in
             share.qos > .atMostOnce
                 && read(share.session) { $0.isPersistent && $0.queue.waitingCount >= most } == true
         }
+        guard let full else { return true }
+        noteFull(full.session, at: now, into: &effects)
+        return false
     }
 
     /// Whether the retained messages leave room for this one; replacing or removing one always has.
@@ -122,7 +131,7 @@ extension Gateway {
             ? state.routing.shares(
                 of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
                 by: session) : []
-        guard hasRoom(for: publish, shares) else { return false }
+        guard hasRoom(for: publish, shares, at: now, into: &effects) else { return false }
         if publish.qos > .atMostOnce, case .client(let id) = peer {
             _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         }

@@ -42,6 +42,8 @@ package struct Session {
     var endCheckAt: Instant?
     /// On the gateway's list of those whose next message must become durable first.
     var isListedWaiting = false
+    /// On the gateway's list of queues that were said to be full.
+    var isListedFull = false
     /// On the gateway's list of queues whose acknowledgements wait for a Record.
     var isListedUnrecorded = false
 

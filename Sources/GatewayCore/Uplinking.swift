@@ -13,8 +13,26 @@ struct Upstream {
     /// after a power cut would make the cloud forget which identifiers it has completed. nil when they have.
     var subscribesAfter: Position?
     /// Messages from the cloud that there is no room for: unacknowledged, so no more than there are identifiers,
-    /// and with a cloud that minds our Receive Maximum no more than that.
+    /// and with a cloud that minds our Receive Maximum no more than that; and of their bytes no more than
+    /// `Limits.heldBytesPerUplinkMax`.
     var held: [(publish: Publish, isWhole: Bool)] = []
+    var heldBytes = 0
+    /// There were more, which only another connection brings again: until then nothing that came behind them is taken.
+    var hasLetGo = false
+
+    mutating func hold(_ publish: Publish, isWhole: Bool, bytesMax: Int) {
+        guard !hasLetGo, heldBytes < bytesMax else {
+            hasLetGo = true
+            return
+        }
+        held.append((publish, isWhole))
+        heldBytes += publish.heldBytes
+    }
+
+    mutating func takeHeld() -> [(publish: Publish, isWhole: Bool)] {
+        defer { (held, heldBytes, hasLetGo) = ([], 0, false) }
+        return held
+    }
 }
 
 // The cloud side: the uplink's queue is the bridge's outbox, and its Session survives whatever becomes of the
@@ -134,7 +152,7 @@ extension Gateway {
         let upstream = uplinks[index.number]
         guard upstream.isConnected else { return }
         uplinks[index.number].isConnected = false
-        uplinks[index.number].held = []
+        _ = uplinks[index.number].takeHeld()
         let budget = plan.limits.residentBytesOfAbsentMax
         loseFlow(of: upstream.session, into: &effects)
         _ = update(upstream.session) { $0.queue.trimResident(to: budget) }
@@ -184,13 +202,13 @@ extension Gateway {
         if TopicLevels.count(in: local.message.topic) > plan.limits.topicLevelsMax { local.retain = false }
         let isKnown = publish.id.map { state[upstream.session]?.inbound.position(of: $0) != nil } ?? false
         let isTaken =
-            (upstream.held.isEmpty || publish.qos == .atMostOnce)
+            (upstream.held.isEmpty && !upstream.hasLetGo || publish.qos == .atMostOnce)
             && take(
                 local, from: upstream.session, peer: peer, version: upstream.version, isRouted: route != nil,
                 maximumQoS: route?.maximumQoS ?? .exactlyOnce, at: now, into: &effects)
         guard isTaken else {
             // Not taken, so not acknowledged: the cloud still owns it.
-            uplinks[index.number].held.append((publish, isWhole))
+            uplinks[index.number].hold(publish, isWhole: isWhole, bytesMax: plan.limits.heldBytesPerUplinkMax)
             return retryHeldPackets(at: now)
         }
         if route == nil, !isKnown {
@@ -202,11 +220,13 @@ extension Gateway {
 
     mutating func takeHeldUplinkPackets(at now: Instant, into effects: inout [Effect]) {
         for number in uplinks.indices where !uplinks[number].held.isEmpty {
-            let held = uplinks[number].held
-            uplinks[number].held = []
-            for (publish, isWhole) in held {
+            let hasLetGo = uplinks[number].hasLetGo
+            for (publish, isWhole) in uplinks[number].takeHeld() {
                 takeFromCloud(publish, isWhole: isWhole, on: UplinkIndex(number), at: now, into: &effects)
             }
+            guard hasLetGo else { continue }
+            uplinks[number].hasLetGo = true
+            if uplinks[number].held.isEmpty { effects.append(.uplink(UplinkIndex(number), .reconnect)) }
         }
     }
 

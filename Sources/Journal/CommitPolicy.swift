@@ -190,8 +190,10 @@ package struct CommitPolicy {
 }
 
 /// Whether lingering pays (rule E6): when less than half of the messages that lingered in the last minute or so were
-/// elided, receivers are too far away, and lingering only delays acknowledgements. Then it rests for a minute and
-/// is tried again.
+/// elided, receivers are too far away, and lingering only delays acknowledgements. Then it rests for a while and is
+/// tried again: for a second first, because one stall of a link that is mostly quick looks the same, and twice as long
+/// each time it is found so again, up to a minute. Of what comes to receivers that are far for good, next to nothing
+/// lingers then.
 struct ElisionYield {
     private var elided = 0
     private var written = 0
@@ -199,11 +201,13 @@ struct ElisionYield {
     private var writtenBefore = 0
     private var halfSince = Instant(milliseconds: 0)
     private var restsUntil: Instant?
+    private var nextRestMilliseconds = firstRestMilliseconds
 
     /// Below this many nothing is concluded.
     private static let sample = 8
     private static let halfMilliseconds: UInt64 = 30_000
-    static let restMilliseconds: UInt64 = 60_000
+    static let firstRestMilliseconds: UInt64 = 1_000
+    static let longestRestMilliseconds: UInt64 = 60_000
 
     func isResting(at now: Instant) -> Bool { restsUntil.map { now < $0 } ?? false }
 
@@ -212,9 +216,15 @@ struct ElisionYield {
         roll(at: now)
         if wereElided { elided += count } else { written += count }
         let (elided, written) = (elided + elidedBefore, written + writtenBefore)
-        guard elided + written >= Self.sample, elided < written else { return }
+        guard elided + written >= Self.sample else { return }
+        guard elided < written else {
+            nextRestMilliseconds = Self.firstRestMilliseconds
+            return
+        }
+        let rest = nextRestMilliseconds
         self = ElisionYield()
-        restsUntil = now.advanced(byMilliseconds: Self.restMilliseconds)
+        restsUntil = now.advanced(byMilliseconds: rest)
+        nextRestMilliseconds = min(2 * rest, Self.longestRestMilliseconds)
     }
 
     /// Two halves of a minute, of which the older is forgotten at once.

@@ -56,6 +56,9 @@ struct FailureStates {
     /// empty, then an empty batch finds out whether the disk works again.
     var isTroubled: Bool { failuresInARow > 0 }
 
+    /// Not even what was given up for it made room enough.
+    var isStuck: Bool { lacksRoom && failuresInARow > 1 }
+
     func allowsAttempt(at now: Instant) -> Bool { backOff.allows(now) }
     /// nil while there is no trouble, and when the next attempt is due at once.
     var nextAttempt: Instant? { backOff.next }

@@ -106,7 +106,11 @@ package struct Inspection: Sendable {
     private mutating func list(_ reader: inout some StoreReader) throws(StoreReadFailure) {
         for name in try reader.names().sorted() {
             guard let kind = StoreFile(name: name) else { continue }
-            let size = try reader.size(of: name)
+            let size: Int
+            do { size = try reader.size(of: name) } catch {
+                guard error.isDamage else { throw error }
+                size = 0
+            }
             files.append(File(name: name, bytes: size))
             switch kind {
             case .format, .free, .reserve, .mergedPart: bytes.otherFiles += size
@@ -199,6 +203,29 @@ package struct Inspection: Sendable {
         if header.recordCount > 0 { commits += 1 }
         span = (span?.first ?? header.clock, header.clock)
         return header.totalLength
+    }
+
+    /// Stretches of Records that somebody waits for and that are in no file any more, although the checkpoint knows them:
+    /// a segment is gone as a whole. A start finds that only as it reads them.
+    ///
+    /// - Parameter state: what the recovered Records come to.
+    /// - Complexity: O(state · log segments)
+    package func missing(owedBy state: some CheckpointSource) -> [Stretch] {
+        let there = log.stretches
+        func isThere(_ stretch: Stretch) -> Bool {
+            let next = there.partitioningIndex { $0.last >= stretch.first }
+            return next < there.count && there[next].first <= stretch.last
+        }
+        var missing: Set<Stretch> = []
+        state.snapshot { record in
+            guard case .queue(let queue) = record else { return }
+            let named = queue.entries + queue.tail + queue.strays.map(\.entry)
+            let wanted =
+                queue.pages.filter { $0.waitingCount > 0 }.map(\.stretch)
+                + named.compactMap { $0.position.map { Stretch(first: $0, last: $0) } }
+            for stretch in wanted where !isThere(stretch) { missing.insert(stretch) }
+        }
+        return missing.sorted { $0.first < $1.first }
     }
 
     private mutating func noteDamage(_ file: String, _ range: Range<Int>) {

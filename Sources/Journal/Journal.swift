@@ -80,6 +80,7 @@ package struct Journal {
     var isBackedUp = false
     /// What the core was told last.
     var isPressing = false
+    var isStuck = false
     var latest: Instant
 
     var lastToken: UInt64 = 0
@@ -391,6 +392,10 @@ package struct Journal {
 
     /// Tells the core when room for messages runs out, be it on the disk or in memory, and when it is back.
     mutating func reportPressure() {
+        if failures.isStuck != isStuck {
+            isStuck = failures.isStuck
+            events.append(.stuck(isStuck))
+        }
         space.isInDebt = failures.lacksRoom || supply.lacksReserve
         space.reusableBytes = supply.freeBytes
         space.update()

@@ -21,6 +21,10 @@ package struct StoreReadFailure: Error, Hashable, Sendable {
         self.name = name
         self.errorNumber = errorNumber
     }
+
+    /// Whether this is no file that could be read, now or later: EISDIR, EBADMSG or EUCLEAN. What is not there any
+    /// more, or not allowed, is another matter.
+    var isDamage: Bool { [21, 74, 117].contains(errorNumber) }
 }
 
 /// Why a store cannot be recovered at all. Damage is no reason: it is worked around and reported.
@@ -63,6 +67,8 @@ package struct RecoveredLog: Sendable, Equatable {
     package var wear = Wear()
     /// Files that may become segments, in rising order.
     package var free: [FreeSegment] = []
+    /// Of `report.unfinished`, what could not be deleted: it is tried again.
+    package var leftOver: [StoreFile] = []
     /// The reserve is there.
     package var hasReserve = false
     /// Whether overwriting costs less than appending on this file system, so that files are used again.

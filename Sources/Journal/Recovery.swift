@@ -100,6 +100,14 @@ package struct Recovery<Reader: StoreReader> {
         do { return try reader.read(name, at: offset, count: count) } catch { return nil }
     }
 
+    /// nil for what is no file that could be read.
+    private mutating func size(of name: String) throws(RecoveryError) -> Int? {
+        do { return try reader.size(of: name) } catch {
+            if error.isDamage { return nil }
+            throw .unreadable(error)
+        }
+    }
+
     // MARK: Checkpoint
 
     private mutating func readCheckpoint(
@@ -113,7 +121,7 @@ package struct Recovery<Reader: StoreReader> {
                 log.report.setAside.append(name)
                 continue
             }
-            let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+            let size = try size(of: name) ?? 0
             log.checkpoints.insert(.init(position: position, bytes: size), at: 0)
             guard log.checkpoints.count == 1 else { continue }
             checkpoint = position
@@ -140,7 +148,7 @@ package struct Recovery<Reader: StoreReader> {
         _ name: String, _ position: Position, _ body: (Record, Position) -> Void
     ) throws(RecoveryError) -> CheckpointHeader? {
         let seed = CheckpointChunk.seed(store, position)
-        let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+        guard let size = try size(of: name) else { return nil }
         var header: CheckpointHeader?
         var offset = 0
         var index: UInt32 = 0
@@ -277,8 +285,7 @@ package struct Recovery<Reader: StoreReader> {
         for name in names.reversed() {
             guard case .merged(let id) = StoreFile(name: name) else { continue }
             log.nextSegment = max(log.nextSegment, id &+ 1)
-            let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
-            guard let file = try readMerged(name, id, size) else {
+            guard let size = try size(of: name), let file = try readMerged(name, id, size) else {
                 log.report.setAside.append(name)
                 continue
             }
@@ -334,16 +341,23 @@ package struct Recovery<Reader: StoreReader> {
             case .segment(let number): id = number
             case .free(let number):
                 log.nextSegment = max(log.nextSegment, number &+ 1)
-                let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
-                log.free.append(FreeSegment(id: number, bytes: size / pageBytes * pageBytes))
+                if let size = try size(of: name) {
+                    log.free.append(FreeSegment(id: number, bytes: size / pageBytes * pageBytes))
+                } else {
+                    log.report.setAside.append(name)
+                }
                 continue
             case .reserve:
-                log.hasReserve = true
+                log.hasReserve = try size(of: name) != nil
+                if !log.hasReserve { log.report.setAside.append(name) }
                 continue
             case .format, .checkpoint, .merged, .mergedPart, nil: continue
             }
             log.nextSegment = max(log.nextSegment, id &+ 1)
-            let size = try Self.read { () throws(StoreReadFailure) in try reader.size(of: name) }
+            guard let size = try size(of: name) else {
+                log.report.setAside.append(name)
+                continue
+            }
             if name != newest, let row = rows[id], let first = row.first, row.last <= checkpoint {
                 let covered = Segment(row, first: first, size: size)
                 found.append(Found(id: id, name: name, size: size, header: nil, covered: covered))
@@ -584,14 +598,3 @@ package struct Recovery<Reader: StoreReader> {
 
 /// EIO.
 private let inputOutputError: Int32 = 5
-
-extension QueueRecord {
-    /// Whether it names a Record behind `position`.
-    ///
-    /// - Complexity: O(entries + pages)
-    fileprivate func names(beyond position: Position) -> Bool {
-        func isBeyond(_ entry: Entry) -> Bool { entry.position.map { $0 > position } ?? false }
-        return entries.contains(where: isBeyond) || tail.contains(where: isBeyond)
-            || strays.contains { isBeyond($0.entry) } || pages.contains { $0.stretch.last > position }
-    }
-}

@@ -53,6 +53,7 @@ struct SegmentSupply {
         for file in recovered.free where !free.contains(file) {
             refuse.append(Refuse(file: .free(file.id), bytes: 0))
         }
+        refuse += recovered.leftOver.map { Refuse(file: $0, bytes: 0) }
         reserve = recovered.hasReserve ? .present : .absent
         if recovered.hasReserve, plan.reserveBytes == 0 {
             refuse.append(Refuse(file: .reserve, bytes: 0))

@@ -33,6 +33,14 @@ extension LogLine {
             self.init(.warning, .pressure, "no room for new messages: publishers wait or are told so")
         case .pressure(false):
             self.init(.notice, .pressure, "there is room for new messages again")
+        case .stuck(true):
+            self.init(
+                .error, .pressure,
+                "the disk is full to the last byte: nothing can be kept, and clients with sessions that outlive their "
+                    + "connection are refused, until something else on it is deleted; QoS 0 flows on")
+        case .stuck(false): self.init(.notice, .pressure, "there is room on the disk to go on")
+        case .full(let store): self.init(.warning, .pressure, store.fullWords)
+        case .drained(let store): self.init(.notice, .pressure, "\(store.name) has room again")
         case .storageFailed:
             self.init(
                 .error, .storage,
@@ -85,6 +93,33 @@ extension SessionOwner {
         case .uplink(let name): "uplink \(LogLine.quoted(name))"
         case .group(let filter):
             "the shared subscription \(LogLine.quoted(String(decoding: filter.bytes, as: UTF8.self)))"
+        }
+    }
+}
+
+extension Store {
+    fileprivate var name: String {
+        switch self {
+        case .queue(let owner, _): "the queue of \(owner.words)"
+        case .retained: "the store of retained messages"
+        }
+    }
+
+    /// What is full, what that means for whom, and what to do about it.
+    fileprivate var fullWords: String {
+        switch self {
+        case .queue(let owner, let messagesMax):
+            let remedy =
+                switch owner {
+                case .client: "Connect it, end its session with a clean start"
+                case .uplink: "Bring its link up"
+                case .group: "Connect its subscribers"
+                }
+            return "\(name) is full with \(messagesMax) messages: who publishes what it is owed is refused "
+                + "(MQTT 5) or waits. \(remedy), or raise limits: queue-messages"
+        case .retained(let bytesMax):
+            return "\(name) is full with \(bytesMax) bytes: new topics are refused (MQTT 5) or wait. "
+                + "Clear some with an empty retained message"
         }
     }
 }

@@ -11,29 +11,36 @@ struct AuditCommand: ParsableCommand {
         abstract: "Recomputes from the files what became of every message, and says whether it balances.",
         discussion: """
             For each queue, received and taken over from another queue is delivered, queued, expired, dropped or handed \
-            over to another queue. The numbers are recomputed from the log without the code that keeps queues, and every \
-            message that waits is looked for. It changes nothing and may be used while the gateway runs. The exit status is \
-            0 when everything balances, and 1 when not.
+            over to another queue. The numbers are recomputed without the code that keeps queues, from what the newest \
+            checkpoint says and from every record behind it; what was settled before that checkpoint may be gone from the \
+            files and is taken from it. Every message that waits is looked for in the segments, but for those that came \
+            from a shared subscription, which are only counted. It changes nothing and may be used while the gateway runs. \
+            The exit status is 0 when everything balances, and 1 when not.
             """)
 
     @OptionGroup var store: StoreOptions
 
     func run() throws {
         let settings = try store.settings()
-        let result = try looking { () throws(StoreError) in
+        let (result, lost) = try looking { () throws(StoreError) in
             try ReadOnlyStore.look(at: settings.state) { (reader) throws(RecoveryError) in
                 var state = DurableState()
                 var audit = Audit()
-                _ = try Inspection.inspect(
+                let inspection = try Inspection.inspect(
                     &reader,
                     recovered: { record, position in
                         state.apply(record, at: position)
                         audit.recovered(record)
                     }, found: { audit.inLog($0.record) })
-                return audit.result(state)
+                return (audit.result(state), inspection.log.report.lost)
             }
         }
         for line in result.table { print(line) }
+        for range in lost {
+            print(
+                "records \(range.lowerBound) to \(range.upperBound) are lost: a message among them is counted as soon as a "
+                    + "later one of its queue shows that it was there")
+        }
         print(result.isEven ? "balanced" : "not balanced")
         if !result.isEven { throw ExitCode(ExitStatus.failed.rawValue) }
     }

@@ -199,7 +199,7 @@ final class Host: TransportDelegate {
         case .storageRecovered:
             notifier.status("serving MQTT")
         case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
-            .uplinkDisconnected, .pressure, .wasOff:
+            .uplinkDisconnected, .pressure, .stuck, .full, .drained, .wasOff:
             break
         }
     }

@@ -5,59 +5,6 @@ import Testing
 @testable import Disk
 @testable import Journal
 
-/// An ext4 of its own in a file, for a test that fills it.
-final class SmallDisk {
-    let mountPoint: String
-    private let base: String
-
-    /// nil where loop devices or the right to mount are not to be had.
-    init?(megabytes: Int, options: String = "") {
-        base = FileManager.default.temporaryDirectory.path + "/tidegate-loop-" + UUID().uuidString
-        mountPoint = base + "/disk"
-        do {
-            try FileManager.default.createDirectory(atPath: mountPoint, withIntermediateDirectories: true)
-        } catch { return nil }
-        let image = base + "/image"
-        let isMounted =
-            Self.run("truncate", "-s", "\(megabytes)M", image) && Self.run("mkfs.ext4", "-q", image)
-            && Self.run("mount", "-o", "loop" + options, image, mountPoint)
-        guard isMounted else {
-            print("skipped what needs a small disk: no loop devices, no mkfs.ext4, or not root")
-            Self.run("rm", "-rf", base)
-            return nil
-        }
-    }
-
-    /// What its device was given to write since it was made, in bytes; nil where the kernel does not tell.
-    func bytesWritten() throws -> Int? {
-        let mounts = try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
-        guard let line = mounts.split(separator: "\n").first(where: { $0.contains(" \(mountPoint) ") }),
-            let device = line.split(separator: " ").first(where: { $0.hasPrefix("/dev/loop") }),
-            case let path = "/sys/block/" + device.dropFirst(5) + "/stat",
-            FileManager.default.fileExists(atPath: path)
-        else { return nil }
-        let fields = try String(contentsOfFile: path, encoding: .utf8).split(separator: " ")
-        return fields.count > 6 ? Int(fields[6]).map { $0 * 512 } : nil
-    }
-
-    deinit {
-        Self.run("umount", mountPoint)
-        Self.run("rm", "-rf", base)
-    }
-
-    @discardableResult
-    private static func run(_ command: String...) -> Bool {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = command
-        process.standardError = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        do { try process.run() } catch { return false }
-        process.waitUntilExit()
-        return process.terminationStatus == 0
-    }
-}
-
 @Suite("A full disk", .serialized)
 struct FullDiskTests {
     static func plan() -> JournalPlan {
@@ -69,19 +16,6 @@ struct FullDiskTests {
 
     static func pressures(_ host: Host) -> [Bool] {
         host.events.compactMap { if case .pressure(let presses) = $0 { presses } else { nil } }
-    }
-
-    /// Fills what is left, to the last block.
-    static func fill(_ path: String) throws {
-        #expect(FileManager.default.createFile(atPath: path, contents: nil))
-        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
-        for size in [1 << 20, 64 << 10, 4096, 1024] {
-            let bytes = Data(repeating: 0x5A, count: size)
-            while true {
-                do { try file.write(contentsOf: bytes) } catch { break }
-            }
-        }
-        try file.close()
     }
 
     @Test(
@@ -105,7 +39,7 @@ struct FullDiskTests {
             #expect(FileManager.default.fileExists(atPath: path + "/reserve"))
             #expect(Self.pressures(host).isEmpty)
             let ballast = disk.mountPoint + "/ballast"
-            try Self.fill(ballast)
+            try SmallDisk.fill(ballast)
             // Until the batch that finds no block, and some more on the reserve.
             var rounds = 0
             while FileManager.default.fileExists(atPath: path + "/reserve"), rounds < 400 {
@@ -143,7 +77,7 @@ struct FullDiskTests {
             host.append("t/1")
             try host.settle()
             let ballast = disk.mountPoint + "/ballast"
-            try Self.fill(ballast)
+            try SmallDisk.fill(ballast)
             var count = 1
             func isAllDurable() -> Bool {
                 host.events.contains {

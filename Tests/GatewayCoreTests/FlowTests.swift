@@ -361,4 +361,32 @@ struct FlowTests {
         s.syncs()
         #expect(s.received("kept again").connack?.reason == .success)
     }
+
+    @Test(
+        "P4: while the disk is full to the last byte who needs a Record is refused at once; all others are let in"
+    )
+    func stuckConnect() {
+        var s = Scenario.connected("archive")
+        s.vanishes("archive")
+        s.handle(.storage(.pressure(true)))
+        s.handle(.storage(.stuck(true)))
+        let before = s.gateway.lastPosition
+        for _ in 0..<3 {
+            s.opens(
+                "archive", Connect(clientIdentifier: "archive", cleanStart: false, sessionExpirySeconds: 60))
+            #expect(s.received("archive").connack?.reason == .quotaExceeded)
+            #expect(s.closedClients.contains("archive"))
+        }
+        s.opens("archive", Connect(version: .v3_1_1, clientIdentifier: "archive", cleanStart: false))
+        #expect(s.received("archive").connack?.reason == .serverUnavailable)
+        #expect(s.gateway.lastPosition == before, "attempts leave nothing behind in memory")
+        s.opens("brief", Connect(clientIdentifier: "brief"))
+        #expect(s.received("brief").connack?.reason == .success)
+        #expect(s.observations.filter { $0 == .stuck(true) }.count == 1)
+        s.handle(.storage(.stuck(false)))
+        s.handle(.storage(.pressure(false)))
+        s.opens("archive", Connect(clientIdentifier: "archive", cleanStart: false, sessionExpirySeconds: 60))
+        s.syncs()
+        #expect(s.received("archive").connack?.sessionPresent == true)
+    }
 }

@@ -1,6 +1,7 @@
-import GatewayCore
 import MQTT
 import Testing
+
+@testable import GatewayCore
 
 /// The cloud as the core sees it: another receiver with a queue, and another publisher.
 @Suite("Uplinks")
@@ -367,6 +368,44 @@ struct UplinkTests {
         s.handle(.storage(.pressure(false)))
         #expect(s.drains("press").map(\.text) == ["1", "2"])
         #expect(s.cloudReceived() == [.puback(Acknowledgement(5)), .puback(Acknowledgement(6))])
+    }
+
+    @Test("What the cloud sends while there is no room is held up to so many bytes; the rest it sends again")
+    func heldBytes() {
+        var plan = Self.plan()
+        plan.limits.heldBytesPerUplinkMax = 3000
+        var s = Self.established(plan)
+        s.subscribes("press", "commands/#")
+        s.handle(.storage(.pressure(true)))
+        let long = String(repeating: "x", count: 1000)
+        func publish(_ n: UInt16) -> Packet {
+            .publish(
+                .text("site/commands/v", "\(n) \(long)", qos: .atLeastOnce, id: PacketIdentifier(rawValue: n))
+            )
+        }
+        for n: UInt16 in 1...8 { s.cloudSends(0, publish(n)) }
+        s.cloudSends(0, .publish(.text("site/commands/v", "QoS 0")))
+        s.syncs()
+        #expect(s.texts("press") == ["QoS 0"])
+        #expect(s.gateway.uplinks[0].held.count == 3 && s.gateway.uplinks[0].heldBytes < 5000)
+        s.handle(.storage(.pressure(false)))
+        #expect(s.drains("press").map { $0.text.prefix(1) } == ["1", "2", "3"])
+        #expect(s.cloudReceived() == ([1, 2, 3] as [PacketIdentifier]).map { .puback(Acknowledgement($0)) })
+        // What comes behind those that were let go waits for them, and nobody answers it.
+        #expect(Self.controls(s.uplinkControls()) == ["reconnect"])
+        s.cloudSends(0, publish(9))
+        s.syncs()
+        #expect(s.cloudReceived() == [] && s.drains("press").isEmpty)
+        s.passes(milliseconds: 5000)
+        #expect(Self.controls(s.uplinkControls()) == [])
+
+        s.cloudVanishes()
+        s.cloudConnects(sessionPresent: true)
+        for n: UInt16 in 4...9 { s.cloudSends(0, publish(n)) }
+        s.syncs()
+        #expect(s.drains("press").map { $0.text.prefix(1) } == ["4", "5", "6", "7", "8", "9"])
+        let ids: [PacketIdentifier] = [4, 5, 6, 7, 8, 9]
+        #expect(s.cloudReceived() == ids.map { .puback(Acknowledgement($0)) })
     }
 
     @Test("A stop closes the uplink; its queue stays")

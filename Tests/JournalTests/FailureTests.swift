@@ -15,7 +15,7 @@ struct FailureTests {
             case .pressure(let presses): .pressure(presses)
             case .failed: .failed
             case .recovered: .recovered
-            case .elided, .sealed, .indexed, .loaded: nil
+            case .elided, .sealed, .indexed, .loaded, .stuck: nil
             }
         }
     }
@@ -151,7 +151,29 @@ struct FailureTests {
         rig.now = rig.now.advanced(byMilliseconds: 60_000)
         try rig.settle()
         #expect(Self.told(rig.events) == [.durable(1), .pressure(true), .pressure(false), .durable(2)])
+        #expect(Self.stuck(rig) == [true, false])
         try rig.restart()
+    }
+
+    @Test("P4: nobody is told that nothing can be written while the reserve or another file still has room")
+    func notStuck() throws {
+        for times in 1...2 {
+            var rig = try JournalTests.rig { $0.reserveBytes = 16 << 10 }
+            rig.disk.space = FileSystemSpace(free: 1 << 30, total: 2 << 30)
+            rig.append(Samples.plain("1"))
+            try rig.settle()
+            rig.disk.fault = Fault(after: 0, errorNumber: Fault.noSpace, kind: .write, times: times)
+            rig.append(Samples.plain("2"))
+            try rig.settle()
+            #expect(Self.stuck(rig) == (times == 1 ? [] : [true]))
+            rig.now = rig.now.advanced(byMilliseconds: 5000)
+            try rig.settle()
+            #expect(Self.stuck(rig) == (times == 1 ? [] : [true, false]))
+        }
+    }
+
+    private static func stuck(_ rig: Rig) -> [Bool] {
+        rig.events.compactMap { if case .stuck(let isStuck) = $0 { isStuck } else { nil } }
     }
 
     @Test("a void batch that is intact on the disk is never replayed beside what was written instead of it")

@@ -38,6 +38,18 @@ struct GoldenTests {
         54534547bd4974ac01000100000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
         000020000000000000280000000000000078e001000000000003
         """
+    static let mergedHex =
+        """
+        545345473c91ad9e01000100000000000102030405060708090a0b0c0d0e0f10090000000000000000000000000000\
+        0000000000000000001e0000000000000078e001000000000003000000000000000000000000000000000000000000\
+        0000000000000200000028000000000000000050
+        """
+    static let recycledHex =
+        """
+        5453454718c14b4d01000100000000000102030405060708090a0b0c0d0e0f10090000000000000000000000000000\
+        0000000000000000001e0000000000000078e001000000000003000000000000000000000000000000000000000000\
+        00000000000001
+        """
     static let formatHex =
         """
         5449444547415445f5a5ed1901000100000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
@@ -215,6 +227,21 @@ struct GoldenTests {
         #expect(Self.hex(header.encoded) == Self.segmentHex)
         let page = Self.bytes(Self.segmentHex, paddedTo: pageBytes)
         #expect(try SegmentHeader(decoding: page, segment: 7) == header)
+    }
+
+    @Test("a merged file's header, which says up to where it goes, and a recycled file's")
+    func mergedSegment() throws {
+        var header = SegmentHeader(
+            store: try #require(testStore), segment: 9,
+            predecessor: SegmentEnd(segment: 0, offset: 0, last: Position(30)),
+            clock: Instant(milliseconds: 123_000), boot: 3)
+        header.merged = .init(last: Position(40), end: 20_480)
+        #expect(Self.hex(header.encoded) == Self.mergedHex)
+        let page = Self.bytes(Self.mergedHex, paddedTo: pageBytes)
+        #expect(try SegmentHeader(decoding: page, segment: 9) == header)
+        header.merged = nil
+        header.isRecycled = true
+        #expect(Self.hex(header.encoded) == Self.recycledHex)
     }
 
     @Test(

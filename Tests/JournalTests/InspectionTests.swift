@@ -84,6 +84,32 @@ struct InspectionTests {
         #expect(!(try Inspection.inspect(&gate.rig.disk).isWhole))
     }
 
+    @Test("a segment that is gone as a whole is missing exactly when somebody waits for what was in it")
+    func goneSegments() throws {
+        var gone = (needed: 0, needless: 0)
+        for seed in 1...6 as ClosedRange<UInt64> {
+            var gate = try Keeper(seed: seed)
+            for _ in 0..<4 {
+                try gate.work(rounds: 15)
+                try gate.restart()
+            }
+            try gate.rig.checkpoint(of: gate.state)
+            #expect(try gate.missing() == [])
+            let (disk, rows) = (gate.rig.disk, try Inspection.inspect(&gate.rig.disk).log.segments)
+            // The newest is not in the checkpoint's list of those that are complete.
+            for segment in rows.dropLast() {
+                gate.rig.disk = disk
+                gate.rig.disk.remove(segment.file.name)
+                let missing = try gate.missing()
+                let isWaitedFor = try gate.audit().lines.contains { $0.missing > 0 }
+                #expect(missing.isEmpty != isWaitedFor, "seed \(seed), \(segment.id)")
+                #expect(missing.allSatisfy { segment.first <= $0.first && $0.last <= segment.last })
+                if isWaitedFor { gone.needed += 1 } else { gone.needless += 1 }
+            }
+        }
+        #expect(gone.needed > 0 && gone.needless > 0, "\(gone)")
+    }
+
     @Test("books that do not add up are noticed, and so are books that are not those of the Records")
     func wrongBooks() throws {
         var gate = try Keeper(seed: 4)
@@ -229,6 +255,12 @@ private struct Keeper {
         state = found
         rig.journal = Journal(plan: rig.plan, recovered: log)
         rig.now = max(rig.now, log.clock)
+    }
+
+    mutating func missing() throws -> [Stretch] {
+        var found = DurableState()
+        let inspection = try Inspection.inspect(&rig.disk, recovered: { found.apply($0, at: $1) })
+        return inspection.missing(owedBy: found)
     }
 
     mutating func audit() throws -> Audit.Result {

@@ -44,6 +44,28 @@ struct LogTests {
                 ])
     }
 
+    @Test(
+        "What is full is named, with its limit, what that means and what to do; and once more when it has room"
+    )
+    func full() {
+        let queue = Store.queue(.client(identifier: "archive"), messagesMax: 5)
+        #expect(
+            LogLine(.full(queue))
+                == LogLine(
+                    .warning, .pressure,
+                    "the queue of \"archive\" is full with 5 messages: who publishes what it is owed is refused "
+                        + "(MQTT 5) or waits. Connect it, end its session with a clean start, or raise limits: "
+                        + "queue-messages"))
+        #expect(
+            LogLine(.drained(queue))
+                == LogLine(.notice, .pressure, "the queue of \"archive\" has room again"))
+        #expect(
+            LogLine(.full(.queue(.uplink(name: "cloud"), messagesMax: 5))).text.contains("uplink \"cloud\""))
+        #expect(
+            LogLine(.full(.retained(bytesMax: 7))).text.hasPrefix(
+                "the store of retained messages is full with 7 bytes"))
+    }
+
     @Test("A line is written whole, and one with too much detail is not")
     func writing() throws {
         var pipe: [CInt] = [0, 0]

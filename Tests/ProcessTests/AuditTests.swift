@@ -63,6 +63,21 @@ struct AuditTests {
 
         let repair = try rig.command("journal", "repair", "--config", gateway.configurationPath)
         #expect(repair.ending == .exited(0) && repair.text.contains("repaired"), "\(repair.text)")
+        // The segment is still needed, and the damage still in it.
+        let again = try rig.command("journal", "verify", "--config", gateway.configurationPath)
+        #expect(again.ending == .exited(0), "\(again.text)")
+        #expect(
+            again.text.contains(
+                "damaged: \(name), bytes \(found.1) to \(found.2), put aside as quarantine/\(name).\(found.1)-\(found.2)"
+            )
+                && again.text.contains("as was known"), "\(again.text)")
+        // More of it is news.
+        bytes = try Data(contentsOf: path)
+        bytes[range.lowerBound + 100] ^= 1
+        try bytes.write(to: path)
+        let worse = try rig.command("journal", "verify", "--config", gateway.configurationPath)
+        #expect(worse.ending == .exited(1) && worse.text.hasSuffix("\ndamaged\n"), "\(worse.text)")
+
         let before = gateway.log.count
         try gateway.start()
         #expect(gateway.stop() == .exited(0))

@@ -19,8 +19,13 @@ final class Rig {
         return place.isVolatile
     }()
 
-    func gateway(uplinks: [Gateway.Uplink] = [], settings: [String] = []) throws -> Gateway {
-        try Gateway(Self.executable, in: place, uplinks: uplinks, settings: settings)
+    /// - Parameter home: where its state is, if not with everything else.
+    func gateway(
+        stateIn home: Workplace? = nil, uplinks: [Gateway.Uplink] = [], journal: [String] = [],
+        settings: [String] = []
+    ) throws -> Gateway {
+        try Gateway(
+            Self.executable, in: place, stateIn: home, uplinks: uplinks, journal: journal, settings: settings)
     }
 
     /// A cloud that runs, and a line to it that can be cut; the test ends both.

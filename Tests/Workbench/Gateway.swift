@@ -35,10 +35,11 @@ package final class Gateway {
     ///
     /// - Parameters:
     ///   - home: where the state directory is, if not with everything else.
+    ///   - journal: what a user would write as `journal`, one key an entry.
     ///   - settings: further top-level lines of the file.
     package init(
         _ executable: String, in place: Workplace, stateIn home: Workplace? = nil, name: String = "plant",
-        uplinks: [Uplink] = [], settings: [String] = []
+        uplinks: [Uplink] = [], journal: [String] = [], settings: [String] = []
     ) throws {
         self.executable = executable
         port = FreePort.next()
@@ -47,7 +48,8 @@ package final class Gateway {
         var lines = [
             "gateway: \(name)", "state: \(statePath)", "listeners:", "  - address: 127.0.0.1:\(port)",
         ]
-        if (home ?? place).isVolatile { lines.append("journal: { allow-volatile: true }") }
+        let journal = journal + ((home ?? place).isVolatile ? ["allow-volatile: true"] : [])
+        if !journal.isEmpty { lines.append("journal: { \(journal.joined(separator: ", ")) }") }
         lines += settings
         if !uplinks.isEmpty { lines.append("uplinks:") }
         for uplink in uplinks {

@@ -1,0 +1,1 @@
+../DiskTests/SmallDisk.swift

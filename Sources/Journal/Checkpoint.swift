@@ -246,3 +246,14 @@ extension CheckpointHeader {
         }
     }
 }
+
+extension QueueRecord {
+    /// Whether it names a Record behind `position`.
+    ///
+    /// - Complexity: O(entries + pages)
+    func names(beyond position: Position) -> Bool {
+        func isBeyond(_ entry: Entry) -> Bool { entry.position.map { $0 > position } ?? false }
+        return entries.contains(where: isBeyond) || tail.contains(where: isBeyond)
+            || strays.contains { isBeyond($0.entry) } || pages.contains { $0.stretch.last > position }
+    }
+}

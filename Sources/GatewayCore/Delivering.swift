@@ -335,6 +335,11 @@ extension Gateway {
         }
         guard entry.phase == .sent else { return }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)
+        guard !puback.reason.isError else {
+            // Who refuses a message does not have it: were its Record not written, a start would count it as delivered.
+            if entry.position > gate.durable { effects.append(.hasten(entry.position)) }
+            return
+        }
         noteAcknowledged(entry.position, by: session, into: &effects)
     }
 

@@ -17,7 +17,7 @@ package struct Audit: Sendable {
         var open = DeliverySet()
         var numbered: UInt64 = 0
         var books = Books()
-        /// Deliveries whose Record is that of another queue, and the group each came from.
+        /// Deliveries whose Record is that of another queue, with the group each came from, or needed no longer.
         var moved: [Delivery: SessionID?] = [:]
         var isPersistent: Bool
         var afterLoss = false
@@ -53,6 +53,12 @@ package struct Audit: Sendable {
             else { return }
             change(assigned.group) { $0.books = $0.books.adding(Books(handedOver: 1)) }
             takeOver(assigned.member, from: assigned.group)
+        case .outboundReceived(let id, let delivery):
+            // Of the message nothing is needed any more, and compaction may have left it out.
+            change(id) { queue in
+                guard queue.moved[delivery] == nil, queue.open.contains(delivery.number) else { return }
+                queue.moved[delivery] = .some(nil)
+            }
         case .returned(let id, let deliveries):
             for delivery in deliveries { giveBack(delivery, of: id) }
         case .queue(let record): restore(record)
@@ -60,7 +66,7 @@ package struct Audit: Sendable {
         case .books(nil, let books): ended = books
         case .lost:
             for id in queues.keys { queues[id]?.afterLoss = true }
-        case .sessionClosed, .subscribed, .unsubscribed, .inboundReleased, .inboundVoided, .outboundReceived,
+        case .sessionClosed, .subscribed, .unsubscribed, .inboundReleased, .inboundVoided,
             .uplinkEstablished, .wasOff, .counters, .retained, .inboundHeld:
             break
         }

@@ -12,6 +12,8 @@ package struct Recovery<Reader: StoreReader> {
     /// Every Record up to here comes from the checkpoint.
     private var checkpoint = Position.zero
     private var ends: [UInt64: SegmentEnd] = [:]
+    /// Segments that were synced.
+    private var synced: Set<UInt64> = []
     /// The segments that were complete when the checkpoint was written.
     private var rows: [UInt64: SegmentRow] = [:]
     /// Of the segment that is being read, unless the checkpoint knew it as complete.
@@ -330,12 +332,15 @@ package struct Recovery<Reader: StoreReader> {
         return MergedFile(found: found, stretch: stretch)
     }
 
+    /// In rising order of their numbers.
     private mutating func findPlain(_ names: [String]) throws(RecoveryError) -> [Found] {
         var found: [Found] = []
         // The newest is always looked into: it may hold the mark of a clean stop.
         let newest = names.last { if case .segment = StoreFile(name: $0) { true } else { false } }
+        // Those that a later one names, whose header is durable, or the checkpoint.
+        var named = Set(ends.keys)
         // Names sort as their numbers do.
-        for name in names {
+        for name in names.reversed() {
             let id: UInt64
             switch StoreFile(name: name) {
             case .segment(let number): id = number
@@ -354,10 +359,12 @@ package struct Recovery<Reader: StoreReader> {
             case .format, .checkpoint, .merged, .mergedPart, nil: continue
             }
             log.nextSegment = max(log.nextSegment, id &+ 1)
+            // What is no file cannot be synced either.
             guard let size = try size(of: name) else {
                 log.report.setAside.append(name)
                 continue
             }
+            if !named.contains(id) { try makeDurable(name, id) }
             if name != newest, let row = rows[id], let first = row.first, row.last <= checkpoint {
                 let covered = Segment(row, first: first, size: size)
                 found.append(Found(id: id, name: name, size: size, header: nil, covered: covered))
@@ -374,10 +381,19 @@ package struct Recovery<Reader: StoreReader> {
             if let header, header.store != store {
                 log.report.setAside.append(name)
             } else {
+                if let header { named.insert(header.predecessor.segment) }
                 found.append(Found(id: id, name: name, size: size, header: header, covered: nil))
             }
         }
-        return found
+        log.free.reverse()
+        return found.reversed()
+    }
+
+    /// Syncs a file of which all may be in the cache alone, its header too, before anything of it is believed: a sync
+    /// that failed in the process before this one has left what can be read and will never be written.
+    private mutating func makeDurable(_ name: String, _ id: UInt64) throws(RecoveryError) {
+        guard synced.insert(id).inserted else { return }
+        try Self.read { () throws(StoreReadFailure) in try reader.makeDurable(name) }
     }
 
     private mutating func take(_ segment: Segment, _ found: Found) {
@@ -394,6 +410,7 @@ package struct Recovery<Reader: StoreReader> {
         _ found: Found, later: ArraySlice<Found>, _ body: (Record, Position) -> Void
     ) throws(RecoveryError) {
         let end = ends[found.id]
+        if end == nil { try makeDurable(found.name, found.id) }
         var scan = SegmentScan(name: found.name, id: found.id, store: store, size: found.size)
         guard found.header != nil || scan.firstBatch(from: pageBytes, &reader) != nil else {
             // A power cut while it was created leaves at most its first page, and no successor names it.
@@ -403,9 +420,6 @@ package struct Recovery<Reader: StoreReader> {
                 log.report.setAside.append(found.name)
             }
             return
-        }
-        if end == nil {
-            try Self.read { () throws(StoreReadFailure) in try reader.makeDurable(found.name) }
         }
         if let header = found.header {
             noteLoss(before: header.predecessor.last.next, body)

@@ -75,6 +75,24 @@ struct BooksTests {
         #expect(s.balance == Balance(books: books, queued: 0))
     }
 
+    @Test(
+        "what the receiver refuses is dropped after a power cut too: its Record is written, though nobody lacks it"
+    )
+    func refusedBeforeItIsWritten() {
+        var s = Scenario.connected("archive", "press")
+        s.subscribes("archive", "t")
+        s.sends("press", .publish(.text("t", qos: .atLeastOnce, id: 1)))
+        for id in s.received("archive").publishes.compactMap(\.id) {
+            s.sends("archive", .puback(Acknowledgement(id, .notAuthorized)))
+        }
+        s.passes(milliseconds: 2000)
+        s.syncs()
+        let balance = Balance(books: Books(received: 1, dropped: [(.refusedByReceiver, 1)]), queued: 0)
+        #expect(s.balance == balance)
+        s.losesPower()
+        #expect(s.balance == balance)
+    }
+
     @Test("what a group hands to a member is received once")
     func shared() {
         var s = Scenario.connected("left", "press")

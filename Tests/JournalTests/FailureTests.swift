@@ -247,6 +247,27 @@ struct FailureTests {
         #expect(topics == ["1", "instead"] && log.last == Position(2) && !log.report.isDamaged)
     }
 
+    @Test("a segment that is in the cache alone, its header too, is none: two starts find the same")
+    func headerInCacheAlone() throws {
+        for round in 0..<24 {
+            var rig = try JournalTests.rig()
+            rig.append(Samples.plain("1"))
+            try rig.settle()
+            rig.append(Samples.plain("2", payload: Array(repeating: 1, count: 1 + 200 * round)))
+            // Of the batch, and of the segments that come after it: nothing is ever written to those.
+            rig.disk.fault = Fault(after: 0, errorNumber: Fault.broken, kind: .sync, times: 2 + round % 3)
+            rig.journal.tick(at: rig.now)
+            while rig.disk.strikes < 2 + round % 2 { guard try rig.work() else { break } }
+            rig.disk.fault = nil
+            // The process is killed; the machine, and with it the cache, goes on.
+            try rig.restart()
+            rig.append(Samples.plain("3"))
+            try rig.settle()
+            try rig.restart()
+            try rig.loadAllOwed()
+        }
+    }
+
     @Test("a checkpoint that cannot be written is tried again later, and the log goes on meanwhile")
     func checkpointFails() throws {
         var rig = try JournalTests.rig()

@@ -1,3 +1,4 @@
+import Foundation
 import GatewayCore
 import MQTT
 import Testing
@@ -216,6 +217,20 @@ struct GoldenTests {
         let head = try Footer.head(bytes, at: 0, offset: 3 * pageBytes, store: store, segment: 7)
         #expect(try Footer.index(head, bytes, store: store) == builder.index)
         #expect(builder.index.place(of: Position(42)) == pageBytes..<2 * pageBytes)
+    }
+
+    @Test("the worked example of Format.md is that batch and that footer")
+    func workedExample() throws {
+        let page = URL(filePath: #filePath).deletingLastPathComponent()
+            .appending(path: "../../Sources/Journal/Format.md").standardized
+        let text = try String(contentsOf: page, encoding: .utf8)
+        // What is behind the hexadecimal digits of a line, in its own column, says what they are.
+        let examples = text.components(separatedBy: "```").enumerated().filter { $0.offset % 2 == 1 }.map {
+            $0.element.split(separator: "\n").filter { !$0.hasPrefix("(") }
+                .map { $0.prefix(46).filter(\.isHexDigit) }.joined()
+        }
+        let golden = [Self.batchHex, Self.footerHex].map { $0.filter(\.isHexDigit) }
+        #expect(examples == golden)
     }
 
     @Test("a segment's header")

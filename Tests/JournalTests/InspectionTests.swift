@@ -180,6 +180,32 @@ struct FlashBudgetTests {
         try rig.settle()
         #expect(!rig.journal.isOverFlashBudget)
     }
+
+    @Test(
+        "P3: a message that its receiver has but for PUBCOMP is not missing where compaction has left it out")
+    func auditOfReceived() {
+        let session = SessionID(1)
+        let target = MessageRecord.Target(session: session, delivery: Delivery(0), qos: .exactlyOnce)
+        let records: [Record] = [
+            .sessionOpened(
+                SessionOpened(
+                    session: session, owner: .client(identifier: "c"), version: .v5_0, expirySeconds: .max,
+                    isPersistent: true, will: nil)),
+            .message(
+                MessageRecord(
+                    qos: .exactlyOnce, message: ApplicationMessage(topic: Array("t".utf8), payload: [1]),
+                    targets: [target])),
+            .outboundReceived(session, Delivery(0)),
+        ]
+        var (audit, state) = (Audit(), DurableState())
+        var missing: [UInt64] = []
+        for (i, record) in records.enumerated() {
+            state.apply(record, at: Position(UInt64(i + 1)))
+            audit.recovered(record)
+            missing += audit.result(state).lines.map(\.missing)
+        }
+        #expect(missing == [0, 1, 0] && audit.result(state).isEven)
+    }
 }
 
 /// Three queues, and their state and journal side by side: Records as a gateway makes them.

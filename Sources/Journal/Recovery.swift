@@ -208,17 +208,6 @@ package struct Recovery<Reader: StoreReader> {
 
     // MARK: Segments
 
-    private struct Found {
-        let id: UInt64
-        let name: String
-        let size: Int
-        /// nil when damaged, and when the checkpoint says all there is to know.
-        let header: SegmentHeader?
-        /// The segment as the checkpoint has it: it is not looked into.
-        let covered: Segment?
-        var isMerged: Bool { if case .merged = StoreFile(name: name) { true } else { false } }
-    }
-
     private mutating func readSegments(
         _ names: [String], _ body: (Record, Position) -> Void, _ sealed: (Stretch, [SessionID]) -> Void
     ) throws(RecoveryError) {
@@ -273,11 +262,6 @@ package struct Recovery<Reader: StoreReader> {
         if let header = segment.header { return header.predecessor.last.next }
         var scan = SegmentScan(name: segment.name, id: segment.id, store: store, size: segment.size)
         return scan.firstBatch(from: pageBytes, &reader).flatMap { scan.header(at: $0, &reader)?.first }
-    }
-
-    private struct MergedFile {
-        let found: Found
-        let stretch: Stretch
     }
 
     /// In rising order of their positions. Of two that overlap, the one with the higher number holds all that is
@@ -480,18 +464,6 @@ package struct Recovery<Reader: StoreReader> {
             }
         }
         return proven
-    }
-
-    /// What is known of a segment before its batches are read.
-    private struct Bounds {
-        /// In bytes from the start of the file.
-        let limit: Int
-        let isLimitKnown: Bool
-        /// Records up to here were durable.
-        let proven: Position
-        /// Later Records are in later segments.
-        let cut: Position?
-        let isRecycled: Bool
     }
 
     private mutating func readBatches(

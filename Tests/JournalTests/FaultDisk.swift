@@ -37,7 +37,7 @@ struct FaultDisk: StoreReader {
     private enum NameChange {
         case link(String, Int)
         case unlink(String)
-        case rename(String, String)
+        case rename(String, String, Int)
     }
 
     private var inodes: [Int: Inode] = [:]
@@ -184,9 +184,10 @@ struct FaultDisk: StoreReader {
 
     private mutating func rename(_ old: String, _ new: String) throws {
         try step(.rename)
-        names_[new] = names_.removeValue(forKey: old)
+        let id = names_.removeValue(forKey: old)
+        names_[new] = id
         if distrusted.remove(old) != nil { distrusted.insert(new) }
-        nameChanges.append(.rename(old, new))
+        if let id { nameChanges.append(.rename(old, new, id)) }
     }
 
     private mutating func write(_ name: String, _ offset: Int, _ bytes: [UInt8]) throws {
@@ -237,12 +238,16 @@ struct FaultDisk: StoreReader {
 
     /// What is there after the power came back.
     mutating func losePower(_ dice: inout Dice) {
-        // Names change in order, and any number of the changes may have reached the disk.
-        for change in nameChanges.prefix(dice.below(nameChanges.count + 1)) {
+        // Mostly names change in order, and any number of the changes reached the disk; or any of them did.
+        let isInOrder = dice.below(4) > 0
+        let reached = isInOrder ? dice.below(nameChanges.count + 1) : nameChanges.count
+        for change in nameChanges.prefix(reached) where isInOrder || dice.coin() {
             switch change {
             case .link(let name, let id): durableNames[name] = id
             case .unlink(let name): durableNames[name] = nil
-            case .rename(let old, let new): durableNames[new] = durableNames.removeValue(forKey: old)
+            case .rename(let old, let new, let id):
+                if durableNames[old] == id { durableNames[old] = nil }
+                durableNames[new] = id
             }
         }
         nameChanges = []

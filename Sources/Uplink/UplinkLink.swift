@@ -118,7 +118,8 @@ package final class UplinkLink {
         attempt += 1
         let attempt = attempt
         phase = .connecting
-        log(.connecting(host: plan.host, port: plan.port))
+        let address = plan.addresses[0]
+        log(.connecting(address))
         let link = NIOLoopBound(self, eventLoop: eventLoop)
         ClientBootstrap(group: eventLoop)
             .connectTimeout(.seconds(plan.connectTimeoutSeconds))
@@ -130,7 +131,7 @@ package final class UplinkLink {
                         WireHandler(link: link.value, attempt: attempt))
                 }
             }
-            .connect(host: plan.host, port: plan.port)
+            .connect(host: address.host, port: address.port)
             .assumeIsolated()
             .whenFailure { error in
                 guard attempt == self.attempt, case .connecting = self.phase else { return }

@@ -2,7 +2,7 @@ import MQTT
 
 /// Something about an uplink's connection that an operator may want to read; carries no behaviour.
 package enum UplinkNotice: Hashable, Sendable, CustomStringConvertible {
-    case connecting(host: String, port: Int)
+    case connecting(UplinkAddress)
     /// The connection is over, or was never made.
     case lost(LinkLoss)
     case retrying(afterMilliseconds: Int64)
@@ -15,7 +15,7 @@ package enum UplinkNotice: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String {
         switch self {
-        case .connecting(let host, let port): "connecting to \(host):\(port)"
+        case .connecting(let address): "connecting to \(address)"
         case .lost(let loss): "connection lost: \(loss)"
         case .retrying(let milliseconds): "trying again in \(milliseconds) ms"
         case .subscriptionRefused(let filter, let reason):

@@ -15,8 +15,17 @@ package struct UplinkPlan: Sendable {
 
     /// For log lines.
     package var name: String
-    package var host: String
-    package var port: Int
+    /// In order of preference; at least one.
+    package var addresses: [UplinkAddress]
+    /// For the addresses that are secure; the system's roots when nil.
+    package var security: UplinkSecurity?
+    /// An HTTP proxy that CONNECT is asked of, for every address.
+    package var proxy: UplinkProxy?
+    /// Milliseconds for which another address than the first is kept before the first is tried again; nil for as long
+    /// as it lasts.
+    package var failBackMilliseconds: Int64?
+    /// Topic Aliases used towards a cloud that allows them, at most this many, to save bytes [MQTT5-3.3.2.3.4].
+    package var topicAliasMax: UInt16
     /// At least one byte: the cloud's session and ours are tied by it.
     package var clientIdentifier: String
     package var userName: String?
@@ -49,7 +58,9 @@ package struct UplinkPlan: Sendable {
     package var runtimeDirectory: String
 
     package init(
-        name: String, host: String, port: Int = 1883, clientIdentifier: String, userName: String? = nil,
+        name: String, addresses: [UplinkAddress], security: UplinkSecurity? = nil, proxy: UplinkProxy? = nil,
+        failBackMilliseconds: Int64? = nil, topicAliasMax: UInt16 = 0, clientIdentifier: String,
+        userName: String? = nil,
         password: [UInt8]? = nil, version: ProtocolVersion = .v5_0, keepAliveSeconds: UInt16 = 60,
         sessionExpirySeconds: UInt32 = 7 * 24 * 3600, receiveMaximum: UInt16 = 100,
         inFlightMaximum: UInt16 = 100, maximumPacketSize: UInt32? = nil, subscriptions: [Subscription] = [],
@@ -57,10 +68,14 @@ package struct UplinkPlan: Sendable {
         connectTimeoutSeconds: Int64 = 10, ackWatchdogSeconds: Int64 = 60, runtimeDirectory: String = "/tmp"
     ) {
         precondition(receiveMaximum > 0, "a Receive Maximum is not zero [MQTT5-3.1.2.11.3]")
+        precondition(!addresses.isEmpty, "an uplink leads somewhere")
         precondition(inFlightMaximum > 0, "at least one message may be in flight")
         self.name = name
-        self.host = host
-        self.port = port
+        self.addresses = addresses
+        self.security = security
+        self.proxy = proxy
+        self.failBackMilliseconds = failBackMilliseconds
+        self.topicAliasMax = topicAliasMax
         self.clientIdentifier = clientIdentifier
         self.userName = userName
         self.password = password

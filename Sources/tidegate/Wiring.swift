@@ -101,7 +101,7 @@ extension UplinkPlan {
         _ settings: UplinkSettings, packetBytesMax: UInt32, runtimeDirectory: String
     ) throws(SettingsErrors) {
         self.init(
-            name: settings.name, host: settings.host, port: Int(settings.port),
+            name: settings.name, addresses: [UplinkAddress(host: settings.host, port: Int(settings.port))],
             clientIdentifier: settings.clientIdentifier, userName: settings.credentials?.userName,
             password: try settings.credentials?.password?.bytes(), version: settings.version,
             keepAliveSeconds: settings.keepAliveSeconds, sessionExpirySeconds: settings.sessionExpirySeconds,

@@ -370,7 +370,9 @@ struct Scenario {
     var lastMid: PacketIdentifier = 1
 
     init(_ version: ProtocolVersion, opening: UplinkOpening, adjust: (inout UplinkPlan) -> Void = { _ in }) {
-        var plan = UplinkPlan(name: "cloud", host: "", clientIdentifier: "gw", version: version)
+        var plan = UplinkPlan(
+            name: "cloud", addresses: [UplinkAddress(host: "", port: 1883)], clientIdentifier: "gw",
+            version: version)
         adjust(&plan)
         ledger = HandshakeLedger(plan: plan, opening: opening, now: 0)
     }

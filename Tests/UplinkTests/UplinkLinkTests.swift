@@ -223,13 +223,14 @@ struct UplinkLinkTests {
         let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .bind(host: "127.0.0.1", port: 0).get()
         let port = try #require(server.localAddress?.port)
-        var plan = UplinkPlan(name: "cloud", host: "127.0.0.1", port: port, clientIdentifier: "gw")
+        var plan = UplinkPlan(
+            name: "cloud", addresses: [UplinkAddress(host: "127.0.0.1", port: port)], clientIdentifier: "gw")
         plan.connectTimeoutSeconds = 1
         plan.backoffMinMilliseconds = 10
         let link = Probe(plan)
         try await link.perform(.open(cleanStart: false))
         try await link.noticed(.lost(.noConnack))
-        try await link.noticed(.connecting(host: "127.0.0.1", port: port))
+        try await link.noticed(.connecting(UplinkAddress(host: "127.0.0.1", port: port)))
         try await link.noticed(.lost(.noConnack))
         try await link.stop()
         try await server.close()
@@ -313,7 +314,8 @@ private final class StrictBroker: ChannelInboundHandler {
 
     static func plan(of server: any Channel) throws -> UplinkPlan {
         UplinkPlan(
-            name: "cloud", host: "127.0.0.1", port: try #require(server.localAddress?.port),
+            name: "cloud",
+            addresses: [UplinkAddress(host: "127.0.0.1", port: try #require(server.localAddress?.port))],
             clientIdentifier: "gw", version: .v3_1_1, backoffMinMilliseconds: 10)
     }
 
@@ -455,7 +457,8 @@ private final class Mosquitto {
 
     func plan(_ version: ProtocolVersion, adjust: (inout UplinkPlan) -> Void = { _ in }) -> UplinkPlan {
         var plan = UplinkPlan(
-            name: "cloud", host: "127.0.0.1", port: port, clientIdentifier: "gw", version: version,
+            name: "cloud", addresses: [UplinkAddress(host: "127.0.0.1", port: port)], clientIdentifier: "gw",
+            version: version,
             backoffMinMilliseconds: 20, backoffMaxMilliseconds: 100)
         adjust(&plan)
         return plan

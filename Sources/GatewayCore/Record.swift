@@ -61,6 +61,13 @@ package struct Delivery: Hashable, Comparable, Sendable {
 package enum SessionOwner: Hashable, Sendable {
     case client(identifier: String)
     case uplink(name: String)
+    /// One more queue of an uplink, for routes that are not to wait for the others.
+    ///
+    /// - number: 1 to 7: its part of the uplink's Packet Identifiers.
+    /// - label: which routes take it.
+    case lane(uplink: String, number: UInt8, label: String)
+    /// What an uplink's cloud refused, until somebody decides about it.
+    case deadLetters(uplink: String)
     /// All who share the subscription `$share/name/filter` [MQTT5-4.8.2].
     case group(TopicFilter)
 
@@ -69,6 +76,8 @@ package enum SessionOwner: Hashable, Sendable {
     enum Key: Hashable {
         case client([UInt8])
         case uplink([UInt8])
+        case lane([UInt8], number: UInt8)
+        case deadLetters([UInt8])
         case group(TopicFilter)
     }
 
@@ -76,6 +85,8 @@ package enum SessionOwner: Hashable, Sendable {
         switch self {
         case .client(let identifier): .client(Array(identifier.utf8))
         case .uplink(let name): .uplink(Array(name.utf8))
+        case .lane(let name, let number, _): .lane(Array(name.utf8), number: number)
+        case .deadLetters(let name): .deadLetters(Array(name.utf8))
         case .group(let filter): .group(filter)
         }
     }
@@ -304,6 +315,10 @@ package enum DropReason: UInt8, Sendable, CaseIterable {
     case noRoute = 7
     /// From the cloud, in a version in which it cannot be told how large a packet may be.
     case largerThanTaken = 8
+    /// The operator said so.
+    case purged = 9
+    /// It was this gateway's own, come back another way.
+    case loop = 10
 }
 
 /// A retained message [MQTT5-3.3.1.3].

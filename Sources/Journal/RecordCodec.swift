@@ -207,13 +207,20 @@ package enum RecordCodec {
         var flags: UInt8 = 0
         if case .uplink = opened.owner { flags |= 1 }
         if case .group = opened.owner { flags |= 8 }
+        if case .lane = opened.owner { flags |= 16 }
+        if case .deadLetters = opened.owner { flags |= 32 }
         if opened.isPersistent { flags |= 2 }
         if opened.will != nil { flags |= 4 }
         bytes.append(flags)
         bytes.append(opened.version.rawValue)
         bytes.append(integer: UInt64(opened.expirySeconds))
         switch opened.owner {
-        case .client(let name), .uplink(let name): bytes.append(lengthPrefixed: name.utf8)
+        case .client(let name), .uplink(let name), .deadLetters(let name):
+            bytes.append(lengthPrefixed: name.utf8)
+        case .lane(let name, let number, let label):
+            bytes.append(lengthPrefixed: name.utf8)
+            bytes.append(number)
+            bytes.append(lengthPrefixed: label.utf8)
         case .group(let filter): bytes.append(lengthPrefixed: filter.bytes)
         }
         if let will = opened.will { append(will, to: &bytes) }

@@ -133,7 +133,7 @@ extension RecordCodec {
     private static func sessionOpened(_ reader: inout ByteReader) throws(DecodingError) -> SessionOpened {
         let id = try session(&reader)
         let flags = try reader.byte()
-        guard flags & 0xF0 == 0, let version = ProtocolVersion(rawValue: try reader.byte()) else {
+        guard flags & 0xC0 == 0, let version = ProtocolVersion(rawValue: try reader.byte()) else {
             throw .invalidField
         }
         let expiry = try reader.integer(as: UInt32.self)
@@ -146,14 +146,26 @@ extension RecordCodec {
     private static func owner(_ flags: UInt8, _ reader: inout ByteReader) throws(DecodingError)
         -> SessionOwner
     {
-        if flags & 9 == 8 {
+        let kind = flags & 0b11_1001
+        if kind == 8 {
             let filter = try topicFilter(&reader)
             guard filter.shareName != nil else { throw .invalidField }
             return .group(filter)
         }
-        guard flags & 8 == 0, let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self)
-        else { throw .invalidField }
-        return flags & 1 == 0 ? .client(identifier: name) : .uplink(name: name)
+        guard let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self) else {
+            throw .invalidField
+        }
+        switch kind {
+        case 0: return .client(identifier: name)
+        case 1: return .uplink(name: name)
+        case 32: return .deadLetters(uplink: name)
+        case 16:
+            let number = try reader.byte()
+            guard 1...7 ~= number, let label = String(validating: try reader.lengthPrefixed(), as: UTF8.self)
+            else { throw .invalidField }
+            return .lane(uplink: name, number: number, label: label)
+        default: throw .invalidField
+        }
     }
 
     private static func will(_ reader: inout ByteReader) throws(DecodingError) -> Will {

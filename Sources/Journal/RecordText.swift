@@ -121,6 +121,8 @@ extension SessionOwner {
         switch self {
         case .client(let identifier): "client \(identifier.quoted)"
         case .uplink(let name): "uplink \(name.quoted)"
+        case .lane(let name, _, let label): "uplink \(name.quoted), \(label)"
+        case .deadLetters(let name): "dead letters of uplink \(name.quoted)"
         case .group(let filter): "group \(filter.text.quoted)"
         }
     }

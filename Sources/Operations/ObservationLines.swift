@@ -83,6 +83,8 @@ extension SessionOwner {
         switch self {
         case .client(let identifier): LogLine.quoted(identifier)
         case .uplink(let name): "uplink \(LogLine.quoted(name))"
+        case .lane(let name, _, let label): "uplink \(LogLine.quoted(name)), \(label)"
+        case .deadLetters(let name): "the dead letters of uplink \(LogLine.quoted(name))"
         case .group(let filter):
             "the shared subscription \(LogLine.quoted(String(decoding: filter.bytes, as: UTF8.self)))"
         }
@@ -111,6 +113,8 @@ extension DropReason {
         case .queueFull: "the queue was full"
         case .noRoute: "no route asks for them any more"
         case .largerThanTaken: "from the cloud, and larger than packet-size allows"
+        case .purged: "the operator said so"
+        case .loop: "sent by this gateway, and come back another way"
         case .sessionEnded: "the session ended"
         }
     }

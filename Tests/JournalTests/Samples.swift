@@ -203,9 +203,11 @@ enum Samples {
     }
 
     private static func owner(_ dice: inout Dice) -> SessionOwner {
-        switch dice.below(3) {
+        switch dice.below(5) {
         case 0: return .client(identifier: text(&dice))
         case 1: return .uplink(name: text(&dice))
+        case 2: return .lane(uplink: text(&dice), number: UInt8(1 + dice.below(7)), label: text(&dice))
+        case 3: return .deadLetters(uplink: text(&dice))
         default: return TopicFilter("$share/g/größe/#").map { .group($0) } ?? .uplink(name: "")
         }
     }

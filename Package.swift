@@ -50,7 +50,8 @@ let package = Package(
         .target(
             name: "Settings", dependencies: ["MQTT", "GatewayCore", "CYaml"], swiftSettings: swift6),
         .target(
-            name: "Operations", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
+            name: "Operations", dependencies: ["MQTT", "GatewayCore", nioCore, nioPosix],
+            swiftSettings: swift6),
         .executableTarget(
             name: "tidegate",
             dependencies: [
@@ -74,7 +75,8 @@ let package = Package(
             name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],
             swiftSettings: swift6),
         .testTarget(
-            name: "OperationsTests", dependencies: ["MQTT", "GatewayCore", "Operations"],
+            name: "OperationsTests",
+            dependencies: ["MQTT", "GatewayCore", "Operations", nioCore, nioPosix],
             swiftSettings: swift6),
         .testTarget(name: "PackagingTests", swiftSettings: swift6),
         .testTarget(

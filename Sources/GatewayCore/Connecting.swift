@@ -79,7 +79,7 @@ extension Gateway {
             connection.version = connect.version
             connection.clientIdentifier = connect.clientIdentifier
             connection.keepAliveSeconds = connect.keepAliveSeconds
-            connection.outboundAliases = TopicAliases(clientMaximum: connect.topicAliasMaximum)
+            connection.outboundAliases = TopicAliases(peerMaximum: connect.topicAliasMaximum)
             connection.packetBytesMax = connect.maximumPacketSize
             connection.wantsReasons = connect.requestProblemInformation
             connection.isBridge = connect.isBridge

@@ -47,7 +47,8 @@ package struct UplinkSecurity: Hashable, Sendable {
     package var keyFile: String?
     /// The name that the cloud's certificate must bear, and that is asked for by SNI, instead of the address's host.
     package var serverName: String?
-    /// Protocols to ask for by ALPN, such as `mqtt` or `x-amzn-mqtt-ca`.
+    /// Protocols to ask for by ALPN at every secure address, such as `mqtt` or `x-amzn-mqtt-ca`; the cloud has to agree
+    /// to one. Without any it is not asked.
     package var protocols: [String]
     package var minimumVersion: MinimumVersion
 

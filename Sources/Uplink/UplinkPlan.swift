@@ -44,13 +44,15 @@ package struct UplinkPlan: Sendable {
     /// cloud of 3.1.1 cannot be told, and has larger messages acknowledged and left out, counted.
     package var maximumPacketSize: UInt32?
     package var subscriptions: [Subscription]
-    /// What the cloud publishes for us when we vanish.
+    /// What the cloud publishes for us when we vanish; nil for what `status` says.
     package var will: Will?
+    /// Where the cloud reads whether we are connected; nil for nowhere.
+    package var status: UplinkStatus?
     /// The first reconnection waits a random time up to this, each further one up to twice as long.
     package var backoffMinMilliseconds: Int64
     /// Where the doubling stops.
     package var backoffMaxMilliseconds: Int64
-    /// For the TCP connection, and again for CONNACK.
+    /// For the TCP connection, again for what lies between it and MQTT, and again for CONNACK.
     package var connectTimeoutSeconds: Int64
     /// Reconnect when messages are in flight and none was acknowledged for this long; 0 turns it off.
     package var ackWatchdogSeconds: Int64
@@ -64,7 +66,8 @@ package struct UplinkPlan: Sendable {
         password: [UInt8]? = nil, version: ProtocolVersion = .v5_0, keepAliveSeconds: UInt16 = 60,
         sessionExpirySeconds: UInt32 = 7 * 24 * 3600, receiveMaximum: UInt16 = 100,
         inFlightMaximum: UInt16 = 100, maximumPacketSize: UInt32? = nil, subscriptions: [Subscription] = [],
-        will: Will? = nil, backoffMinMilliseconds: Int64 = 1000, backoffMaxMilliseconds: Int64 = 60_000,
+        will: Will? = nil, status: UplinkStatus? = nil, backoffMinMilliseconds: Int64 = 1000,
+        backoffMaxMilliseconds: Int64 = 60_000,
         connectTimeoutSeconds: Int64 = 10, ackWatchdogSeconds: Int64 = 60, runtimeDirectory: String = "/tmp"
     ) {
         precondition(receiveMaximum > 0, "a Receive Maximum is not zero [MQTT5-3.1.2.11.3]")
@@ -87,10 +90,37 @@ package struct UplinkPlan: Sendable {
         self.maximumPacketSize = maximumPacketSize
         self.subscriptions = subscriptions
         self.will = will
+        self.status = status
         self.backoffMinMilliseconds = backoffMinMilliseconds
         self.backoffMaxMilliseconds = backoffMaxMilliseconds
         self.connectTimeoutSeconds = connectTimeoutSeconds
         self.ackWatchdogSeconds = ackWatchdogSeconds
         self.runtimeDirectory = runtimeDirectory
+    }
+}
+
+/// A message to the cloud that says whether we are connected: one at each connection, the other when we leave or, as
+/// our Will, when we vanish.
+package struct UplinkStatus: Hashable, Sendable {
+    /// A Topic Name of the cloud's.
+    package var topic: [UInt8]
+    package var online: [UInt8]
+    package var offline: [UInt8]
+    package var qos: QoS
+    package var retain: Bool
+
+    package init(
+        topic: [UInt8], online: [UInt8], offline: [UInt8], qos: QoS = .atLeastOnce, retain: Bool = true
+    ) {
+        precondition(TopicName.isValid(topic[...]), "a status has a Topic Name")
+        self.topic = topic
+        self.online = online
+        self.offline = offline
+        self.qos = qos
+        self.retain = retain
+    }
+
+    var will: Will {
+        Will(message: ApplicationMessage(topic: topic, payload: offline), qos: qos, retain: retain)
     }
 }

@@ -217,6 +217,7 @@ struct HandshakeLedgerTests {
             retainAvailable: false, maximumPacketSize: 1000, topicAliasMaximum: 4)
         #expect(
             s.cloud(.connack(connack)) == [
+                .notice(.maximumQoS(.atLeastOnce)), .notice(.retainNotAvailable),
                 .engine(.connack(Connack(sessionPresent: false, reason: .success))),
                 .event(
                     .connected(
@@ -404,6 +405,12 @@ struct Scenario {
     mutating func engineWrites(_ packet: Packet) -> [Output] {
         var outputs: [Output] = []
         ledger.fromEngine(packet, into: &outputs)
+        return settled(outputs)
+    }
+
+    mutating func leaves() -> [Output] {
+        var outputs: [Output] = []
+        ledger.leave(into: &outputs)
         return settled(outputs)
     }
 

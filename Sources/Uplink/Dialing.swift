@@ -252,6 +252,11 @@ final class Wire {
         handler.listener = .link(link, attempt: attempt)
     }
 
+    /// From now on `probe` hears what happens.
+    func listen(_ probe: CloudProbe) {
+        handler.listener = .probe(probe)
+    }
+
     func write(_ bytes: [UInt8]) {
         channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil)
     }
@@ -277,6 +282,7 @@ private final class WireHandler: ChannelInboundHandler {
     enum Listener {
         case dial(Dial)
         case link(UplinkLink, attempt: UInt64)
+        case probe(CloudProbe)
         case nobody
     }
     var listener: Listener
@@ -308,6 +314,7 @@ private final class WireHandler: ChannelInboundHandler {
         switch listener {
         case .dial(let dial): dial.closed()
         case .link(let link, let attempt): link.closed(.closed, attempt: attempt)
+        case .probe(let probe): probe.closed(.closed)
         case .nobody: break
         }
     }
@@ -316,6 +323,7 @@ private final class WireHandler: ChannelInboundHandler {
         switch listener {
         case .dial(let dial): dial.caught(error)
         case .link(let link, let attempt): link.closed(LinkLoss(error, name: ""), attempt: attempt)
+        case .probe(let probe): probe.closed(LinkLoss(error, name: ""))
         case .nobody: break
         }
         context.close(promise: nil)

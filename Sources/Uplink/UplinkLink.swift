@@ -108,6 +108,25 @@ package final class UplinkLink {
         }
     }
 
+    /// Goes on with another plan: the connection there is says goodbye, and another is made by the new plan. The session
+    /// at the cloud goes on, unless the plan names another one.
+    package func adopt(_ plan: UplinkPlan) {
+        eventLoop.preconditionInEventLoop()
+        self.plan = plan
+        order = AddressOrder(count: plan.addresses.count)
+        asBridge = plan.addresses.map { _ in true }
+        let isSecure = plan.addresses.contains(where: \.isSecure)
+        security = isSecure ? SecurityFiles(plan.security ?? UplinkSecurity()) : nil
+        guard !isIdle else { return }
+        // As if nothing had happened yet: no pause, and the first address.
+        stop()
+        connect()
+    }
+
+    private var isIdle: Bool {
+        if case .idle = phase { true } else { false }
+    }
+
     /// Writes what was given to `perform`.
     package func flush() {
         eventLoop.preconditionInEventLoop()

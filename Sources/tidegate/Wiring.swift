@@ -134,6 +134,7 @@ extension UplinkPlan {
             subscriptions: settings.routes.compactMap { route in
                 route.direction == .in ? Subscription(route.filter, route.qos) : nil
             },
+            status: settings.status.map { UplinkStatus($0) },
             backoffMinMilliseconds: Int64(clamping: settings.reconnectMinMilliseconds),
             backoffMaxMilliseconds: Int64(clamping: settings.reconnectMaxMilliseconds),
             ackWatchdogSeconds: Int64(settings.ackTimeoutSeconds), runtimeDirectory: runtimeDirectory)
@@ -164,6 +165,14 @@ extension UplinkSecurity {
             authorityFile: settings.authorityFile, certificateFile: settings.certificateFile,
             keyFile: settings.keyFile, serverName: settings.serverName, protocols: settings.protocols,
             minimumVersion: settings.minimum == .tls13 ? .tls13 : .tls12)
+    }
+}
+
+extension UplinkStatus {
+    init(_ settings: StatusSettings) {
+        self.init(
+            topic: settings.topic, online: Array(settings.online.utf8), offline: Array(settings.offline.utf8),
+            qos: settings.qos, retain: settings.isRetained)
     }
 }
 

@@ -146,7 +146,7 @@ extension DisconnectCause {
 
 extension ReasonCode {
     /// The specification's name in lower case with the number it has on the wire [MQTT5-2.4].
-    fileprivate var words: String {
+    package var words: String {
         let hexadecimal = "0x" + (rawValue < 0x10 ? "0" : "") + String(rawValue, radix: 16, uppercase: true)
         return Self.names[rawValue].map { "\($0) (\(hexadecimal))" } ?? "reason code \(hexadecimal)"
     }

@@ -112,9 +112,12 @@ package final class UplinkLink {
     /// at the cloud goes on, unless the plan names another one.
     package func adopt(_ plan: UplinkPlan) {
         eventLoop.preconditionInEventLoop()
-        self.plan = plan
+        // What a broker holds of us it holds under this name.
+        let known =
+            plan.clientIdentifier == self.plan.clientIdentifier ? Array(zip(self.plan.addresses, places)) : []
+        places = plan.addresses.map { address in known.first { $0.0 == address }?.1 ?? Place() }
         order = AddressOrder(count: plan.addresses.count)
-        asBridge = plan.addresses.map { _ in true }
+        self.plan = plan
         let isSecure = plan.addresses.contains(where: \.isSecure)
         security = isSecure ? SecurityFiles(plan.security ?? UplinkSecurity()) : nil
         guard !isIdle else { return }

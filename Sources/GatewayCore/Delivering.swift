@@ -8,8 +8,12 @@ extension Gateway {
     ///
     /// - Complexity: O(deliveries sent)
     mutating func pump(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
-        guard let (isGroup, groups) = update(session, { ($0.sharing != nil, $0.groups.keys) }) else { return }
+        guard
+            let (isGroup, groups, uplink) = update(
+                session, { ($0.sharing != nil, $0.groups.keys, $0.sharedUplink) })
+        else { return }
         guard !isGroup else { return share(session, at: now, into: &effects) }
+        if let uplink { return pumpLanes(of: uplink, at: now, into: &effects) }
         flow(session, at: now, into: &effects)
         for group in groups { share(group, at: now, into: &effects) }
     }
@@ -48,6 +52,11 @@ extension Gateway {
                 recordAcknowledgements(of: session, .handshake, into: &effects)
                 waitForDurable(session)
                 guard mayUseIdentifier(ofNext: session) else { return }
+            case .pace(let bytes):
+                guard mayDrain(bytes, of: session, at: now) else {
+                    return readAhead(session, into: &effects)
+                }
+                _ = update(session) { $0.flow?.isGranted = true }
             case .load:
                 load(session, into: &effects)
                 let isThere = update(session) { $0.queue.isResident($0.flow?.next ?? $0.queue.end) }
@@ -66,7 +75,7 @@ extension Gateway {
         _ publish: Publish, to session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
         _ = update(session) { $0.flow?.noteSent(publish.roughSize, at: now) }
-        emit(publish, for: session, into: &effects)
+        emit(publish, for: session, at: now, into: &effects)
     }
 
     /// Whether this round has room for more; if not, the flow goes on a millisecond later. Without it a
@@ -121,6 +130,8 @@ extension Gateway {
         case drop(Delivery, DropReason)
         case waitForDurable
         case confirmFloor
+        /// The drain must have room for a message of so many bytes.
+        case pace(Int)
         case load
         case index
     }
@@ -141,15 +152,15 @@ extension Gateway {
     /// now.
     private mutating func nextStep(_ session: SessionID, at now: Instant) -> Step? {
         let durable = gate.durable
-        let span = plan.limits.identifierSpan
+        let spanMax = plan.limits.identifierSpan
         let offTimes = state.offTimes
         return update(session) {
-            Self.nextStep(&$0, durable: durable, span: span, offTimes, at: now)
+            Self.nextStep(&$0, durable: durable, spanMax: spanMax, offTimes, at: now)
         } ?? nil
     }
 
     private static func nextStep(
-        _ session: inout Session, durable: Position, span: UInt64, _ offTimes: OffTimes, at now: Instant
+        _ session: inout Session, durable: Position, spanMax: UInt64, _ offTimes: OffTimes, at now: Instant
     ) -> Step? {
         guard let flow = session.flow else { return nil }
         let delivery = flow.next
@@ -158,7 +169,7 @@ extension Gateway {
             guard delivery < session.queue.end else { return nil }
             return session.queue.gap(at: delivery).map(Step.skip) ?? .index
         }
-        let id = PacketIdentifierRule.identifier(of: delivery, qos: entry.qos)
+        let id = session.identifiers.identifier(of: delivery, qos: entry.qos)
         switch entry.phase {
         case .settled:
             return .skip(session.queue.floor)
@@ -166,9 +177,11 @@ extension Gateway {
             return .release(id)  // [MQTT5-4.4.0-1], and never PUBLISH again [MQTT5-4.3.3-6]
         case .waiting, .sent:
             guard flow.inFlightCount < flow.inFlightMax else { return nil }
+            let span = min(spanMax, session.identifiers.span)
             guard session.queue.mayUseIdentifier(of: delivery, durable: durable, span: span) else {
                 return .confirmFloor
             }
+            if flow.isPaced, !flow.isGranted { return .pace(Int(entry.bytes)) }
             guard session.queue.isResident(delivery) else { return .load }
             guard var message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
             message.expiresAt = offTimes.deadline(message.expiresAt, of: entry.position)
@@ -199,8 +212,9 @@ extension Gateway {
     /// Whether the next delivery's identifier cannot be one that a power cut would bring back (rule A7).
     private mutating func mayUseIdentifier(ofNext session: SessionID) -> Bool {
         let durable = gate.durable
-        let span = plan.limits.identifierSpan
+        let spanMax = plan.limits.identifierSpan
         return update(session) { session in
+            let span = min(spanMax, session.identifiers.span)
             guard let next = session.flow?.next else { return false }
             return session.queue.mayUseIdentifier(of: next, durable: durable, span: span)
         } ?? false
@@ -228,10 +242,14 @@ extension Gateway {
         return publish
     }
 
-    private mutating func emit(_ packet: Publish, for session: SessionID, into effects: inout [Effect]) {
+    private mutating func emit(
+        _ packet: Publish, for session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
         switch read(session, { $0.flow?.peer }) ?? nil {
         case .client(let id): send(packet, to: id, into: &effects)
-        case .uplink(let index, _): effects.append(.uplink(index, .send(.publish(packet))))
+        case .uplink(let index, _):
+            noteDrained(packet, of: session, index, at: now)
+            effects.append(.uplink(index, .send(.publish(packet))))
         case nil: break
         }
     }
@@ -388,7 +406,7 @@ extension Gateway {
         _ id: PacketIdentifier, of session: SessionID
     ) -> (Delivery, MessageQueue.Entry)? {
         guard let session = state[session], let flow = session.flow,
-            let delivery = session.queue.unsettled(id), delivery < flow.next,
+            let delivery = session.queue.unsettled(id, by: session.identifiers), delivery < flow.next,
             let entry = session.queue[delivery]
         else { return nil }
         return (delivery, entry)
@@ -462,9 +480,13 @@ extension Gateway {
             }
             unrecorded.append(session)
         }
-        let bound = min(plan.limits.lazyAcknowledgementsMax, Int(plan.limits.identifierSpan / 2) + 1)
-        if read(session, { $0.queue.unrecordedCount }) ?? 0 >= bound {
-            recordAcknowledgements(of: session, into: &effects)
+        guard let (count, reach) = read(session, { ($0.queue.unrecordedCount, $0.identifiers.span) }) else {
+            return
+        }
+        let half = Int(min(plan.limits.identifierSpan, reach) / 2) + 1
+        if count >= min(plan.limits.lazyAcknowledgementsMax, half) {
+            // In time, so that nothing has to wait for an identifier (rule A7).
+            recordAcknowledgements(of: session, count >= half ? .handshake : .lazy, into: &effects)
         }
     }
 

@@ -151,7 +151,7 @@ package struct DurableState {
         case .acknowledged(let acknowledged):
             releasing(acknowledged.session, .delivered) { $0.apply(acknowledged, at: position, into: &$1) }
         case .dropped(let id, let deliveries, let reason):
-            releasing(id, .dropped(reason)) { $0.drop(deliveries, at: position, into: &$1) }
+            drop(deliveries, of: id, reason, at: position)
         case .uplinkEstablished(let id):
             _ = sessions.update(id) { $0.isEstablished = true }
         case .assigned(let assigned):
@@ -235,11 +235,7 @@ package struct DurableState {
                 continue
             }
             routing.insert(
-                Routing.Subscriber(
-                    session: id, maximumQoS: subscription.maximumQoS, noLocal: subscription.noLocal,
-                    retainAsPublished: subscription.retainAsPublished, identifier: subscription.identifier,
-                    rename: nil, rank: 0),
-                filter: subscription.filter)
+                Routing.Subscriber(session: id, subscription), filter: subscription.filter)
         }
     }
 
@@ -283,8 +279,8 @@ package struct DurableState {
         else { return }
         routing.insert(
             Routing.Subscriber(
-                session: group, maximumQoS: highest, noLocal: false, retainAsPublished: true, identifier: nil,
-                rename: nil, rank: 0),
+                session: group,
+                Subscription(filter: filter, maximumQoS: highest, retainAsPublished: true)),
             filter: filter)
     }
 
@@ -415,6 +411,22 @@ package struct DurableState {
     private mutating func release(_ released: MessageQueue.Released) {
         for position in released.positions { live.release(position) }
         for page in released.paged { live.release(paged: page.count, in: page.stretch) }
+    }
+
+    /// Deliveries let go; what the queue has not been given yet takes its number and is let go at once.
+    private mutating func drop(
+        _ deliveries: [Delivery], of id: SessionID, _ reason: DropReason, at position: Position
+    ) {
+        let losses = losses
+        _ = sessions.update(id) { session -> Void in
+            guard let first = deliveries.first(where: { $0 >= session.queue.end }) else { return }
+            // As with a message: numbers before it are of Records that were never written, or are lost.
+            defer { session.lossesSeen = losses }
+            session.booking(.arrived(afterLoss: session.lossesSeen < losses)) {
+                _ = $0.queue.skip(to: first, at: position)
+            }
+        }
+        releasing(id, .dropped(reason)) { $0.drop(deliveries, at: position, into: &$1) }
     }
 
     // MARK: Pages

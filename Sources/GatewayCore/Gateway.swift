@@ -8,12 +8,15 @@ import MQTT
 /// is reported only after a completed sync; effects are carried out in order. Then nothing acknowledged is
 /// lost, wherever the power fails.
 package struct Gateway: ~Copyable {
-    let plan: GatewayPlan
+    /// Its uplinks are in the order of `uplinks`, with those that are removed.
+    package internal(set) var plan: GatewayPlan
     package internal(set) var state: DurableState
     var gate: CommitGate
     var candidates = Candidates()
     var connections = Roster<ConnectionID, Connection>()
     var uplinks: [Upstream] = []
+    /// Whether any uplink has a lane for what is new.
+    var hasLiveLanes = false
     /// Position of the last Record handed to the journal.
     package private(set) var lastPosition: Position
     /// Position of the last Record that somebody waits for, and that is written: what is answered again waits for
@@ -354,6 +357,7 @@ package struct Gateway: ~Copyable {
             case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
             case .returnGrace: endReturnGrace(at: now, into: &effects)
             case .round(let id): beginRound(id, at: now, into: &effects)
+            case .drain(let index): drain(index, at: now, into: &effects)
             case .heldPackets:
                 isRetryScheduled = false
                 takeHeldPackets(at: now, into: &effects)

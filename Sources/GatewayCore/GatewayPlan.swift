@@ -62,6 +62,11 @@ package struct UplinkRoutes: Hashable, Sendable {
             self.rename = rename
             self.maximumQoS = maximumQoS
         }
+
+        /// Whether it carries messages of this topic, unless one before it does.
+        package func carries(_ topic: ArraySlice<UInt8>) -> Bool {
+            filter.matches(topic) && !except.contains { $0.matches(topic) }
+        }
     }
 
     package enum Priority: UInt8, Comparable, CaseIterable, Sendable {

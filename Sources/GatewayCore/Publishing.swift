@@ -82,9 +82,16 @@ extension Gateway {
         guard publish.qos > .atMostOnce else { return true }
         if isUnderPressure || !hasRoomToRetain(publish) { return false }
         let most = plan.limits.queuedMessagesMax
+        let size = publish.message.bytes.count
         return !shares.contains { share in
             share.qos > .atMostOnce
-                && read(share.session) { $0.isPersistent && $0.queue.waitingCount >= most } == true
+                && read(share.session) { session in
+                    session.isPersistent && session.queue.waitingCount >= most
+                        || session.bounds.map {
+                            $0.whenFull == .refuse && $0.isReached(by: session.queue, plus: size)
+                        }
+                            ?? false
+                } == true
         }
     }
 
@@ -119,7 +126,7 @@ extension Gateway {
         // Nobody but the gateway itself publishes under $SYS; who cannot be told so is answered, and no more.
         let shares =
             isRouted && !SystemTopic.owns(publish.message.topic)
-            ? state.routing.shares(
+            ? shares(
                 of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
                 by: session) : []
         guard hasRoom(for: publish, shares) else { return false }
@@ -181,9 +188,19 @@ extension Gateway {
         into effects: inout [Effect]
     ) -> Position {
         record.targets = shares
-        let areAllKept = record.targets.allSatisfy { $0.qos > .atMostOnce && isPersistent($0.session) }
+        let areAllKept = record.targets.allSatisfy { target in
+            target.qos > .atMostOnce
+                && read(target.session) { $0.isPersistent && $0.bounds == nil } ?? false
+        }
         if !areAllKept {
-            record.targets.removeAll { $0.qos == .atMostOnce || !hasRoom(for: $0.session, into: &effects) }
+            let size = record.message.bytes.count
+            let targets = record.targets
+            record.targets = []
+            for target in targets where target.qos > .atMostOnce {
+                if makesRoom(for: size, in: target.session, at: now, into: &effects) {
+                    record.targets.append(target)
+                }
+            }
         }
         let urgency: Urgency =
             switch record.qos {
@@ -212,7 +229,7 @@ extension Gateway {
     }
 
     /// Whether a queue takes one more; a full one of a Session that keeps nothing loses the newest, counted.
-    private func hasRoom(for session: SessionID, into effects: inout [Effect]) -> Bool {
+    func hasVolatileRoom(for session: SessionID, into effects: inout [Effect]) -> Bool {
         let (countMax, bytesMax) = (
             plan.limits.queuedMessagesOfVolatileMax, plan.limits.queuedBytesOfVolatileMax
         )
@@ -260,6 +277,7 @@ extension Gateway {
                 send(packet, to: id, into: &effects)
             }
         case .uplink(let index, _):
+            noteDrained(packet, of: session, index, at: now)
             if mustWait {
                 promise(.publish(packet), to: flow.peer, after: position, at: now, into: &effects)
             } else {
@@ -304,7 +322,7 @@ extension Gateway {
         var record = MessageRecord(
             willOf: session, qos: will.qos, retained: retainedEffect(of: publish), message: will.message,
             expiresAt: will.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
-        let shares = state.routing.shares(
+        let shares = shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
         let passing = shares.filter { $0.qos == .atMostOnce }
         let position = keep(&record, for: consume shares, at: now, into: &effects)

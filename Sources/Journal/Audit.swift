@@ -35,7 +35,7 @@ package struct Audit: Sendable {
             queues[opened.session] = Queue(isPersistent: opened.isPersistent)
         case .sessionEnded(let id, _): end(id)
         case .message(let message):
-            for target in message.targets { arrive(target) }
+            for target in message.targets { arrive(target.delivery?.number, in: target.session) }
         case .acknowledged(let settled):
             change(settled.session) { queue in
                 var count = queue.settle(below: settled.floor)
@@ -43,6 +43,10 @@ package struct Audit: Sendable {
                 queue.books = queue.books.adding(Books(delivered: count))
             }
         case .dropped(let id, let deliveries, let reason):
+            // What found its queue full may have taken no more than a number in it.
+            if let number = deliveries.last?.number, let queue = queues[id], number >= queue.numbered {
+                arrive(number, in: id)
+            }
             change(id) { queue in
                 let count = deliveries.reduce(0 as UInt64) { queue.settle($1) ? $0 + 1 : $0 }
                 queue.books = queue.books.adding(Books(dropped: [(reason, count)]))
@@ -77,9 +81,9 @@ package struct Audit: Sendable {
         ended = ended.adding(queue.books).adding(Books(dropped: [(.sessionEnded, queue.queued)]))
     }
 
-    private mutating func arrive(_ target: MessageRecord.Target) {
-        change(target.session) { queue in
-            let number = target.delivery?.number ?? queue.numbered
+    private mutating func arrive(_ number: UInt64?, in id: SessionID) {
+        change(id) { queue in
+            let number = number ?? queue.numbered
             guard number >= queue.numbered else { return }
             let passed = number - queue.numbered
             queue.books = queue.books.adding(

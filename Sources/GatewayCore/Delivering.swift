@@ -40,6 +40,11 @@ extension Gateway {
                 }
                 guard mayGoOn(session, at: now) else { return }
             case .drop(let delivery, let reason):
+                if reason == .tooLarge,
+                    keepDeadLetter(delivery, of: session, .packetTooLarge, at: now, into: &effects)
+                {
+                    continue
+                }
                 drop([delivery], of: session, reason, at: now, into: &effects)
             case .waitForDurable:
                 waitForDurable(session)
@@ -66,7 +71,7 @@ extension Gateway {
         _ publish: Publish, to session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
         _ = update(session) { $0.flow?.noteSent(publish.roughSize, at: now) }
-        emit(publish, for: session, into: &effects)
+        emit(publish, for: session, at: now, into: &effects)
     }
 
     /// Whether this round has room for more; if not, the flow goes on a millisecond later. Without it a
@@ -143,13 +148,15 @@ extension Gateway {
         let durable = gate.durable
         let span = plan.limits.identifierSpan
         let offTimes = state.offTimes
+        let wall = wall
         return update(session) {
-            Self.nextStep(&$0, durable: durable, span: span, offTimes, at: now)
+            Self.nextStep(&$0, durable: durable, span: span, offTimes, wall, at: now)
         } ?? nil
     }
 
     private static func nextStep(
-        _ session: inout Session, durable: Position, span: UInt64, _ offTimes: OffTimes, at now: Instant
+        _ session: inout Session, durable: Position, span: UInt64, _ offTimes: OffTimes,
+        _ wall: WallClock?, at now: Instant
     ) -> Step? {
         guard let flow = session.flow else { return nil }
         let delivery = flow.next
@@ -187,11 +194,11 @@ extension Gateway {
                 return .drop(delivery, .messageExpired)
             }
             let qos = min(entry.qos, flow.maximumQoS)  // [MQTT5-3.2.2-11]
-            guard
-                let packet = packet(
-                    message, qos: qos, id: qos == .atMostOnce ? nil : id,
-                    duplicate: entry.phase == .sent && qos > .atMostOnce, on: flow, at: now)
-            else { return .drop(delivery, .tooLarge) }
+            let packet = packet(
+                message, as: delivery, at: entry.position, session.owner, qos: qos,
+                id: qos == .atMostOnce ? nil : id, duplicate: entry.phase == .sent && qos > .atMostOnce,
+                on: flow, wall, offTimes, at: now)
+            guard let packet else { return .drop(delivery, .tooLarge) }
             return .publish(packet, delivery)
         }
     }
@@ -204,6 +211,27 @@ extension Gateway {
             guard let next = session.flow?.next else { return false }
             return session.queue.mayUseIdentifier(of: next, durable: durable, span: span)
         } ?? false
+    }
+
+    /// PUBLISH as this receiver gets it, with its provenance where a cloud is told that and takes so much; nil when it
+    /// is larger than the receiver takes [MQTT5-3.1.2-25].
+    ///
+    /// - Parameters:
+    ///   - delivery: its number in the queue, if it is in one.
+    ///   - position: of its Record.
+    static func packet(
+        _ stored: StoredMessage, as delivery: Delivery? = nil, at position: Position, _ owner: SessionOwner,
+        qos: QoS, id: PacketIdentifier?, duplicate: Bool, on flow: OutboundFlow, _ wall: WallClock?,
+        _ offTimes: OffTimes, at now: Instant
+    ) -> Publish? {
+        if let provenance = flow.provenance {
+            let stamped = stored.stamped(
+                provenance, by: owner, delivery: delivery, at: position, wall: wall, offTimes, at: now)
+            if let packet = packet(stamped, qos: qos, id: id, duplicate: duplicate, on: flow, at: now) {
+                return packet
+            }
+        }
+        return packet(stored, qos: qos, id: id, duplicate: duplicate, on: flow, at: now)
     }
 
     /// PUBLISH as this receiver gets it; nil when it is larger than the receiver takes [MQTT5-3.1.2-25].
@@ -228,10 +256,14 @@ extension Gateway {
         return publish
     }
 
-    private mutating func emit(_ packet: Publish, for session: SessionID, into effects: inout [Effect]) {
+    private mutating func emit(
+        _ packet: Publish, for session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
         switch read(session, { $0.flow?.peer }) ?? nil {
         case .client(let id): send(packet, to: id, into: &effects)
-        case .uplink(let index, _): effects.append(.uplink(index, .send(.publish(packet))))
+        case .uplink(let index, _):
+            noteSent(packet, to: index, at: now)
+            effects.append(.uplink(index, .send(.publish(packet))))
         case nil: break
         }
     }
@@ -282,6 +314,9 @@ extension Gateway {
         _ postings: [Posting]?, of stretch: Stretch, for session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
+        if replays.contains(session) {
+            return replayIndexed(postings, of: stretch, for: session, at: now, into: &effects)
+        }
         let isWanted = update(session) { session in
             session.queue.isIndexing = false
             return session.flow != nil || session.sharing != nil
@@ -312,6 +347,9 @@ extension Gateway {
         _ messages: [(Position, StoredMessage?)], for session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
+        if replays.contains(session) {
+            return replayLoaded(messages, for: session, at: now, into: &effects)
+        }
         let budget = plan.limits.residentBytesOfAbsentMax
         let damaged = update(session) { session in
             let damaged = session.queue.loaded(messages)
@@ -334,6 +372,9 @@ extension Gateway {
             return refuseAnswer(of: session, at: now, into: &effects)
         }
         guard entry.phase == .sent else { return }
+        if puback.reason.isError, refuseByCloud(delivery, of: session, puback.reason, at: now, into: &effects) {
+            return
+        }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)
         noteAcknowledged(entry.position, by: session, into: &effects)
     }
@@ -353,6 +394,7 @@ extension Gateway {
         guard entry.qos == .exactlyOnce else { return refuseAnswer(of: session, at: now, into: &effects) }
         if pubrec.reason.isError {
             // The receiver will not have it; there is no second half [MQTT5-4.3.3-4].
+            if refuseByCloud(delivery, of: session, pubrec.reason, at: now, into: &effects) { return }
             return settle(delivery, of: session, pubrec.reason, at: now, into: &effects)
         }
         var position = lastPromptPosition

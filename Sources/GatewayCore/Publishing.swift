@@ -181,6 +181,7 @@ extension Gateway {
         into effects: inout [Effect]
     ) -> Position {
         record.targets = shares
+        if tellsWhen(record.targets) { record.received = .init(at: now) }
         let areAllKept = record.targets.allSatisfy { $0.qos > .atMostOnce && isPersistent($0.session) }
         if !areAllKept {
             record.targets.removeAll { $0.qos == .atMostOnce || !hasRoom(for: $0.session, into: &effects) }
@@ -238,9 +239,10 @@ extension Gateway {
         else {
             return shareAtMostOnce(message, with: session, after: position, at: now, into: &effects)
         }
-        guard
-            let packet = Self.packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
-        else {
+        let packet = Self.packet(
+            message, at: position, owner, qos: .atMostOnce, id: nil, duplicate: false, on: flow, wall,
+            state.offTimes, at: now)
+        guard let packet else {
             effects.append(.report(.dropped(owner: owner, .tooLarge, count: 1)))
             return
         }
@@ -260,6 +262,7 @@ extension Gateway {
                 send(packet, to: id, into: &effects)
             }
         case .uplink(let index, _):
+            noteSent(packet, to: index, at: now)
             if mustWait {
                 promise(.publish(packet), to: flow.peer, after: position, at: now, into: &effects)
             } else {

@@ -54,7 +54,7 @@ extension Gateway {
         guard uplinks.indices.contains(index.number) else { return }
         switch event {
         case .connected(let terms): uplinkConnected(index, terms, at: now, into: &effects)
-        case .disconnected: uplinkDisconnected(index, into: &effects)
+        case .disconnected: uplinkDisconnected(index, at: now, into: &effects)
         case .received(let packet):
             guard uplinks[index.number].isConnected else { return }
             uplinkReceived(packet, on: index, at: now, into: &effects)
@@ -72,6 +72,8 @@ extension Gateway {
         uplinks[index.number].epoch = epoch
         uplinks[index.number].isConnected = true
         uplinks[index.number].version = terms.version
+        echoes[uplinks[index.number].session] =
+            terms.returnsOwnMessages ? echoes[uplinks[index.number].session] ?? Echoes() : nil
         let id = uplinks[index.number].session
         let peer = Peer.uplink(index, epoch: epoch)
         // A new message under an identifier that was void only in memory would be taken for a known one after a
@@ -83,13 +85,17 @@ extension Gateway {
         uplinks[index.number].establishedAt = established
         uplinks[index.number].subscribesAfter = max(established, voided)
         let limit = Int(min(terms.receiveMaximum, plan.limits.inFlightMax))
+        // Older versions have no room for it.
+        let provenance = terms.version == .v5_0 ? plan.uplinks[index.number].provenance : nil
         _ = update(id) { session in
             session.flow = OutboundFlow(
                 peer: peer, version: terms.version, inFlightMax: limit,
                 packetBytesMax: terms.maximumPacketSize,
                 maximumQoS: terms.maximumQoS, retainAvailable: terms.retainAvailable,
                 next: session.queue.floor)
+            session.flow?.provenance = provenance
         }
+        tellUplinkState(index, at: now, into: &effects)
         effects.append(
             .report(
                 .uplinkConnected(
@@ -130,7 +136,9 @@ extension Gateway {
         return voided
     }
 
-    private mutating func uplinkDisconnected(_ index: UplinkIndex, into effects: inout [Effect]) {
+    private mutating func uplinkDisconnected(
+        _ index: UplinkIndex, at now: Instant, into effects: inout [Effect]
+    ) {
         let upstream = uplinks[index.number]
         guard upstream.isConnected else { return }
         uplinks[index.number].isConnected = false
@@ -138,6 +146,7 @@ extension Gateway {
         let budget = plan.limits.residentBytesOfAbsentMax
         loseFlow(of: upstream.session, into: &effects)
         _ = update(upstream.session) { $0.queue.trimResident(to: budget) }
+        tellUplinkState(index, at: now, into: &effects)
         effects.append(
             .report(
                 .uplinkDisconnected(
@@ -164,8 +173,8 @@ extension Gateway {
         }
     }
 
-    /// Takes a message of the cloud, or answers it and lets it go no further, counted: one that no route asks for,
-    /// and one without its payload, which would only be sent again and again if nobody acknowledged it.
+    /// Takes a message of the cloud, or answers it and lets it go no further, counted: one that no route asks for, one
+    /// that this gateway sent itself, and one without its payload, which would only be sent again and again if nobody acknowledged it.
     private mutating func takeFromCloud(
         _ publish: Publish, isWhole: Bool = true, on index: UplinkIndex, at now: Instant,
         into effects: inout [Effect]
@@ -174,8 +183,12 @@ extension Gateway {
         let peer = Peer.uplink(index, epoch: upstream.epoch)
         var local = publish
         local.subscriptionIdentifiers = []
+        let isEcho =
+            isWhole && echoes.read(upstream.session) { $0.expects(publish.message, at: now) } == true
+        let isLoop = isEcho || isWhole && isOwn(publish.message)
         let route =
-            isWhole ? plan.uplinks[index.number].in.first { $0.filter.matches(publish.message.topic) } : nil
+            isWhole && !isLoop
+            ? plan.uplinks[index.number].in.first { $0.filter.matches(publish.message.topic) } : nil
         // A topic that the route cannot name locally keeps the cloud's name rather than being lost.
         if let topic = route?.rename?.applied(to: publish.message.topic), TopicName.isValid(topic) {
             local.message = publish.message.renamed(to: topic)
@@ -193,9 +206,10 @@ extension Gateway {
             uplinks[index.number].held.append((publish, isWhole))
             return retryHeldPackets(at: now)
         }
+        if isEcho, !isKnown { _ = echoes.update(upstream.session) { $0.cameBack(publish.message) } }
         if route == nil, !isKnown {
             let owner = SessionOwner.uplink(name: plan.uplinks[index.number].name)
-            let reason: DropReason = isWhole ? .noRoute : .largerThanTaken
+            let reason: DropReason = isLoop ? .loop : isWhole ? .noRoute : .largerThanTaken
             effects.append(.report(.dropped(owner: owner, reason, count: 1)))
         }
     }

@@ -153,7 +153,8 @@ package struct HandshakeLedger {
                 receiveMaximum: min(connack.receiveMaximum ?? .max, plan.inFlightMaximum),
                 maximumQoS: connack.maximumQoS ?? .exactlyOnce,
                 maximumPacketSize: connack.maximumPacketSize,
-                retainAvailable: connack.retainAvailable ?? true))
+                retainAvailable: connack.retainAvailable ?? true,
+                returnsOwnMessages: plan.version < .v5_0 && !opening.asBridge))
         // Without limits to act on: those are the core's to obey. A fresh engine has no session either.
         outputs.append(
             .engine(

@@ -199,7 +199,7 @@ final class Host: TransportDelegate {
         case .storageRecovered:
             notifier.status("serving MQTT")
         case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
-            .uplinkDisconnected, .pressure, .wasOff:
+            .uplinkDisconnected, .deadLetter, .pressure, .wasOff:
             break
         }
     }
@@ -313,6 +313,7 @@ final class Host: TransportDelegate {
                 provenAt = gateway.lastPosition
             }
         }
+        take(.wallClock(milliseconds: witness.isBelieved ? reading.milliseconds : nil))
         journal.note(
             WallReading(milliseconds: reading.milliseconds, isTrusted: witness.isBelieved), at: now,
             provenAt: provenAt)

@@ -44,6 +44,11 @@ extension Gateway {
                 }
                 guard mayGoOn(session, at: now) else { return }
             case .drop(let delivery, let reason):
+                if reason == .tooLarge,
+                    keepDeadLetter(delivery, of: session, .packetTooLarge, at: now, into: &effects)
+                {
+                    continue
+                }
                 drop([delivery], of: session, reason, at: now, into: &effects)
             case .waitForDurable:
                 waitForDurable(session)
@@ -154,13 +159,15 @@ extension Gateway {
         let durable = gate.durable
         let spanMax = plan.limits.identifierSpan
         let offTimes = state.offTimes
+        let wall = wall
         return update(session) {
-            Self.nextStep(&$0, durable: durable, spanMax: spanMax, offTimes, at: now)
+            Self.nextStep(&$0, durable: durable, spanMax: spanMax, offTimes, wall, at: now)
         } ?? nil
     }
 
     private static func nextStep(
-        _ session: inout Session, durable: Position, spanMax: UInt64, _ offTimes: OffTimes, at now: Instant
+        _ session: inout Session, durable: Position, spanMax: UInt64, _ offTimes: OffTimes,
+        _ wall: WallClock?, at now: Instant
     ) -> Step? {
         guard let flow = session.flow else { return nil }
         let delivery = flow.next
@@ -200,11 +207,11 @@ extension Gateway {
                 return .drop(delivery, .messageExpired)
             }
             let qos = min(entry.qos, flow.maximumQoS)  // [MQTT5-3.2.2-11]
-            guard
-                let packet = packet(
-                    message, qos: qos, id: qos == .atMostOnce ? nil : id,
-                    duplicate: entry.phase == .sent && qos > .atMostOnce, on: flow, at: now)
-            else { return .drop(delivery, .tooLarge) }
+            let packet = packet(
+                message, as: delivery, at: entry.position, session.owner, qos: qos,
+                id: qos == .atMostOnce ? nil : id, duplicate: entry.phase == .sent && qos > .atMostOnce,
+                on: flow, wall, offTimes, at: now)
+            guard let packet else { return .drop(delivery, .tooLarge) }
             return .publish(packet, delivery)
         }
     }
@@ -218,6 +225,27 @@ extension Gateway {
             guard let next = session.flow?.next else { return false }
             return session.queue.mayUseIdentifier(of: next, durable: durable, span: span)
         } ?? false
+    }
+
+    /// PUBLISH as this receiver gets it, with its provenance where a cloud is told that and takes so much; nil when it
+    /// is larger than the receiver takes [MQTT5-3.1.2-25].
+    ///
+    /// - Parameters:
+    ///   - delivery: its number in the queue, if it is in one.
+    ///   - position: of its Record.
+    static func packet(
+        _ stored: StoredMessage, as delivery: Delivery? = nil, at position: Position, _ owner: SessionOwner,
+        qos: QoS, id: PacketIdentifier?, duplicate: Bool, on flow: OutboundFlow, _ wall: WallClock?,
+        _ offTimes: OffTimes, at now: Instant
+    ) -> Publish? {
+        if let provenance = flow.provenance {
+            let stamped = stored.stamped(
+                provenance, by: owner, delivery: delivery, at: position, wall: wall, offTimes, at: now)
+            if let packet = packet(stamped, qos: qos, id: id, duplicate: duplicate, on: flow, at: now) {
+                return packet
+            }
+        }
+        return packet(stored, qos: qos, id: id, duplicate: duplicate, on: flow, at: now)
     }
 
     /// PUBLISH as this receiver gets it; nil when it is larger than the receiver takes [MQTT5-3.1.2-25].
@@ -249,6 +277,7 @@ extension Gateway {
         case .client(let id): send(packet, to: id, into: &effects)
         case .uplink(let index, _):
             noteDrained(packet, of: session, index, at: now)
+            noteSent(packet, to: index, at: now)
             effects.append(.uplink(index, .send(.publish(packet))))
         case nil: break
         }
@@ -300,6 +329,9 @@ extension Gateway {
         _ postings: [Posting]?, of stretch: Stretch, for session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
+        if replays.contains(session) {
+            return replayIndexed(postings, of: stretch, for: session, at: now, into: &effects)
+        }
         let isWanted = update(session) { session in
             session.queue.isIndexing = false
             return session.flow != nil || session.sharing != nil
@@ -330,6 +362,9 @@ extension Gateway {
         _ messages: [(Position, StoredMessage?)], for session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
+        if replays.contains(session) {
+            return replayLoaded(messages, for: session, at: now, into: &effects)
+        }
         let budget = plan.limits.residentBytesOfAbsentMax
         let damaged = update(session) { session in
             let damaged = session.queue.loaded(messages)
@@ -352,6 +387,9 @@ extension Gateway {
             return refuseAnswer(of: session, at: now, into: &effects)
         }
         guard entry.phase == .sent else { return }
+        if puback.reason.isError, refuseByCloud(delivery, of: session, puback.reason, at: now, into: &effects) {
+            return
+        }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)
         noteAcknowledged(entry.position, by: session, into: &effects)
     }
@@ -371,6 +409,7 @@ extension Gateway {
         guard entry.qos == .exactlyOnce else { return refuseAnswer(of: session, at: now, into: &effects) }
         if pubrec.reason.isError {
             // The receiver will not have it; there is no second half [MQTT5-4.3.3-4].
+            if refuseByCloud(delivery, of: session, pubrec.reason, at: now, into: &effects) { return }
             return settle(delivery, of: session, pubrec.reason, at: now, into: &effects)
         }
         var position = lastPromptPosition

@@ -17,6 +17,10 @@ package struct Gateway: ~Copyable {
     var uplinks: [Upstream] = []
     /// Whether any uplink has a lane for what is new.
     var hasLiveLanes = false
+    /// Dead letters on their way back, by the Session that keeps them.
+    var replays = Roster<SessionID, Replay>()
+    /// Of uplinks whose cloud sends back what it is sent, by their Session.
+    var echoes = Roster<SessionID, Echoes>()
     /// Position of the last Record handed to the journal.
     package private(set) var lastPosition: Position
     /// Position of the last Record that somebody waits for, and that is written: what is answered again waits for
@@ -33,6 +37,8 @@ package struct Gateway: ~Copyable {
     var statistics: Statistics
     /// What the `$SYS` tree last told; empty when nobody has asked for a while.
     var systemTopics: [SystemTopic] = []
+    /// nil while it is not believed.
+    var wall: WallClock?
     let startedAt: Instant
     /// The last moment of the clock that is known of the time before the start.
     let stoppedAt: Instant
@@ -119,6 +125,8 @@ package struct Gateway: ~Copyable {
             uplink(index, event, at: now, into: &effects)
         case .wasOff(let off):
             wasOff(off, at: now, into: &effects)
+        case .wallClock(let milliseconds):
+            wall = milliseconds.map { WallClock(milliseconds: $0, at: now) }
         case .traffic(let received, let sent):
             statistics.carried(bytesReceived: received, bytesSent: sent)
         case .deadline:

@@ -9,6 +9,8 @@ package struct GatewayPlan: Sendable {
     package var expirySecondsMax: UInt32 = .max
     /// How often the `$SYS/broker/…` tree is brought up to date; nil when there is none.
     package var systemTopicsMilliseconds: UInt64?
+    /// What the gateway is called, in `$SYS/broker/connection/<gateway>.<uplink>/state`.
+    package var gateway = "tidegate"
     /// The value of `$SYS/broker/version`.
     package var version = "tidegate"
     /// What a listener takes where that is less than `limits.packetBytesMax`, by the index it is told with.

@@ -168,8 +168,11 @@ extension Gateway {
         let upstream = uplinks[index.number]
         guard let terms = upstream.terms else { return }
         let peer = Peer.uplink(index, epoch: upstream.epoch)
+        // Older versions have no room for it.
+        let provenance = terms.version == .v5_0 ? plan.uplinks[index.number].provenance : nil
         for lane in upstream.lanes {
             _ = update(lane.session) { session in
+                defer { session.flow?.provenance = provenance }
                 guard session.flow?.peer != peer else { return }
                 session.flow = OutboundFlow(
                     peer: peer, version: terms.version, inFlightMax: upstream.inFlightMax,

@@ -188,6 +188,7 @@ extension Gateway {
         into effects: inout [Effect]
     ) -> Position {
         record.targets = shares
+        if tellsWhen(record.targets) { record.received = .init(at: now) }
         let areAllKept = record.targets.allSatisfy { target in
             target.qos > .atMostOnce
                 && read(target.session) { $0.isPersistent && $0.bounds == nil } ?? false
@@ -255,9 +256,10 @@ extension Gateway {
         else {
             return shareAtMostOnce(message, with: session, after: position, at: now, into: &effects)
         }
-        guard
-            let packet = Self.packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
-        else {
+        let packet = Self.packet(
+            message, at: position, owner, qos: .atMostOnce, id: nil, duplicate: false, on: flow, wall,
+            state.offTimes, at: now)
+        guard let packet else {
             effects.append(.report(.dropped(owner: owner, .tooLarge, count: 1)))
             return
         }
@@ -278,6 +280,7 @@ extension Gateway {
             }
         case .uplink(let index, _):
             noteDrained(packet, of: session, index, at: now)
+            noteSent(packet, to: index, at: now)
             if mustWait {
                 promise(.publish(packet), to: flow.peer, after: position, at: now, into: &effects)
             } else {

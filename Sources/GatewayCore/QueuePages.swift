@@ -87,6 +87,9 @@ extension MessageQueue {
         holeIndex(of: delivery).map { holes[$0].stretch != nil } ?? false
     }
 
+    /// The stretch whose index has a delivery; nil when it is in no page.
+    func stretch(of delivery: Delivery) -> Stretch? { holeIndex(of: delivery).flatMap { holes[$0].stretch } }
+
     /// Whether the message of a delivery is needed yet.
     func needs(_ delivery: Delivery) -> Bool {
         if let i = index(of: delivery) { return entries[i].position != .zero }

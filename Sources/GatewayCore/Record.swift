@@ -81,6 +81,14 @@ package enum SessionOwner: Hashable, Sendable {
         case group(TopicFilter)
     }
 
+    /// The uplink it is a queue of to the cloud; nil for anybody else.
+    var uplinkName: String? {
+        switch self {
+        case .uplink(let name), .lane(let name, _, _): name
+        case .client, .deadLetters, .group: nil
+        }
+    }
+
     var key: Key {
         switch self {
         case .client(let identifier): .client(Array(identifier.utf8))
@@ -173,11 +181,15 @@ package struct MessageRecord: Hashable, Sendable {
     package var message: ApplicationMessage
     package var expiresAt: Instant?
     package var targets: [Target]
+    /// Only where an uplink among the targets tells the cloud when.
+    package var received: Received?
+    /// It leaves another queue with this Record.
+    package var moved: Moved?
 
     package init(
         publisher: SessionID? = nil, inboundID: PacketIdentifier? = nil, willOf: SessionID? = nil, qos: QoS,
         retained: RetainedEffect = .none, message: ApplicationMessage, expiresAt: Instant? = nil,
-        targets: [Target] = []
+        targets: [Target] = [], received: Received? = nil, moved: Moved? = nil
     ) {
         self.publisher = publisher
         self.inboundID = inboundID
@@ -187,6 +199,52 @@ package struct MessageRecord: Hashable, Sendable {
         self.message = message
         self.expiresAt = expiresAt
         self.targets = targets
+        self.received = received
+        self.moved = moved
+    }
+
+    /// When a message came to the gateway.
+    package struct Received: Hashable, Sendable {
+        package var at: Instant
+        /// The Record that brought it, which says how long the gateway was off since then; `.zero` for the one that
+        /// this is part of.
+        package var by: Position
+
+        package init(at: Instant, by: Position = .zero) {
+            self.at = at
+            self.by = by
+        }
+    }
+
+    /// A message goes from one queue to another, and what is known of it with it: from an uplink to its dead letters
+    /// or back. One Record, so that after a power cut exactly one of the two has it.
+    ///
+    /// It is written again instead of being named by its position: dead letters may be many, and are kept like any
+    /// other queue, on flash.
+    package struct Moved: Hashable, Sendable {
+        /// The queue it leaves, and its number there.
+        package var from: SessionID
+        package var delivery: Delivery
+        /// Of a dead letter.
+        package var refusal: Refusal?
+
+        package init(from: SessionID, delivery: Delivery, refusal: Refusal? = nil) {
+            self.from = from
+            self.delivery = delivery
+            self.refusal = refusal
+        }
+    }
+
+    /// Why and when an uplink could not deliver a message.
+    package struct Refusal: Hashable, Sendable {
+        /// What the cloud answered; 0x95 when the message is larger than the cloud said that it takes.
+        package var reason: ReasonCode
+        package var at: Instant
+
+        package init(reason: ReasonCode, at: Instant) {
+            self.reason = reason
+            self.at = at
+        }
     }
 
     /// What the message does to the retained message of its topic.

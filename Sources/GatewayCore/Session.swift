@@ -119,6 +119,8 @@ struct OutboundFlow {
     let packetBytesMax: UInt32?
     let maximumQoS: QoS
     let retainAvailable: Bool
+    /// What a cloud is told about each message.
+    var provenance: UplinkRoutes.Provenance?
     /// The first delivery that was not looked at on this connection.
     var next: Delivery
     /// Deliveries sent on this connection that its peer has not settled.

@@ -70,7 +70,7 @@ extension Gateway {
         guard uplinks.indices.contains(index.number) else { return }
         switch event {
         case .connected(let terms): uplinkConnected(index, terms, at: now, into: &effects)
-        case .disconnected: uplinkDisconnected(index, into: &effects)
+        case .disconnected: uplinkDisconnected(index, at: now, into: &effects)
         case .received(let packet):
             guard uplinks[index.number].isConnected else { return }
             uplinkReceived(packet, on: index, at: now, into: &effects)
@@ -88,6 +88,8 @@ extension Gateway {
         uplinks[index.number].epoch = epoch
         uplinks[index.number].isConnected = true
         uplinks[index.number].version = terms.version
+        echoes[uplinks[index.number].session] =
+            terms.returnsOwnMessages ? echoes[uplinks[index.number].session] ?? Echoes() : nil
         let id = uplinks[index.number].session
         // A new message under an identifier that was void only in memory would be taken for a known one after a
         // power cut: the cloud publishes nothing before SUBSCRIBE.
@@ -100,6 +102,7 @@ extension Gateway {
         uplinks[index.number].terms = terms
         uplinks[index.number].inFlightMax = Int(min(terms.receiveMaximum, plan.limits.inFlightMax))
         openLanes(of: index)
+        tellUplinkState(index, at: now, into: &effects)
         effects.append(
             .report(
                 .uplinkConnected(
@@ -155,7 +158,9 @@ extension Gateway {
         }
     }
 
-    mutating func uplinkDisconnected(_ index: UplinkIndex, into effects: inout [Effect]) {
+    mutating func uplinkDisconnected(
+        _ index: UplinkIndex, at now: Instant, into effects: inout [Effect]
+    ) {
         let upstream = uplinks[index.number]
         guard upstream.isConnected else { return }
         uplinks[index.number].isConnected = false
@@ -166,6 +171,7 @@ extension Gateway {
             loseFlow(of: lane.session, into: &effects)
             _ = update(lane.session) { $0.queue.trimResident(to: budget) }
         }
+        tellUplinkState(index, at: now, into: &effects)
         effects.append(
             .report(
                 .uplinkDisconnected(
@@ -195,8 +201,8 @@ extension Gateway {
         }
     }
 
-    /// Takes a message of the cloud, or answers it and lets it go no further, counted: one that no route asks for,
-    /// and one without its payload, which would only be sent again and again if nobody acknowledged it.
+    /// Takes a message of the cloud, or answers it and lets it go no further, counted: one that no route asks for, one
+    /// that this gateway sent itself, and one without its payload, which would only be sent again and again if nobody acknowledged it.
     private mutating func takeFromCloud(
         _ publish: Publish, isWhole: Bool = true, on index: UplinkIndex, at now: Instant,
         into effects: inout [Effect]
@@ -205,8 +211,12 @@ extension Gateway {
         let peer = Peer.uplink(index, epoch: upstream.epoch)
         var local = publish
         local.subscriptionIdentifiers = []
+        let isEcho =
+            isWhole && echoes.read(upstream.session) { $0.expects(publish.message, at: now) } == true
+        let isLoop = isEcho || isWhole && isOwn(publish.message)
         let route =
-            isWhole ? plan.uplinks[index.number].in.first { $0.carries(publish.message.topic) } : nil
+            isWhole && !isLoop
+            ? plan.uplinks[index.number].in.first { $0.carries(publish.message.topic) } : nil
         // A topic that the route cannot name locally keeps the cloud's name rather than being lost.
         if let topic = route?.rename?.applied(to: publish.message.topic), TopicName.isValid(topic) {
             local.message = publish.message.renamed(to: topic)
@@ -225,9 +235,10 @@ extension Gateway {
             uplinks[index.number].held.append((publish, isWhole))
             return retryHeldPackets(at: now)
         }
+        if isEcho, !isKnown { _ = echoes.update(upstream.session) { $0.cameBack(publish.message) } }
         if route == nil, !isKnown {
             let owner = SessionOwner.uplink(name: plan.uplinks[index.number].name)
-            let reason: DropReason = isWhole ? .noRoute : .largerThanTaken
+            let reason: DropReason = isLoop ? .loop : isWhole ? .noRoute : .largerThanTaken
             effects.append(.report(.dropped(owner: owner, reason, count: 1)))
         }
     }

@@ -34,6 +34,7 @@ extension RecordCodec {
     private static func decode(_ kind: Kind, _ reader: inout ByteReader) throws(DecodingError) -> Record {
         switch kind {
         case .message: return .message(try message(&reader))
+        case .annotatedMessage: return .message(try annotatedMessage(&reader))
         case .acknowledged:
             return .acknowledged(
                 AcknowledgedRecord(
@@ -95,6 +96,30 @@ extension RecordCodec {
         return MessageRecord(
             publisher: publisher, inboundID: inboundID, willOf: willOf, qos: qos, retained: retained,
             message: try applicationMessage(&reader), expiresAt: expiresAt, targets: targets)
+    }
+
+    private static func annotatedMessage(_ reader: inout ByteReader) throws(DecodingError) -> MessageRecord {
+        let flags = try reader.byte()
+        // What says nothing more is a plain message; a part of what is not there is none.
+        guard 1...15 ~= flags, flags & 3 != 2, flags & 12 != 8 else { throw .invalidField }
+        var received: MessageRecord.Received?
+        if flags & 1 != 0 {
+            received = .init(at: Instant(milliseconds: try reader.integer()))
+            if flags & 2 != 0 { received?.by = Position(try countable(&reader)) }
+        }
+        var moved: MessageRecord.Moved?
+        if flags & 4 != 0 {
+            moved = .init(from: try session(&reader), delivery: try delivery(&reader))
+            if flags & 8 != 0 {
+                moved?.refusal = .init(
+                    reason: ReasonCode(rawValue: try reader.byte()),
+                    at: Instant(milliseconds: try reader.integer()))
+            }
+        }
+        var record = try message(&reader)
+        record.received = received
+        record.moved = moved
+        return record
     }
 
     private static func target(_ reader: inout ByteReader) throws(DecodingError) -> MessageRecord.Target {

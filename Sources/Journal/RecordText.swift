@@ -93,6 +93,13 @@ extension MessageRecord {
         case .clear: parts.append("clears what is retained")
         }
         if let expiresAt { parts.append("expires at \(expiresAt.milliseconds) ms") }
+        if let received { parts.append("received at \(received.at.milliseconds) ms") }
+        if let moved {
+            parts.append("moved from \(moved.from.text) as \(moved.delivery.number)")
+            if let refusal = moved.refusal {
+                parts.append("refused with 0x\(String(refusal.reason.rawValue, radix: 16, uppercase: true))")
+            }
+        }
         for target in targets {
             let delivery = target.delivery.map { " as \($0.number)" } ?? ""
             parts.append("to \(target.session.text)\(delivery)")

@@ -208,7 +208,8 @@ package struct HandshakeLedger {
         terms = UplinkTerms(
             version: plan.version, sessionPresent: connack.sessionPresent,
             receiveMaximum: min(receiveMaximum, plan.inFlightMaximum), maximumQoS: maximumQoS,
-            maximumPacketSize: connack.maximumPacketSize, retainAvailable: connack.retainAvailable ?? true)
+            maximumPacketSize: connack.maximumPacketSize, retainAvailable: connack.retainAvailable ?? true,
+            returnsOwnMessages: plan.version < .v5_0 && !opening.asBridge)
     }
 
     /// A message of the cloud: to the engine, at QoS 1 at most.

@@ -216,7 +216,7 @@ final class Host: TransportDelegate {
         case .storageRecovered:
             notifier.status("serving MQTT")
         case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
-            .uplinkDisconnected, .pressure, .wasOff:
+            .uplinkDisconnected, .deadLetter, .pressure, .wasOff:
             break
         }
     }
@@ -330,6 +330,7 @@ final class Host: TransportDelegate {
                 provenAt = gateway.lastPosition
             }
         }
+        take(.wallClock(milliseconds: witness.isBelieved ? reading.milliseconds : nil))
         journal.note(
             WallReading(milliseconds: reading.milliseconds, isTrusted: witness.isBelieved), at: now,
             provenAt: provenAt)

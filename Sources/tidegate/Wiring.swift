@@ -18,6 +18,7 @@ extension GatewayPlan {
         expirySecondsBefore5 = settings.sessions.expiryFor311Seconds
         expirySecondsMax = settings.sessions.expiryMaxSeconds
         systemTopicsMilliseconds = settings.monitoring.sysIntervalMilliseconds
+        gateway = settings.gateway
         version = "tidegate version \(Tidegate.version)"
         for (index, listener) in settings.listeners.enumerated() {
             packetBytesMaxByListener[index] = listener.packetBytes.map { UInt32(clamping: $0) }

@@ -173,6 +173,22 @@ struct Scenario: ~Copyable {
 
     mutating func cloudVanishes(_ uplink: Int = 0) { handle(.uplink(UplinkIndex(uplink), .disconnected)) }
 
+    /// - Returns: how many will go.
+    mutating func replays(_ numbers: [UInt64]? = nil, uplink: String = "cloud") -> Int {
+        var effects: [Effect] = []
+        let count = gateway.replayDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
+        carryOut(effects)
+        return count
+    }
+
+    /// - Returns: how many went.
+    mutating func purges(_ numbers: [UInt64]? = nil, uplink: String = "cloud") -> Int {
+        var effects: [Effect] = []
+        let count = gateway.purgeDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
+        carryOut(effects)
+        return count
+    }
+
     /// Packets for the cloud since it was last asked.
     mutating func cloudReceived(_ uplink: Int = 0) -> [Packet] {
         defer { uplinkCommands[uplink]?.removeAll { if case .send = $0 { true } else { false } } }

@@ -23,8 +23,16 @@ struct House: ~Copyable {
     private var nextConnection: UInt64 = 1
     private var nextIdentifier: UInt16 = 0
     private let plan: JournalPlan
+    private let gatewayPlan: GatewayPlan
+    private var cloudInbox: [Packet] = []
+    /// Which messages the cloud answers with an error.
+    var cloudRefuses: (String) -> Bool = { $0.hasPrefix("no") }
 
     struct Ledger {
+        /// How often the cloud took each message: at QoS 2 with PUBREL.
+        var cloudHad: [String: Int] = [:]
+        /// What the cloud has by a QoS 2 packet that is not released.
+        var cloudHolds: [PacketIdentifier: String] = [:]
         /// The messages that each client is owed: their publisher saw the handshake to its end.
         var owed: [String: Set<String>] = [:]
         /// What each client has received and acknowledged.
@@ -49,9 +57,10 @@ struct House: ~Copyable {
     }
 
     /// Starts on what the disk holds, as `DiskStore` and the command do.
-    static func starting(on disk: FaultDisk, ledger: Ledger = Ledger(), plan: JournalPlan = plan()) throws
-        -> House
-    {
+    static func starting(
+        on disk: FaultDisk, ledger: Ledger = Ledger(), plan: JournalPlan = plan(),
+        gateway: GatewayPlan = GatewayPlan()
+    ) throws -> House {
         var disk = disk
         var state = DurableState()
         var recovered = try Recovery.recover(&disk) {
@@ -64,30 +73,31 @@ struct House: ~Copyable {
             disk.put("FORMAT", StoreFormat(store: recovered.store, createdWallMilliseconds: 0).encoded)
         }
         recovered.recycles = true
-        var house = House(disk, recovered, state, ledger, plan)
+        var house = House(disk, recovered, state, ledger, plan, gateway)
         try house.settle()
         return house
     }
 
     private init(
         _ disk: FaultDisk, _ recovered: RecoveredLog, _ state: consuming DurableState, _ ledger: Ledger,
-        _ plan: JournalPlan
+        _ plan: JournalPlan, _ gatewayPlan: GatewayPlan
     ) {
         self.disk = disk
         self.plan = plan
+        self.gatewayPlan = gatewayPlan
         self.ledger = ledger
         self.recovered = recovered
         now = max(recovered.clock, Instant(milliseconds: 1000))
         journal = Journal(plan: plan, recovered: recovered)
         var effects: [Effect] = []
         gateway = Gateway(
-            plan: GatewayPlan(), state: state, lastPosition: recovered.last, stoppedAt: recovered.clock,
+            plan: gatewayPlan, state: state, lastPosition: recovered.last, stoppedAt: recovered.clock,
             now: now, into: &effects)
         carryOut(effects)
     }
 
     /// The process is killed, and another one finds what is on the disk.
-    func restarted() throws -> House { try .starting(on: disk, ledger: ledger, plan: plan) }
+    func restarted() throws -> House { try .starting(on: disk, ledger: ledger, plan: plan, gateway: gatewayPlan) }
 
     var estate: Estate { Estate(disk: disk, ledger: ledger) }
 
@@ -153,7 +163,10 @@ struct House: ~Copyable {
             try settle()
             let inboxes = self.inboxes
             self.inboxes = [:]
-            if inboxes.isEmpty {
+            let cloudInbox = self.cloudInbox
+            self.cloudInbox = []
+            for packet in cloudInbox { cloudAnswers(packet) }
+            if inboxes.isEmpty, cloudInbox.isEmpty {
                 // What was too much for one round comes with the next.
                 quietRounds += 1
                 try passes(milliseconds: 1)
@@ -184,6 +197,45 @@ struct House: ~Copyable {
         case .pubcomp(let answer): sent[client]?[answer.id] = nil
         default: break
         }
+    }
+
+    // MARK: The cloud
+
+    mutating func cloudConnects(sessionPresent: Bool) throws {
+        handle(
+            .uplink(
+                UplinkIndex(0), .connected(UplinkTerms(version: .v5_0, sessionPresent: sessionPresent))))
+        try converse()
+    }
+
+    private mutating func cloudAnswers(_ packet: Packet) {
+        var answer: Packet?
+        switch packet {
+        case .publish(let publish):
+            let text = String(decoding: publish.message.payload.prefix { $0 != 32 }, as: UTF8.self)
+            guard let id = publish.id else { return }
+            let reason: ReasonCode = cloudRefuses(text) ? .quotaExceeded : .success
+            if reason == .success, publish.qos == .exactlyOnce { ledger.cloudHolds[id] = text }
+            if reason == .success, publish.qos == .atLeastOnce { ledger.cloudHad[text, default: 0] += 1 }
+            let acknowledgement = Acknowledgement(id, reason)
+            answer = publish.qos == .exactlyOnce ? .pubrec(acknowledgement) : .puback(acknowledgement)
+        case .pubrel(let pubrel):
+            if let text = ledger.cloudHolds.removeValue(forKey: pubrel.id) {
+                ledger.cloudHad[text, default: 0] += 1
+            }
+            answer = .pubcomp(Acknowledgement(pubrel.id))
+        default: break
+        }
+        if let answer { handle(.uplink(UplinkIndex(0), .received(answer))) }
+    }
+
+    /// - Returns: how many will go.
+    mutating func replaysDeadLetters() throws -> Int {
+        var effects: [Effect] = []
+        let count = gateway.replayDeadLetters(uplink: "cloud", numbers: nil, at: now, into: &effects)
+        carryOut(effects)
+        try converse()
+        return count
     }
 
     // MARK: Time and disk
@@ -251,6 +303,7 @@ struct House: ~Copyable {
             case .hasten(let position): journal.hasten(position, at: now)
             case .report(.dropped(let owner, .damaged, let count)):
                 damagedDeliveries[owner, default: 0] += count
+            case .uplink(_, .send(let packet)): cloudInbox.append(packet)
             case .close, .reading, .uplink, .report: break
             }
         }

@@ -169,6 +169,18 @@ enum Samples {
                     },
                     rename: dice.maybe { TopicRename(dropping: $0.below(100), prepending: $0.bytes(upTo: 9)) }
                 )
+            },
+            received: dice.maybe {
+                .init(at: Instant(milliseconds: $0.number()), by: Position($0.coin() ? 0 : $0.number()))
+            },
+            moved: dice.maybe {
+                .init(
+                    from: session(&$0), delivery: Delivery($0.number()),
+                    refusal: $0.maybe {
+                        .init(
+                            reason: ReasonCode(rawValue: UInt8(truncatingIfNeeded: $0.next())),
+                            at: Instant(milliseconds: $0.number()))
+                    })
             })
     }
 

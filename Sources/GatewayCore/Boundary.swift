@@ -16,6 +16,8 @@ package enum Input: Sendable {
     case uplink(UplinkIndex, UplinkEvent)
     /// The gateway was off before this start for a time that is only now proven.
     case wasOff(OffTime)
+    /// The configuration changed: limits, routes, drains and provenance. What only a start can change is ignored.
+    case reconfigured(GatewayPlan)
     /// How many bytes clients have sent and were sent since the start, as the transport counted them: for the
     /// `$SYS` tree, once a second or so.
     case traffic(bytesReceived: UInt64, bytesSent: UInt64)
@@ -177,6 +179,8 @@ package enum Observation: Hashable, Sendable {
     case dropped(owner: SessionOwner, DropReason, count: Int)
     case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
     case uplinkDisconnected(name: String, waiting: Int)
+    /// The configuration has it no longer; what waits for it stays in the journal.
+    case uplinkRemoved(name: String, waiting: Int)
     case pressure(Bool)
     case storageFailed
     case storageRecovered

@@ -119,6 +119,8 @@ package struct Gateway: ~Copyable {
             uplink(index, event, at: now, into: &effects)
         case .wasOff(let off):
             wasOff(off, at: now, into: &effects)
+        case .reconfigured(let plan):
+            reconfigure(plan, at: now, into: &effects)
         case .traffic(let received, let sent):
             statistics.carried(bytesReceived: received, bytesSent: sent)
         case .deadline:

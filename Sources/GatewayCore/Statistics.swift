@@ -70,8 +70,8 @@ struct Statistics {
             if !identifier.isEmpty { connectedCount -= 1 }
         case .sessionEnded(_, .expired, _): sessionsExpired += 1
         case .dropped(_, _, let count): publishesDropped.add(UInt64(count))
-        case .refused, .sessionEnded, .uplinkConnected, .uplinkDisconnected, .pressure, .storageFailed,
-            .storageRecovered, .wasOff:
+        case .refused, .sessionEnded, .uplinkConnected, .uplinkDisconnected, .uplinkRemoved, .pressure,
+            .storageFailed, .storageRecovered, .wasOff:
             break
         }
     }

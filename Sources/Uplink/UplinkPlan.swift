@@ -1,7 +1,7 @@
 import MQTT
 
 /// One uplink as the settings describe it: where the cloud is, who we are there, and how patient to be.
-package struct UplinkPlan: Sendable {
+package struct UplinkPlan: Hashable, Sendable {
     /// A Topic Filter in the cloud's name space with the highest QoS the routes want from it.
     package struct Subscription: Hashable, Sendable {
         package var filter: TopicFilter

@@ -25,7 +25,8 @@ final class Host: TransportDelegate {
     /// When it was last looked at whether the clock should be written down.
     private var stampAskedAt = Instant(milliseconds: 0)
     private let transport: Transport
-    private var links: [UplinkLink] = []
+    /// By the index under which the core knows them, which they keep.
+    private var links: [(plan: UplinkPlan, link: UplinkLink)] = []
     private var log: Log
     private let notifier: ServiceNotifier
     /// Hands operations to the disk's thread; answered by `completed`.
@@ -81,17 +82,54 @@ final class Host: TransportDelegate {
         self.endsOnFailure = endsOnFailure
         self.submit = submit
         self.end = end
-        links = uplinks.enumerated().map { number, plan in
-            UplinkLink(
-                plan: plan, index: UplinkIndex(number), eventLoop: loop,
-                deliver: { index, event in
-                    self.take(.uplink(index, event))
-                    self.settleSoon()
-                },
-                log: { notice in
-                    self.log.write(LogLine(.notice, .uplink, "uplink \"\(plan.name)\": \(notice)"))
-                })
+        links = uplinks.enumerated().map { ($1, makeLink($1, UplinkIndex($0))) }
+    }
+
+    private func makeLink(_ plan: UplinkPlan, _ index: UplinkIndex) -> UplinkLink {
+        let made = Made<UplinkLink>()
+        let link = UplinkLink(
+            plan: plan, index: index, eventLoop: loop,
+            deliver: { index, event in
+                // What a link that was replaced still says is nobody's any more.
+                guard self.links[index.number].link === made.value else { return }
+                self.take(.uplink(index, event))
+                self.settleSoon()
+            },
+            log: { notice in
+                self.log.write(LogLine(.notice, .uplink, "uplink \"\(plan.name)\": \(notice)"))
+            })
+        made.value = link
+        return link
+    }
+
+    /// What a closure is to know that is made after it.
+    private final class Made<Value: AnyObject> { weak var value: Value? }
+
+    // MARK: Another configuration
+
+    /// Goes on with other limits, routes and uplinks. One whose connection is described as before keeps it; another is
+    /// connected anew, and its queue and the cloud's session stay.
+    func reconfigure(_ plan: GatewayPlan, uplinks: [UplinkPlan]) {
+        guard phase == .serving else { return }
+        gateway.handle(.reconfigured(plan), at: clock.now, into: &effects)
+        for plan in uplinks {
+            guard let index = gateway.uplinkIndex(of: plan.name) else { continue }
+            if index.number == links.count {
+                links.append((plan, makeLink(plan, index)))
+            } else if links[index.number].plan != plan {
+                replaceLink(index, plan)
+            }
         }
+        carryOut(at: clock.now)
+        settle()
+    }
+
+    private func replaceLink(_ index: UplinkIndex, _ plan: UplinkPlan) {
+        let old = links[index.number].link
+        links[index.number] = (plan, makeLink(plan, index))
+        old.stop()
+        gateway.handle(.uplink(index, .disconnected), at: clock.now, into: &effects)
+        links[index.number].link.perform(.open(cleanStart: !gateway.isUplinkEstablished(index)))
     }
 
     // MARK: Start
@@ -180,7 +218,7 @@ final class Host: TransportDelegate {
             case .index(let session, let stretch): journal.index(session, stretch)
             case .elide(let position): journal.elide(position, at: now)
             case .hasten(let position): journal.hasten(position, at: now)
-            case .uplink(let index, let command): links[index.number].perform(command)
+            case .uplink(let index, let command): links[index.number].link.perform(command)
             case .report(let observation): report(observation)
             }
         }
@@ -199,7 +237,7 @@ final class Host: TransportDelegate {
         case .storageRecovered:
             notifier.status("serving MQTT")
         case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
-            .uplinkDisconnected, .pressure, .wasOff:
+            .uplinkDisconnected, .uplinkRemoved, .pressure, .wasOff:
             break
         }
     }
@@ -228,7 +266,7 @@ final class Host: TransportDelegate {
         if phase == .serving, journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
         submitOperations()
         transport.flush()
-        for link in links { link.flush() }
+        for (_, link) in links { link.flush() }
         scheduleDeadline(now)
     }
 
@@ -358,7 +396,7 @@ final class Host: TransportDelegate {
     private static let stopTimeout: TimeAmount = .seconds(15)
 
     private func closeJournal() {
-        for link in links { link.stop() }
+        for (_, link) in links { link.stop() }
         settle()
         let now = clock.now
         phase = .closingJournal

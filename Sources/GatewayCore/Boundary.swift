@@ -19,6 +19,8 @@ package enum Input: Sendable {
     /// What the wall clock says, in milliseconds since 1970, once a second or so; nil while it is not believed. What it
     /// proves of time off comes before.
     case wallClock(milliseconds: Int64?)
+    /// The configuration changed: limits, routes, drains and provenance. What only a start can change is ignored.
+    case reconfigured(GatewayPlan)
     /// How many bytes clients have sent and were sent since the start, as the transport counted them: for the
     /// `$SYS` tree, once a second or so.
     case traffic(bytesReceived: UInt64, bytesSent: UInt64)
@@ -192,6 +194,8 @@ package enum Observation: Hashable, Sendable {
     case uplinkDisconnected(name: String, waiting: Int)
     /// An uplink's cloud will not have a message: it is among the dead letters now.
     case deadLetter(uplink: String, ReasonCode)
+    /// The configuration has it no longer; what waits for it stays in the journal.
+    case uplinkRemoved(name: String, waiting: Int)
     case pressure(Bool)
     case storageFailed
     case storageRecovered

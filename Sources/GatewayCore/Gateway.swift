@@ -127,6 +127,8 @@ package struct Gateway: ~Copyable {
             wasOff(off, at: now, into: &effects)
         case .wallClock(let milliseconds):
             wall = milliseconds.map { WallClock(milliseconds: $0, at: now) }
+        case .reconfigured(let plan):
+            reconfigure(plan, at: now, into: &effects)
         case .traffic(let received, let sent):
             statistics.carried(bytesReceived: received, bytesSent: sent)
         case .deadline:

@@ -70,7 +70,7 @@ struct Statistics {
             if !identifier.isEmpty { connectedCount -= 1 }
         case .sessionEnded(_, .expired, _): sessionsExpired += 1
         case .dropped(_, _, let count): publishesDropped.add(UInt64(count))
-        case .refused, .sessionEnded, .uplinkConnected, .uplinkDisconnected, .deadLetter, .pressure,
+        case .refused, .sessionEnded, .uplinkConnected, .uplinkDisconnected, .uplinkRemoved, .deadLetter, .pressure,
             .storageFailed, .storageRecovered, .wasOff:
             break
         }

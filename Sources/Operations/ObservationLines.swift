@@ -33,6 +33,11 @@ extension LogLine {
             self.init(
                 .warning, .dropped,
                 "1 message for uplink \(Self.quoted(name)) was refused and is kept as a dead letter: \(reason.words)")
+        case .uplinkRemoved(let name, let waiting):
+            self.init(
+                waiting == 0 ? .notice : .warning, .uplink,
+                "uplink \(Self.quoted(name)) is not configured any more, \(Self.messages(waiting)) stay in the journal"
+            )
         case .pressure(true):
             self.init(.warning, .pressure, "no room for new messages: publishers wait or are told so")
         case .pressure(false):

@@ -203,6 +203,19 @@ struct Scenario: ~Copyable {
         return (uplinkCommands[uplink] ?? []).filter { if case .send = $0 { false } else { true } }
     }
 
+    /// The configuration changes, for later starts too.
+    mutating func reconfigures(_ plan: GatewayPlan) {
+        self.plan = plan
+        handle(.reconfigured(plan))
+    }
+
+    /// Everything durable, the process ends, and another begins with this configuration.
+    mutating func restarts(with plan: GatewayPlan) {
+        syncs()
+        self.plan = plan
+        losesPower()
+    }
+
     // MARK: Storage and time
 
     /// Everything appended so far becomes durable.

@@ -23,12 +23,13 @@ struct House: ~Copyable {
     private var nextConnection: UInt64 = 1
     private var nextIdentifier: UInt16 = 0
     private let plan: JournalPlan
-    private let gatewayPlan: GatewayPlan
+    private var isCloudHere = false
     private var cloudInbox: [Packet] = []
     /// Which messages the cloud answers with an error.
     var cloudRefuses: (String) -> Bool = { $0.hasPrefix("no") }
 
     struct Ledger {
+        var cloud = Cloud()
         /// How often the cloud took each message: at QoS 2 with PUBREL.
         var cloudHad: [String: Int] = [:]
         /// What the cloud has by a QoS 2 packet that is not released.
@@ -43,6 +44,15 @@ struct House: ~Copyable {
         var sessions: [String: Position] = [:]
         /// Of the last CONNACK.
         var sessionPresent: [String: Bool] = [:]
+    }
+
+    /// The cloud of the first uplink: its Session lasts over all lives. What it has is under "cloud" in the ledger.
+    struct Cloud {
+        var hasSession = false
+        /// PUBREC'd and not released.
+        var held: Set<PacketIdentifier> = []
+        /// What was published there, in order.
+        var got: [String] = []
     }
 
     static func plan() -> JournalPlan {
@@ -63,6 +73,7 @@ struct House: ~Copyable {
     ) throws -> House {
         var disk = disk
         var state = DurableState()
+        state.queueEntriesMax = gateway.limits.queueEntriesMax
         var recovered = try Recovery.recover(&disk) {
             state.apply($0, at: $1)
         } sealed: {
@@ -97,7 +108,9 @@ struct House: ~Copyable {
     }
 
     /// The process is killed, and another one finds what is on the disk.
-    func restarted() throws -> House { try .starting(on: disk, ledger: ledger, plan: plan, gateway: gatewayPlan) }
+    func restarted(with gatewayPlan: GatewayPlan? = nil) throws -> House {
+        try .starting(on: disk, ledger: ledger, plan: plan, gateway: gatewayPlan ?? gateway.plan)
+    }
 
     var estate: Estate { Estate(disk: disk, ledger: ledger) }
 
@@ -135,9 +148,9 @@ struct House: ~Copyable {
     }
 
     /// Publishes; the receivers are owed it once the publisher has its acknowledgement.
-    mutating func publishes(_ client: String, _ text: String, _ qos: QoS, padding: Int = 0, to: [String])
-        throws
-    {
+    mutating func publishes(
+        _ client: String, _ text: String, _ qos: QoS, topic: String = "t", padding: Int = 0, to: [String]
+    ) throws {
         nextIdentifier = nextIdentifier % 900 + 1
         guard let id = PacketIdentifier(rawValue: nextIdentifier) else { preconditionFailure("zero") }
         sent[client, default: [:]][id] = text
@@ -146,7 +159,8 @@ struct House: ~Copyable {
             client,
             .publish(
                 Publish(
-                    message: ApplicationMessage(topic: Array("t".utf8), payload: payload), qos: qos, id: id)))
+                    message: ApplicationMessage(topic: Array(topic.utf8), payload: payload), qos: qos, id: id)
+            ))
         try converse()
         if sent[client]?[id] == nil { for receiver in to { ledger.owed[receiver, default: []].insert(text) } }
     }
@@ -162,10 +176,10 @@ struct House: ~Copyable {
         while quietRounds < 3 {
             try settle()
             let inboxes = self.inboxes
-            self.inboxes = [:]
             let cloudInbox = self.cloudInbox
+            self.inboxes = [:]
             self.cloudInbox = []
-            for packet in cloudInbox { cloudAnswers(packet) }
+            for packet in cloudInbox where isCloudHere { answerFromCloud(packet) }
             if inboxes.isEmpty, cloudInbox.isEmpty {
                 // What was too much for one round comes with the next.
                 quietRounds += 1
@@ -202,31 +216,57 @@ struct House: ~Copyable {
     // MARK: The cloud
 
     mutating func cloudConnects(sessionPresent: Bool) throws {
-        handle(
-            .uplink(
-                UplinkIndex(0), .connected(UplinkTerms(version: .v5_0, sessionPresent: sessionPresent))))
+        ledger.cloud.hasSession = sessionPresent
+        try cloudConnects()
+    }
+
+    mutating func cloudConnects(receiveMaximum: UInt16 = 100) throws {
+        cloudVanishes()
+        isCloudHere = true
+        let terms = UplinkTerms(
+            version: .v5_0, sessionPresent: ledger.cloud.hasSession, receiveMaximum: receiveMaximum)
+        ledger.cloud.hasSession = true
+        handle(.uplink(UplinkIndex(0), .connected(terms)))
         try converse()
     }
 
-    private mutating func cloudAnswers(_ packet: Packet) {
-        var answer: Packet?
+    mutating func cloudVanishes() {
+        guard isCloudHere else { return }
+        isCloudHere = false
+        cloudInbox = []
+        handle(.uplink(UplinkIndex(0), .disconnected))
+    }
+
+    mutating func reconfigures(_ plan: GatewayPlan) throws {
+        handle(.reconfigured(plan))
+        try converse()
+    }
+
+    private mutating func answerFromCloud(_ packet: Packet) {
         switch packet {
         case .publish(let publish):
             let text = String(decoding: publish.message.payload.prefix { $0 != 32 }, as: UTF8.self)
+            let isRefused = cloudRefuses(text)
+            let isNew =
+                publish.qos < .exactlyOnce
+                || publish.id.map { !isRefused && ledger.cloud.held.insert($0).inserted } ?? false
+            if isNew, !isRefused {
+                ledger.cloud.got.append(text)
+                ledger.had["cloud", default: []].insert(text)
+            }
             guard let id = publish.id else { return }
-            let reason: ReasonCode = cloudRefuses(text) ? .quotaExceeded : .success
-            if reason == .success, publish.qos == .exactlyOnce { ledger.cloudHolds[id] = text }
-            if reason == .success, publish.qos == .atLeastOnce { ledger.cloudHad[text, default: 0] += 1 }
-            let acknowledgement = Acknowledgement(id, reason)
-            answer = publish.qos == .exactlyOnce ? .pubrec(acknowledgement) : .puback(acknowledgement)
+            if !isRefused, publish.qos == .exactlyOnce { ledger.cloudHolds[id] = text }
+            if !isRefused, publish.qos == .atLeastOnce { ledger.cloudHad[text, default: 0] += 1 }
+            let answer = Acknowledgement(id, isRefused ? .quotaExceeded : .success)
+            cloudSends(publish.qos == .exactlyOnce ? .pubrec(answer) : .puback(answer))
         case .pubrel(let pubrel):
+            ledger.cloud.held.remove(pubrel.id)
             if let text = ledger.cloudHolds.removeValue(forKey: pubrel.id) {
                 ledger.cloudHad[text, default: 0] += 1
             }
-            answer = .pubcomp(Acknowledgement(pubrel.id))
+            cloudSends(.pubcomp(Acknowledgement(pubrel.id)))
         default: break
         }
-        if let answer { handle(.uplink(UplinkIndex(0), .received(answer))) }
     }
 
     /// - Returns: how many will go.
@@ -236,6 +276,10 @@ struct House: ~Copyable {
         carryOut(effects)
         try converse()
         return count
+    }
+
+    private mutating func cloudSends(_ packet: Packet) {
+        handle(.uplink(UplinkIndex(0), .received(packet)))
     }
 
     // MARK: Time and disk
@@ -304,6 +348,7 @@ struct House: ~Copyable {
             case .report(.dropped(let owner, .damaged, let count)):
                 damagedDeliveries[owner, default: 0] += count
             case .uplink(_, .send(let packet)): cloudInbox.append(packet)
+            case .uplink(_, .open(cleanStart: true)): ledger.cloud = Cloud()
             case .close, .reading, .uplink, .report: break
             }
         }

@@ -32,7 +32,8 @@ extension LogLine {
         case .deadLetter(let name, let reason):
             self.init(
                 .warning, .dropped,
-                "1 message for uplink \(Self.quoted(name)) was refused and is kept as a dead letter: \(reason.words)")
+                "1 message for uplink \(Self.quoted(name)) was refused and is kept as a dead letter: \(reason.words)"
+            )
         case .pressure(true):
             self.init(.warning, .pressure, "no room for new messages: publishers wait or are told so")
         case .pressure(false):

@@ -63,6 +63,7 @@ struct House: ~Copyable {
     ) throws -> House {
         var disk = disk
         var state = DurableState()
+        state.queueEntriesMax = gateway.limits.queueEntriesMax
         var recovered = try Recovery.recover(&disk) {
             state.apply($0, at: $1)
         } sealed: {
@@ -97,7 +98,9 @@ struct House: ~Copyable {
     }
 
     /// The process is killed, and another one finds what is on the disk.
-    func restarted() throws -> House { try .starting(on: disk, ledger: ledger, plan: plan, gateway: gatewayPlan) }
+    func restarted() throws -> House {
+        try .starting(on: disk, ledger: ledger, plan: plan, gateway: gatewayPlan)
+    }
 
     var estate: Estate { Estate(disk: disk, ledger: ledger) }
 
@@ -208,6 +211,12 @@ struct House: ~Copyable {
         try converse()
     }
 
+    mutating func cloudVanishes() throws {
+        handle(.uplink(UplinkIndex(0), .disconnected))
+        cloudInbox = []
+        try settle()
+    }
+
     private mutating func cloudAnswers(_ packet: Packet) {
         var answer: Packet?
         switch packet {
@@ -277,6 +286,7 @@ struct House: ~Copyable {
                 carryOut(effects)
             }
             if journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+            if journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
             journal.tick(at: now)
             var operations: [DiskOperation] = []
             journal.takeOperations(into: &operations)

@@ -40,7 +40,9 @@ extension Gateway {
         _ delivery: Delivery, of session: SessionID, _ reason: ReasonCode, at now: Instant,
         into effects: inout [Effect]
     ) -> Bool {
-        let found = read(session) { ($0.owner.uplinkName, $0.queue[delivery], $0.queue.message(of: delivery)) }
+        let found = read(session) {
+            ($0.owner.uplinkName, $0.queue[delivery], $0.queue.message(of: delivery))
+        }
         guard let (name, entry, message) = found, let name, let entry, entry.phase != .settled, let message
         else { return false }
         let letters = prepareDeadLetters(of: name, into: &effects)
@@ -49,7 +51,9 @@ extension Gateway {
         var record = MessageRecord(
             qos: message.publishedQoS, message: message.message,
             expiresAt: state.offTimes.deadline(message.expiresAt, of: entry.position),
-            targets: [.init(session: letters, qos: entry.qos, retain: message.retain, rename: message.rename)],
+            targets: [
+                .init(session: letters, qos: entry.qos, retain: message.retain, rename: message.rename)
+            ],
             received: received,
             moved: .init(from: session, delivery: delivery, refusal: .init(reason: reason, at: now)))
         _ = commitMessage(&record, .lazy, into: &effects)
@@ -64,7 +68,8 @@ extension Gateway {
         if let known = state.session(of: owner) { return known }
         let session = newSessionID(inJournal: true)
         let opened = SessionOpened(
-            session: session, owner: owner, version: .v5_0, expirySeconds: .max, isPersistent: true, will: nil)
+            session: session, owner: owner, version: .v5_0, expirySeconds: .max, isPersistent: true, will: nil
+        )
         _ = commit(.sessionOpened(opened), .lazy, into: &effects)
         return session
     }
@@ -100,7 +105,8 @@ extension Gateway {
     package mutating func replayDeadLetters(
         uplink name: String, numbers: [UInt64]?, at now: Instant, into effects: inout [Effect]
     ) -> Int {
-        guard let letters = state.session(of: .deadLetters(uplink: name)), !isStopping, !isUnderPressure else {
+        guard let letters = state.session(of: .deadLetters(uplink: name)), !isStopping, !isUnderPressure
+        else {
             return 0
         }
         let chosen = deadLetters(numbers, in: letters)

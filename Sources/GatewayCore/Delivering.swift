@@ -387,7 +387,8 @@ extension Gateway {
             return refuseAnswer(of: session, at: now, into: &effects)
         }
         guard entry.phase == .sent else { return }
-        if puback.reason.isError, refuseByCloud(delivery, of: session, puback.reason, at: now, into: &effects) {
+        if puback.reason.isError, refuseByCloud(delivery, of: session, puback.reason, at: now, into: &effects)
+        {
             return
         }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)

@@ -17,7 +17,9 @@ struct Echoes {
 
     mutating func sent(_ message: ApplicationMessage, at now: Instant) {
         forget(at: now)
-        if ends.count >= Self.countMax, let first = ends.popFirst() { remove(first.digest, endingBy: first.at) }
+        if ends.count >= Self.countMax, let first = ends.popFirst() {
+            remove(first.digest, endingBy: first.at)
+        }
         let (digest, end) = (Digest(message), now.advanced(byMilliseconds: Self.lifetimeMilliseconds))
         expected[digest, default: []].append(end)
         ends.append((end, digest))

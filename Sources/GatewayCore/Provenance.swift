@@ -73,7 +73,8 @@ extension Gateway {
             plan.uplinks.contains(where: { $0.provenance?.addsGateway == true })
         else { return false }
         return message.forwardedProperties.contains { property in
-            guard case .userProperty(let name, let value) = property, name.elementsEqual("gateway".utf8) else {
+            guard case .userProperty(let name, let value) = property, name.elementsEqual("gateway".utf8)
+            else {
                 return false
             }
             return plan.uplinks.contains { uplink in
@@ -86,7 +87,8 @@ extension Gateway {
 extension String {
     /// No longer than a string of MQTT may be [MQTT5-1.5.4].
     fileprivate var clamped: String {
-        utf8.count <= Int(UInt16.max) ? self : String(decoding: utf8.prefix(Int(UInt16.max) - 3), as: UTF8.self)
+        utf8.count <= Int(UInt16.max)
+            ? self : String(decoding: utf8.prefix(Int(UInt16.max) - 3), as: UTF8.self)
     }
 }
 
@@ -99,7 +101,8 @@ package enum UTC {
         let (days, rest) = milliseconds.dividedDown(by: 86_400_000)
         let (year, month, day) = date(days)
         let parts = [
-            padded(year, 4), "-", padded(month, 2), "-", padded(day, 2), "T", padded(rest / 3_600_000, 2), ":",
+            padded(year, 4), "-", padded(month, 2), "-", padded(day, 2), "T", padded(rest / 3_600_000, 2),
+            ":",
             padded(rest / 60_000 % 60, 2), ":", padded(rest / 1000 % 60, 2), ".", padded(rest % 1000, 3), "Z",
         ]
         return parts.joined()

@@ -90,7 +90,9 @@ extension Gateway {
         _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, after suback: Position,
         at now: Instant, into effects: inout [Effect]
     ) {
-        guard request.filter.shareName == nil, request.filter.pattern.starts(with: "$SYS".utf8) else { return }
+        guard request.filter.shareName == nil, request.filter.pattern.starts(with: "$SYS".utf8) else {
+            return
+        }
         if plan.systemTopicsMilliseconds != nil, systemTopics.isEmpty {
             systemTopics = currentSystemTopics(at: now)
         }

@@ -27,7 +27,9 @@ package struct DeadLetter: Hashable, Sendable {
         _ reader: inout some StoreReader, uplink: String? = nil
     ) throws(RecoveryError) -> [DeadLetter] {
         var letters: [DeadLetter] = []
-        try walk(&reader, uplink) { letter, _ in letters.append(letter) } log: { log, state in
+        try walk(&reader, uplink) { letter, _ in
+            letters.append(letter)
+        } log: { log, state in
             for i in letters.indices {
                 letters[i].wallMilliseconds = letters[i].dated(by: log.anchor, unproven: log.unproven, state)
             }
@@ -59,7 +61,9 @@ package struct DeadLetter: Hashable, Sendable {
         let inspection = try Inspection.inspect(&reader) {
             state.apply($0, at: $1)
         } found: { found in
-            guard case .message(let record) = found.record, let refusal = record.moved?.refusal else { return }
+            guard case .message(let record) = found.record, let refusal = record.moved?.refusal else {
+                return
+            }
             for target in record.targets {
                 guard let delivery = target.delivery, state.needs(target.session, delivery),
                     case .deadLetters(let name) = state[target.session]?.owner, uplink ?? name == name

@@ -242,7 +242,8 @@ struct DeadLetterTests {
         #expect(s.cloudReceived().publishes.map(\.text) == ["no 5", "no 6", "no 7", "no 8"])
     }
 
-    @Test("many dead letters are on flash, not in memory, and come back from there", arguments: [false, true])
+    @Test(
+        "many dead letters are on flash, not in memory, and come back from there", arguments: [false, true])
     func paged(fromCheckpoint: Bool) {
         var plan = Self.plan()
         plan.limits.queueEntriesMax = 16

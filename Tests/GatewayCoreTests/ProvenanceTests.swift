@@ -173,7 +173,8 @@ struct ProvenanceTests {
         #expect(s.observations.contains(.dropped(owner: .uplink(name: "cloud-1"), .loop, count: 1)))
     }
 
-    @Test("of a cloud that sends back what it is sent each echo is swallowed once; the same again is another's")
+    @Test(
+        "of a cloud that sends back what it is sent each echo is swallowed once; the same again is another's")
     func echoes() {
         var s = Self.established(
             Self.plan(nil), .init(version: .v3_1_1, sessionPresent: false, returnsOwnMessages: true))
@@ -194,7 +195,9 @@ struct ProvenanceTests {
         s.cloudSends(0, .publish(.text("sensors/b", "2")))
         s.syncs()
         #expect(s.received("press").publishes.map(\.topic) == ["sensors/a", "sensors/b"])
-        #expect(s.observations.filter { $0 == .dropped(owner: .uplink(name: "cloud"), .loop, count: 1) }.count == 2)
+        #expect(
+            s.observations.filter { $0 == .dropped(owner: .uplink(name: "cloud"), .loop, count: 1) }.count
+                == 2)
     }
 
     @Test("an echo is expected for a minute, and only of topics that come down")

@@ -80,7 +80,8 @@ struct DeadLetterTests {
         #expect(cut > 20)
     }
 
-    private static func steps(stoppingAt step: Int) throws -> (house: Estate, owed: Set<String>, isCut: Bool) {
+    private static func steps(stoppingAt step: Int) throws -> (house: Estate, owed: Set<String>, isCut: Bool)
+    {
         let store = try #require(testStore)
         var house = try House.starting(on: FaultDisk(formatted: store), gateway: try plan())
         house.change { $0.stepsLeft = step }
@@ -151,22 +152,25 @@ struct DeadLetterTests {
         try house.connects("p", expiry: 0)
         try house.cloudConnects(sessionPresent: false)
         var expected: [String] = []
-        for n in 0..<300 {
+        for n in 0..<360 {
             let isRefused = n % 3 == 0
             let text = isRefused ? "no-\(n)" : "yes-\(n)"
             if isRefused { expected.append(text) }
-            try house.publishes("p", text, .exactlyOnce, padding: 400, to: ["cloud"])
-            if n % 60 == 59 {
-                try house.passes(milliseconds: 6000)
-                try house.checkpoints()
-                #expect(try Self.texts(house.disk) == expected)
-            }
-            if n == 200 {
+            // At first one by one, so that there are some in many segments; later as the answers to a backlog.
+            if n >= 180, n % 60 == 0 { house.cloudVanishes() }
+            try house.publishes("p", text, .exactlyOnce, padding: 100, to: ["cloud"])
+            guard n % 60 == 59 else { continue }
+            if n >= 180 { try house.cloudConnects(sessionPresent: true) }
+            try house.passes(milliseconds: 6000)
+            try house.checkpoints()
+            #expect(try Self.texts(house.disk) == expected)
+            if n == 239 {
                 house = try house.restarted()
                 try house.connects("p", expiry: 0)
                 try house.cloudConnects(sessionPresent: true)
             }
         }
+        for _ in 0..<20 { try house.passes(milliseconds: 1000) }
         #expect(house.disk.fileNames().contains { $0.hasPrefix("old-") }, "nothing was compacted")
         house = try house.restarted()
         #expect(try Self.texts(house.disk) == expected)

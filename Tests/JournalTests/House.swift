@@ -321,6 +321,7 @@ struct House: ~Copyable {
                 carryOut(effects)
             }
             if journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+            if journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
             journal.tick(at: now)
             var operations: [DiskOperation] = []
             journal.takeOperations(into: &operations)

@@ -73,7 +73,7 @@ extension LinkLoss {
             self = .insecure("the cloud speaks no version of TLS that is allowed here")
         case "TLSV1_UNRECOGNIZED_NAME", "TLSV1_ALERT_UNRECOGNIZED_NAME":
             self = .insecure("the cloud does not know the name it was asked for; see server-name")
-        case "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST":
+        case "WRONG_VERSION_NUMBER", "UNEXPECTED_RECORD", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST":
             self = .insecure("what answers there does not speak TLS")
         case "EOF":
             self = .insecure("the connection was closed during the TLS handshake")

@@ -226,6 +226,7 @@ struct ModelCloud {
     private let version: ProtocolVersion
     private let manner: Manner
     private var connections = 0
+    private var isConnected = false
     private var hasSession = false
     private var isSubscribed = false
     /// QoS 2 messages taken and not released.
@@ -249,11 +250,12 @@ struct ModelCloud {
 
     mutating func publishes(_ text: String, _ qos: QoS) {
         waiting.append((text, qos))
-        if isSubscribed { sendWaiting() }
+        sendWaiting()
     }
 
     mutating func loses() {
         answers = []
+        isConnected = false
         if manner == .forgets { end() }
     }
 
@@ -267,7 +269,10 @@ struct ModelCloud {
 
     mutating func takeAnswers() -> [Packet] {
         defer { answers = [] }
-        return manner == .reorders ? Array(answers.reversed()) : answers
+        guard manner == .reorders else { return answers }
+        // CONNACK is the first packet even so [MQTT5-3.2.0-1].
+        let first = answers.prefix { if case .connack = $0 { true } else { false } }
+        return first + answers.dropFirst(first.count).reversed()
     }
 
     mutating func receives(_ packet: Packet) {
@@ -296,6 +301,7 @@ struct ModelCloud {
 
     private mutating func welcome(_ connect: Connect) {
         connections += 1
+        isConnected = true
         if connect.cleanStart { end() }
         answers.append(.connack(Connack(sessionPresent: hasSession, reason: .success)))
         hasSession = !(connect.cleanStart && version < .v5_0)
@@ -303,6 +309,7 @@ struct ModelCloud {
             answer(
                 message.isReleased ? .pubrel(Acknowledgement(message.id)) : publish(message, duplicate: true))
         }
+        sendWaiting()
     }
 
     private mutating func take(_ publish: Publish) {
@@ -322,6 +329,7 @@ struct ModelCloud {
     }
 
     private mutating func sendWaiting() {
+        guard isConnected, isSubscribed else { return }
         for (text, qos) in waiting {
             guard let id = PacketIdentifier(rawValue: nextIdentifier) else { continue }
             nextIdentifier += 1

@@ -191,15 +191,16 @@ struct SecurityTests {
     func noTLS() async throws {
         let server = try await TestServer(answer: { _ in TestServer.connack })
         let plan = plan(server.port, UplinkSecurity())
-        #expect(try await firstLoss(plan) == .insecure("what answers there does not speak TLS"))
+        let loss = try await firstLoss(plan)
+        #expect(loss == .insecure("what answers there does not speak TLS"))
         // A handshake record, with no word of MQTT in it.
         #expect(server.bytes.first == 0x16)
         #expect(!String(decoding: server.bytes, as: UTF8.self).contains("MQTT"))
         try await server.close()
         // One that hangs up.
         let rude = try await TestServer(answer: { _ in nil })
-        let loss = try await firstLoss(self.plan(rude.port, UplinkSecurity()))
-        #expect(loss == .insecure("the connection was closed during the TLS handshake"))
+        let rudeLoss = try await firstLoss(self.plan(rude.port, UplinkSecurity()))
+        #expect(rudeLoss == .insecure("the connection was closed during the TLS handshake"))
         try await rude.close()
     }
 

@@ -32,7 +32,8 @@ extension LogLine {
         case .deadLetter(let name, let reason):
             self.init(
                 .warning, .dropped,
-                "1 message for uplink \(Self.quoted(name)) was refused and is kept as a dead letter: \(reason.words)")
+                "1 message for uplink \(Self.quoted(name)) was refused and is kept as a dead letter: \(reason.words)"
+            )
         case .uplinkRemoved(let name, let waiting):
             self.init(
                 waiting == 0 ? .notice : .warning, .uplink,

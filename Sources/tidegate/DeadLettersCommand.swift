@@ -40,7 +40,8 @@ struct DeadLettersCommand: ParsableCommand {
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Prints one with its properties and its payload.",
-            discussion: "The payload is text where it is, else hexadecimal; with --raw it is all that is written.")
+            discussion:
+                "The payload is text where it is, else hexadecimal; with --raw it is all that is written.")
 
         @OptionGroup var store: StoreOptions
         @Argument(help: "The uplink's name.") var uplink: String
@@ -113,7 +114,9 @@ extension DeadLetter {
         [
             "uplink    \(uplink)", "number    \(number)", "refused   \(when)", "reason    \(reason.words)",
             "topic     \(Self.shown(topic))",
-        ] + (topic == cloudTopic ? [] : ["sent as   \(Self.shown(cloudTopic))"]) + ["QoS       \(qos.rawValue)"]
+        ] + (topic == cloudTopic ? [] : ["sent as   \(Self.shown(cloudTopic))"]) + [
+            "QoS       \(qos.rawValue)"
+        ]
     }
 
     /// By the wall clock where that is proven.
@@ -135,7 +138,9 @@ extension ApplicationMessage {
         }
         let text = String(decoding: payload, as: UTF8.self)
         // What a terminal would not take as text is not shown as text.
-        let isText = UTF8Rules.areValid(payload) && text.split(separator: "\n").allSatisfy { LogLine.harmless(String($0)) == $0 }
+        let isText =
+            UTF8Rules.areValid(payload)
+            && text.split(separator: "\n").allSatisfy { LogLine.harmless(String($0)) == $0 }
         lines.append("payload   \(payload.count) bytes\(isText ? "" : ", hexadecimal")")
         return lines + [isText ? text : payload.map { Self.hexadecimal($0) }.joined()]
     }

@@ -197,7 +197,7 @@ final class Host: TransportDelegate {
             case .index(let session, let stretch): journal.index(session, stretch)
             case .elide(let position): journal.elide(position, at: now)
             case .hasten(let position): journal.hasten(position, at: now)
-            case .uplink(let index, let command): links[index.number].link.perform(command)
+            case .uplink(let index, let command): links[index.number].perform(command)
             case .report(let observation): report(observation)
             }
         }
@@ -245,7 +245,7 @@ final class Host: TransportDelegate {
         if phase == .serving, journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
         submitOperations()
         transport.flush()
-        for (_, link) in links { link.flush() }
+        for link in links { link.flush() }
         scheduleDeadline(now)
     }
 

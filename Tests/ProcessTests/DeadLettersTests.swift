@@ -5,7 +5,9 @@ import Workbench
 /// Messages that a real broker refuses, and `tidegate deadletters`.
 @Suite("dead letters, the commands", .serialized)
 struct DeadLettersTests {
-    @Test("What the cloud refuses is listed and shown, sent again once it may, and forgotten when the operator says so")
+    @Test(
+        "What the cloud refuses is listed and shown, sent again once it may, and forgotten when the operator says so"
+    )
     func story() throws {
         let rig = try Rig()
         var options = CloudBroker.Options()
@@ -16,7 +18,9 @@ struct DeadLettersTests {
         try cloud.start()
         defer { cloud.stop() }
         let gateway = try rig.gateway(
-            uplinks: [Gateway.Uplink(port: cloud.port, routes: ["{ out: \"up/#\" }", "{ out: \"secret/#\" }"])])
+            uplinks: [
+                Gateway.Uplink(port: cloud.port, routes: ["{ out: \"up/#\" }", "{ out: \"secret/#\" }"])
+            ])
         try gateway.start()
         try #require(waitUpTo(15) { gateway.log.contains("uplink \"cloud\" connected") })
         func letters(_ arguments: String...) throws -> (ending: ChildProcess.Ending?, text: String) {
@@ -27,17 +31,20 @@ struct DeadLettersTests {
         for (qos, number) in [(1, 1), (2, 2), (1, 3)] {
             try publish(gateway, rig, "secret/\(number)", qos: qos)
         }
-        try #require(waitUpTo(15) { gateway.log.components(separatedBy: "dead letter").count > 3 }, "\(gateway.log)")
+        try #require(
+            waitUpTo(15) { gateway.log.components(separatedBy: "dead letter").count > 3 }, "\(gateway.log)")
         let listed = waitUpTo(15) { (try? letters("list").text.split(separator: "\n").count) == 3 }
         let list = try letters("list", "--uplink", "cloud").text
         #expect(listed, "\(list)")
         let lines = list.split(separator: "\n")
-        #expect(lines.allSatisfy { $0.hasPrefix("cloud ") && $0.contains("not authorized (0x87)") }, "\(list)")
+        #expect(
+            lines.allSatisfy { $0.hasPrefix("cloud ") && $0.contains("not authorized (0x87)") }, "\(list)")
         let numbers = lines.compactMap { $0.split(separator: " ").dropFirst().first.map(String.init) }
         try #require(numbers.count == 3)
 
         let shown = try letters("show", "cloud", numbers[0])
-        #expect(shown.ending == .exited(0) && shown.text.hasSuffix("the payload of secret/1\n"), "\(shown.text)")
+        #expect(
+            shown.ending == .exited(0) && shown.text.hasSuffix("the payload of secret/1\n"), "\(shown.text)")
         #expect(try letters("show", "cloud", numbers[0], "--raw").text == "the payload of secret/1")
         let missing = try letters("show", "cloud", "999")
         #expect(missing.ending == .exited(1) && missing.text.contains("has no dead letter 999"))
@@ -64,7 +71,9 @@ struct DeadLettersTests {
         #expect(audit.text.contains("dropped, the operator said so: 1"), "\(audit.text)")
     }
 
-    @Test("A message too large for the cloud is a dead letter and stands in nobody's way; a stopped store can be read")
+    @Test(
+        "A message too large for the cloud is a dead letter and stands in nobody's way; a stopped store can be read"
+    )
     func tooLarge() throws {
         let rig = try Rig()
         var options = CloudBroker.Options()
@@ -72,7 +81,9 @@ struct DeadLettersTests {
         let cloud = try CloudBroker(in: rig.place, options: options)
         try cloud.start()
         defer { cloud.stop() }
-        let gateway = try rig.gateway(uplinks: [Gateway.Uplink(port: cloud.port, routes: ["{ out: \"up/#\" }"])])
+        let gateway = try rig.gateway(uplinks: [
+            Gateway.Uplink(port: cloud.port, routes: ["{ out: \"up/#\" }"])
+        ])
         try gateway.start()
         try #require(waitUpTo(15) { gateway.log.contains("uplink \"cloud\" connected") })
         let watcher = try rig.tool(

@@ -301,8 +301,10 @@ private final class WireHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         // What comes before the last stage stands is of no stage.
-        if case .link(let link, let attempt) = listener {
-            link.received(unwrapInboundIn(data), attempt: attempt)
+        switch listener {
+        case .dial, .nobody: break
+        case .link(let link, let attempt): link.received(unwrapInboundIn(data), attempt: attempt)
+        case .probe(let probe): probe.received(unwrapInboundIn(data))
         }
     }
 

@@ -78,7 +78,7 @@ struct PrognosisTests {
     }
 
     @Test(
-        "[MQTT5-3.9.3] a subscription that is refused, unanswered or lowered is named",
+        "A subscription that is refused, unanswered or lowered is named",
         arguments: [
             (ReasonCode.notAuthorized, [true]), (nil, [true]), (.grantedQoS0, [true]),
             (.grantedQoS1, [false]),

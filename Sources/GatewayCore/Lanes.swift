@@ -55,7 +55,9 @@ extension UplinkRoutes {
 }
 
 // An uplink's routes lead into its lanes. Every topic takes one route, and so one lane but for what is live: within it
-// everything leaves in the order in which it came [MQTT5-4.6.0-6].
+// everything leaves in the order in which it came [MQTT5-4.6.0-6]. What was in flight on a lost connection is sent again
+// in the order of its lane, and lanes in theirs: no topic notices, though the cloud saw another order across topics
+// ![MQTT5-4.6.0-1].
 extension Gateway {
     // MARK: Laying out
 
@@ -213,7 +215,7 @@ extension Gateway {
     // MARK: Leaving
 
     /// Sends what may be sent now from an uplink's lanes, in their order: no more than the cloud's Receive Maximum
-    /// in all of them together [MQTT5-3.3.4-9].
+    /// in all of them together [MQTT5-3.3.4-7].
     ///
     /// - Complexity: O(lanes + deliveries sent)
     mutating func pumpLanes(of index: UplinkIndex, at now: Instant, into effects: inout [Effect]) {

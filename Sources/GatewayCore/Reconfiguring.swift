@@ -15,7 +15,8 @@ extension Gateway {
         uplinks[index.number].establishedAt != nil
     }
 
-    /// Takes limits, routes, drains and provenance from another plan. An uplink that it does not have is closed, and
+    /// Takes limits, routes, drains and provenance from another plan, but for limits that clients are told in CONNACK:
+    /// messages in flight, Topic Aliases and the size of packets. An uplink that it does not have is closed, and
     /// what waits for it stays; one that is new, or was removed before, is opened; every other keeps its Session and
     /// its connection, on which it subscribes anew.
     ///
@@ -25,7 +26,11 @@ extension Gateway {
         guard !isStopping else { return }
         let old = plan
         plan = wanted
-        // Packet Identifiers in use do not change.
+        // What clients were told when they connected stays, until a start tells everybody anew; so do Packet Identifiers.
+        plan.limits.inFlightMax = old.limits.inFlightMax
+        plan.limits.topicAliasMax = old.limits.topicAliasMax
+        plan.limits.packetBytesMax = old.limits.packetBytesMax
+        plan.packetBytesMaxByListener = old.packetBytesMaxByListener
         plan.limits.identifierSpan = old.limits.identifierSpan
         state.residentBytesMax = plan.limits.residentBytesMax
         state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
@@ -71,9 +76,6 @@ extension Gateway {
             layLanes(of: index, at: now, into: &effects)
             effects.append(.uplink(index, .open(cleanStart: uplinks[n].establishedAt == nil)))
             return
-        }
-        if let terms = uplinks[n].terms {
-            uplinks[n].inFlightMax = Int(min(terms.receiveMaximum, plan.limits.inFlightMax))
         }
         guard plan.uplinks[n] != old else { return }
         layLanes(of: index, at: now, into: &effects)

@@ -37,7 +37,7 @@ extension LogLine {
         case .uplinkRemoved(let name, let waiting):
             self.init(
                 waiting == 0 ? .notice : .warning, .uplink,
-                "uplink \(Self.quoted(name)) is not configured any more, \(Self.messages(waiting)) stay in the journal"
+                "uplink \(Self.quoted(name)) is not configured any more, \(Self.messages(waiting)) waiting in the journal"
             )
         case .pressure(true):
             self.init(.warning, .pressure, "no room for new messages: publishers wait or are told so")

@@ -41,7 +41,7 @@ struct LaneTests {
 
     // MARK: Priorities
 
-    @Test("What waits leaves by the priority of its route, and in order within it")
+    @Test("[MQTT5-4.6.0-6] What waits leaves by the priority of its route, and in order within it")
     func priorities() {
         var s = Scenario.connected("press", plan: Self.threePriorities)
         for (n, topic) in ["a/1", "b/1", "c/1", "a/2", "b/2", "c/2"].enumerated() {
@@ -53,7 +53,7 @@ struct LaneTests {
         #expect(s.cloudReceived().publishes.map(\.text) == ["c/1", "c/2", "b/1", "b/2", "a/1", "a/2"])
     }
 
-    @Test("[MQTT5-3.3.4-9] All lanes together keep to the cloud's Receive Maximum")
+    @Test("[MQTT5-3.3.4-7] All lanes together keep to the cloud's Receive Maximum")
     func receiveMaximum() {
         var s = Self.established(Self.threePriorities, receiveMaximum: 3)
         for n in 1...9 as ClosedRange<UInt16> {
@@ -100,7 +100,7 @@ struct LaneTests {
         #expect(again.count == 6)
     }
 
-    @Test("[MQTT5-4.3.3] Each identifier belongs to one lane, and each lane finds its deliveries by theirs")
+    @Test("Each identifier belongs to one lane, and each lane finds its deliveries by theirs")
     func rule() {
         let rules = [PacketIdentifierRule.whole] + (0..<8).map { PacketIdentifierRule.lane($0) }
         for number in [0, 1, 3583, 3584, 4096, 28_671, 28_672, 1_000_000, 1 << 40] as [UInt64] {
@@ -150,7 +150,7 @@ struct LaneTests {
         #expect(s.drains("late").isEmpty)
     }
 
-    @Test("[MQTT5-3.3.1-12] RETAIN goes up only where the route carries it", arguments: [true, false])
+    @Test("RETAIN goes up only where the route carries it", arguments: [true, false])
     func retain(carries: Bool) {
         var route = Self.route("a")
         route.carriesRetain = carries

@@ -96,6 +96,24 @@ struct ReconfiguringTests {
         #expect(s.cloudReceived().publishes.map(\.text) == ["2", "3"])
     }
 
+    @Test("[MQTT5-3.3.4-7] What a client was told in CONNACK holds for as long as it is connected")
+    func announced() {
+        var s = Scenario.connected("press")
+        var plan = GatewayPlan()
+        plan.limits.inFlightMax = 1
+        plan.limits.topicAliasMax = 20
+        s.reconfigures(plan)
+        for n in 1...3 as ClosedRange<UInt16> { s.publishes("press", "t", "\(n)", qos: .exactlyOnce, id: n) }
+        #expect(s.closedClients.isEmpty)
+        var publish = Publish.text("t", qos: .atMostOnce)
+        publish.topicAlias = 16
+        s.sends("press", .publish(publish))
+        #expect(s.closedClients.isEmpty)
+        publish.topicAlias = 17
+        s.sends("press", .publish(publish))
+        #expect(s.received("press").contains(.disconnect(Disconnect(.topicAliasInvalid))))
+    }
+
     @Test("Limits change for what comes next")
     func limits() {
         var s = Scenario.connected("archive", "press")

@@ -160,7 +160,7 @@ extension Gateway {
         if let will = connect.will, plan.limits.validatesPayloadFormat, !will.message.payloadIsOfItsFormat {
             return .payloadFormatInvalid
         }
-        if let will = connect.will, SystemTopic.owns(will.message.topic) { return .notAuthorized }
+        if let will = connect.will, owns(will.message.topic) { return .notAuthorized }
         // A new Session that would be kept is refused while there is no room to record it (promise P4), and
         // when there are enough of them.
         if isUnderPressure || state.sessionCount >= plan.limits.sessionsMax, expirySeconds(for: connect) > 0,

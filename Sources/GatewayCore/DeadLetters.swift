@@ -208,9 +208,10 @@ extension Gateway {
         let known = (postings ?? []).filter { stretch.contains($0.position) }
             .sorted { ($0.delivery, $0.position) < ($1.delivery, $1.position) }
         var damaged: [Delivery] = []
-        let countMax = plan.limits.loadedAtOnceMax
+        let (countMax, bytesMax) = (plan.limits.loadedAtOnceMax, plan.limits.residentBytesMax)
         _ = read(letters) { session in
-            while replay.loading.count < countMax, damaged.count < countMax,
+            var bytes = 0
+            while replay.loading.count < countMax, bytes < bytesMax, damaged.count < countMax,
                 let delivery = replay.next(in: session.queue), session.queue.stretch(of: delivery) == stretch
             {
                 let i = known.partitioningIndex { $0.delivery >= delivery }
@@ -218,6 +219,7 @@ extension Gateway {
                     // A load is in rising order.
                     if let last = replay.loading.last, known[i].position <= last.position { break }
                     replay.loading.append(known[i])
+                    bytes += Int(known[i].bytes)
                 } else {
                     damaged.append(delivery)
                 }

@@ -25,7 +25,7 @@ extension Gateway {
         if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
             return refuse(publish, .payloadFormatInvalid, from: id, at: now, into: &effects)
         }
-        if SystemTopic.owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
+        if owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
             return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
         }
         let isTaken =
@@ -125,7 +125,7 @@ extension Gateway {
         }
         // Nobody but the gateway itself publishes under $SYS; who cannot be told so is answered, and no more.
         let shares =
-            isRouted && !SystemTopic.owns(publish.message.topic)
+            isRouted && !owns(publish.message.topic)
             ? shares(
                 of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
                 by: session) : []
@@ -162,14 +162,14 @@ extension Gateway {
 
     /// Whether there is a subscriber after all for a message that goes to nobody: its publisher, with No Local.
     private func hasOwnSubscriber(_ publish: Publish) -> Bool {
-        !SystemTopic.owns(publish.message.topic)
+        !owns(publish.message.topic)
             && !state.routing.shares(
                 of: publish.message.topic, published: publish.qos, retain: publish.retain, by: nil
             ).isEmpty
     }
 
     private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
-        guard publish.retain, !SystemTopic.owns(publish.message.topic) else { return .none }
+        guard publish.retain, !owns(publish.message.topic) else { return .none }
         // A retained QoS 0 message may be let go at any time [MQTT5-3.3.1-5]; with no room left it is.
         if publish.qos == .atMostOnce, isUnderPressure || !hasRoomToRetain(publish) { return .none }
         guard publish.message.payload.isEmpty else { return .store }

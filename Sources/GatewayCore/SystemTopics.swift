@@ -76,6 +76,16 @@ extension Gateway {
         tell(uplinkState(index.number), at: now, into: &effects)
     }
 
+    /// Whether a Topic Name belongs to the gateway alone: the states of its own uplinks do, beside which those of bridges
+    /// stand.
+    ///
+    /// - Complexity: O(1), and below `$SYS/broker/connection` O(uplinks)
+    func owns(_ topic: ArraySlice<UInt8>) -> Bool {
+        guard topic.first == UInt8(ascii: "$") else { return false }
+        return SystemTopic.owns(topic)
+            || uplinks.indices.contains { uplinkState($0).name.elementsEqual(topic) }
+    }
+
     /// Under the name that Mosquitto gives it for a bridge `<uplink>` of a broker `<gateway>`.
     private func uplinkState(_ number: Int) -> SystemTopic {
         SystemTopic(

@@ -241,4 +241,26 @@ struct ProvenanceTests {
         s.subscribes("late", topic)
         #expect(s.texts("late") == ["1"])
     }
+
+    @Test("nobody else tells the state of an uplink; a bridge tells its own")
+    func statesAreOurs() {
+        var s = Scenario.connected("bridge", plan: Self.plan())
+        for (n, name) in ["plant-7.cloud", "plant-8.cloud"].enumerated() {
+            let id = PacketIdentifier(rawValue: UInt16(n + 1))
+            s.sends(
+                "bridge",
+                .publish(
+                    .text(
+                        "$SYS/broker/connection/\(name)/state", "1", qos: .atLeastOnce, id: id, retain: true))
+            )
+        }
+        s.syncs()
+        #expect(
+            s.received("bridge") == [
+                .puback(Acknowledgement(1, .notAuthorized)),
+                .puback(Acknowledgement(2, .noMatchingSubscribers)),
+            ])
+        s.subscribes("bridge", "$SYS/broker/connection/#")
+        #expect(Set(s.texts("bridge")) == ["0", "1"])
+    }
 }

@@ -180,7 +180,9 @@ struct ConversationTests {
             bytes.prefix(size).withUnsafeBytes { conversation.received($0) }
             bytes.removeFirst(min(size, bytes.count))
         }
-        let terms = UplinkTerms(version: version, sessionPresent: true, receiveMaximum: 100)
+        let terms = UplinkTerms(
+            version: version, sessionPresent: true, receiveMaximum: 100,
+            returnsOwnMessages: version < .v5_0)
         #expect(conversation.takeEvents() == [.connected(terms), .received(.publish(resent))])
     }
 

@@ -15,7 +15,11 @@ import NIOWebSocket
 ///
 /// Everything happens on one event loop. The end is told once, never from within `start`.
 final class Dial {
-    private enum Step { case tunnel, tls, webSocket }
+    private enum Step: String {
+        case tunnel = "proxy"
+        case tls = "TLS"
+        case webSocket = "WebSocket"
+    }
 
     /// What comes of it.
     enum Outcome {
@@ -35,7 +39,8 @@ final class Dial {
     private var steps: ArraySlice<Step>
     private var wire: Wire?
     private var deadline: Scheduled<Void>?
-    private var stage = "TCP"
+    /// What is waited for once the TCP connection stands.
+    private var step: Step?
     private var inspection: Dial?
     /// What an inspection was shown.
     private var chain: [NIOSSLCertificate] = []
@@ -108,7 +113,7 @@ final class Dial {
         guard ended != nil, self.wire == nil else { return wire.hangUp() }
         self.wire = wire
         deadline = eventLoop.assumeIsolated().scheduleTask(in: .seconds(plan.connectTimeoutSeconds)) {
-            self.failed(.unreachable("no answer from \(self.address) (\(self.stage))"))
+            self.failed(.unreachable("no answer from \(self.address) (\(self.waitedFor))"))
         }
         goOn(wire)
     }
@@ -121,6 +126,7 @@ final class Dial {
             deadline?.cancel()
             return ended(.ready(wire))
         }
+        self.step = step
         do {
             switch step {
             case .tunnel: try openTunnel(wire)
@@ -134,12 +140,10 @@ final class Dial {
 
     private func openTunnel(_ wire: Wire) throws {
         guard let proxy = plan.proxy else { return goOn(wire) }
-        stage = "through the proxy \(proxy.host):\(proxy.port)"
         try wire.insert(HeadExchange(.tunnel(to: address, proxy)))
     }
 
     private func secure(_ wire: Wire) throws {
-        stage = "TLS"
         guard let security else { throw LinkLossError(loss: .insecure("no certificates to trust")) }
         // SNI is for names only (RFC 6066, 3); without one the certificate has to bear the numeric address, which
         // NIOSSL takes from the connection, and that leads to the proxy.
@@ -164,14 +168,14 @@ final class Dial {
     }
 
     private func openWebSocket(_ wire: Wire) throws {
-        stage = "WebSocket"
         try wire.insert(HeadExchange(.webSocket(address, key: NIOWebSocketClientUpgrader.randomRequestKey())))
     }
 
+    private var waitedFor: String { step?.rawValue ?? "TCP" }
     private var expectedName: String { plan.security?.serverName ?? address.host }
 
-    fileprivate func happened(_ event: Any) {
-        guard ended != nil, let wire else { return }
+    fileprivate func happened(_ event: Any, on handler: WireHandler) {
+        guard ended != nil, let wire, wire.handler === handler else { return }
         switch event {
         case TLSUserEvent.handshakeCompleted(let agreed):
             // Where the cloud ignores ALPN it may be anything that speaks TLS at this port (RFC 7301, 3.2).
@@ -179,7 +183,7 @@ final class Dial {
             guard wanted.isEmpty || wanted.contains(agreed ?? "") else { return failed(.protocolNotAgreed) }
             goOn(wire)
         case is HeadExchange.Succeeded:
-            if stage == "WebSocket" {
+            if step == .webSocket {
                 do {
                     try wire.insert(WebSocketFrameEncoder())
                     try wire.insert(WebSocketCarrying())
@@ -193,12 +197,14 @@ final class Dial {
         }
     }
 
-    fileprivate func caught(_ error: any Error) {
-        failed(LinkLoss(error, name: expectedName))
+    // Of several sockets that were tried at once only one is the connection; of the others nothing is to be said.
+    fileprivate func caught(_ error: any Error, on handler: WireHandler) {
+        if wire?.handler === handler { failed(LinkLoss(error, name: expectedName)) }
     }
 
-    fileprivate func closed() {
-        failed(.unreachable("the connection was closed by the other side (\(stage))"))
+    fileprivate func closed(_ handler: WireHandler) {
+        guard wire?.handler === handler else { return }
+        failed(.unreachable("the connection was closed by the other side (\(waitedFor))"))
     }
 
     // MARK: Saying why
@@ -296,7 +302,7 @@ private final class WireHandler: ChannelInboundHandler {
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if case .dial(let dial) = listener { dial.happened(event) }
+        if case .dial(let dial) = listener { dial.happened(event, on: self) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -314,7 +320,7 @@ private final class WireHandler: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         switch listener {
-        case .dial(let dial): dial.closed()
+        case .dial(let dial): dial.closed(self)
         case .link(let link, let attempt): link.closed(.closed, attempt: attempt)
         case .probe(let probe): probe.closed(.closed)
         case .nobody: break
@@ -323,7 +329,7 @@ private final class WireHandler: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         switch listener {
-        case .dial(let dial): dial.caught(error)
+        case .dial(let dial): dial.caught(error, on: self)
         case .link(let link, let attempt): link.closed(LinkLoss(error, name: ""), attempt: attempt)
         case .probe(let probe): probe.closed(LinkLoss(error, name: ""))
         case .nobody: break

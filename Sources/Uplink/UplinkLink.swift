@@ -8,8 +8,8 @@ import NIOCore
 /// Of several addresses the first is preferred: a connection to a later one is given up, if that is wanted, as soon
 /// as the first gives a connection again.
 ///
-/// Everything happens on the event loop it was given. `deliver` is never called from inside `perform`, so the core may be the one who
-/// calls; and every `.connected` is followed by one `.disconnected` before the next.
+/// Everything happens on the event loop it was given. `deliver` is never called from inside `perform`, so the core
+/// may be the one who calls; and every `.connected` is followed by one `.disconnected` before the next.
 ///
 /// *Memory.* QoS 1 and 2 messages in flight are bounded by the Receive Maximum that the core obeys. QoS 0
 /// messages are left out while the connection does not take what it was given, and counted in a notice.
@@ -144,6 +144,7 @@ package final class UplinkLink {
         let last = phase
         phase = .idle
         attempt += 1
+        openedAt = nil
         giveUpReturning()
         switch last {
         case .idle:
@@ -446,6 +447,7 @@ package final class UplinkLink {
         switch loss {
         case .refused(.qosNotSupported) where plan.lowersWillQoS(),
             .refused(.retainNotSupported) where plan.dropsWillRetain():
+            log(.willReduced)
             return order.failedForNow()
         case .closed, .refused(.unsupportedProtocolVersion):
             places[order.current].asBridge.toggle()

@@ -16,6 +16,8 @@ package enum UplinkNotice: Hashable, Sendable, CustomStringConvertible {
     case retainNotAvailable
     /// The cloud does not take our status message.
     case statusRefused(ReasonCode)
+    /// The cloud refused our Will for its QoS or RETAIN: the next connection offers less.
+    case willReduced
     /// The certificate files cannot be used as they are now; what was read before is used further.
     case securityUnusable(String)
     /// The first address answers again and is gone back to.
@@ -40,6 +42,7 @@ package enum UplinkNotice: Hashable, Sendable, CustomStringConvertible {
         case .retainNotAvailable: "the cloud retains no messages: RETAIN is left out"
         case .statusRefused(let reason):
             "the cloud refused the status message (reason code \(reason.rawValue))"
+        case .willReduced: "the cloud refused the Will's QoS or RETAIN; it is offered less"
         case .securityUnusable(let words): "certificates as read before are used further: \(words)"
         case .failingBack(let address): "going back to \(address)"
         case .notFailingBack(let loss): "staying, the first address gives no connection yet: \(loss)"

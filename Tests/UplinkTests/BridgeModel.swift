@@ -71,6 +71,7 @@ struct BridgeModel: ~Copyable {
         settleCore()
     }
 
+    mutating func cloudWakesUp() { cloud.wakesUp() }
     mutating func cloudPublishes(_ text: String, _ qos: QoS) { cloud.publishes(text, qos) }
 
     /// Connects, and lets packets pass until nothing moves any more or `packets` have passed, whichever way they
@@ -217,7 +218,7 @@ struct ModelCloud {
         case repeats
         /// It answers what came together in the opposite order.
         case reorders
-        /// On its first connection it answers nothing but CONNECT and SUBSCRIBE.
+        /// Until it wakes up it answers nothing but CONNECT and SUBSCRIBE.
         case silent
         /// It takes no message whose text begins with "no".
         case refuses
@@ -225,7 +226,7 @@ struct ModelCloud {
 
     private let version: ProtocolVersion
     private let manner: Manner
-    private var connections = 0
+    private var isAwake = false
     private var isConnected = false
     private var hasSession = false
     private var isSubscribed = false
@@ -252,6 +253,8 @@ struct ModelCloud {
         waiting.append((text, qos))
         sendWaiting()
     }
+
+    mutating func wakesUp() { isAwake = true }
 
     mutating func loses() {
         answers = []
@@ -300,7 +303,6 @@ struct ModelCloud {
     }
 
     private mutating func welcome(_ connect: Connect) {
-        connections += 1
         isConnected = true
         if connect.cleanStart { end() }
         answers.append(.connack(Connack(sessionPresent: hasSession, reason: .success)))
@@ -352,7 +354,7 @@ struct ModelCloud {
     }
 
     private mutating func answer(_ packet: Packet) {
-        if manner == .silent, connections <= 1 { return }
+        if manner == .silent, !isAwake { return }
         answers.append(packet)
         guard manner == .repeats else { return }
         if case .publish(var again) = packet {

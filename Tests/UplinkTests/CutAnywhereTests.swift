@@ -138,6 +138,7 @@ struct CutAnywhereTests {
         #expect(!model.losses.contains(.noAcknowledgement))
         model.passes(seconds: 2)
         #expect(model.losses.last == .noAcknowledgement)
+        model.cloudWakesUp()
         try model.connects()
         for text in Self.up {
             let times = Self.count(text, model.cloud.delivered)

@@ -158,7 +158,7 @@ struct StatusTests {
     }
 
     @Test(
-        "No aliases where the cloud takes none, or none are wanted",
+        "[MQTT5-3.2.2-18] No aliases where the cloud takes none, or none are wanted",
         arguments: [(nil, 10), (5, 0)] as [(UInt16?, UInt16)])
     func noAliases(allowed: UInt16?, wanted: UInt16) {
         var s = Scenario(.v5_0, opening: .resume(asBridge: false)) { $0.topicAliasMax = wanted }
@@ -219,6 +219,7 @@ struct StatusTests {
         let link = Probe(plan)
         try await link.perform(.open(cleanStart: true))
         _ = try await link.connected()
+        #expect(link.noticesSoFar.filter { $0 == .willReduced }.count == 3)
         try await link.stop()
         try await server.close()
     }

@@ -97,11 +97,13 @@ struct WebSocketTests {
         var bytes: [UInt8] = [0x02, 2, 1, 2, 0x89, 1, 9, 0x80, 1, 3, 0x82, 126, 0, 126]
         bytes += [UInt8](repeating: 4, count: 126)
         bytes += [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0] + [UInt8](repeating: 5, count: 65_536)
+        var got: [UInt8] = []
         for start in stride(from: 0, to: bytes.count, by: piece) {
             try channel.writeInbound(ByteBuffer(bytes: bytes[start..<min(start + piece, bytes.count)]))
+            got += try passed(channel)
         }
         let expected = [1, 2, 3] + [UInt8](repeating: 4, count: 126) + [UInt8](repeating: 5, count: 65_536)
-        #expect(try passed(channel) == expected)
+        #expect(got == expected)
         // Pong, masked.
         let pong = try #require(try channel.readOutbound(as: ByteBuffer.self)).readableBytesView
         #expect(Array(pong.prefix(2)) == [0x8A, 0x81])

@@ -8,8 +8,11 @@ let swift6: [SwiftSetting] = [
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
+let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let nioHTTP = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let argumentParser = Target.Dependency.product(
@@ -23,6 +26,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.37.0"),
         .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
     ],
@@ -43,14 +47,18 @@ let package = Package(
             name: "CMosquitto", pkgConfig: "libmosquitto",
             providers: [.apt(["libmosquitto-dev"])]),
         .target(
-            name: "Uplink", dependencies: ["MQTT", "GatewayCore", "CMosquitto", nioCore, nioPosix],
+            name: "Uplink",
+            dependencies: [
+                "MQTT", "GatewayCore", "CMosquitto", nioCore, nioPosix, nioTLS, nioSSL, nioHTTP, nioWebSocket,
+            ],
             swiftSettings: swift6),
         .systemLibrary(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(
             name: "Settings", dependencies: ["MQTT", "GatewayCore", "CYaml"], swiftSettings: swift6),
         .target(
-            name: "Operations", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
+            name: "Operations", dependencies: ["MQTT", "GatewayCore", nioCore, nioPosix],
+            swiftSettings: swift6),
         .executableTarget(
             name: "tidegate",
             dependencies: [
@@ -68,13 +76,17 @@ let package = Package(
             swiftSettings: swift6),
         .testTarget(
             name: "UplinkTests",
-            dependencies: ["Uplink", "MQTT", "GatewayCore", "Workbench", nioCore, nioPosix],
+            dependencies: [
+                "Uplink", "MQTT", "GatewayCore", "Workbench", nioCore, nioPosix, nioEmbedded, nioSSL,
+                nioWebSocket,
+            ],
             swiftSettings: swift6),
         .testTarget(
             name: "SettingsTests", dependencies: ["MQTT", "GatewayCore", "Settings"],
             swiftSettings: swift6),
         .testTarget(
-            name: "OperationsTests", dependencies: ["MQTT", "GatewayCore", "Operations"],
+            name: "OperationsTests",
+            dependencies: ["MQTT", "GatewayCore", "Operations", nioCore, nioPosix],
             swiftSettings: swift6),
         .testTarget(name: "PackagingTests", swiftSettings: swift6),
         .testTarget(

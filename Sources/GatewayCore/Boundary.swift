@@ -16,6 +16,11 @@ package enum Input: Sendable {
     case uplink(UplinkIndex, UplinkEvent)
     /// The gateway was off before this start for a time that is only now proven.
     case wasOff(OffTime)
+    /// What the wall clock says, in milliseconds since 1970, once a second or so; nil while it is not believed. What it
+    /// proves of time off comes before.
+    case wallClock(milliseconds: Int64?)
+    /// The configuration changed: limits, routes, drains and provenance. What only a start can change is ignored.
+    case reconfigured(GatewayPlan)
     /// How many bytes clients have sent and were sent since the start, as the transport counted them: for the
     /// `$SYS` tree, once a second or so.
     case traffic(bytesReceived: UInt64, bytesSent: UInt64)
@@ -59,10 +64,14 @@ package struct StoredMessage: Hashable, Sendable {
     package var retain: Bool
     package var subscriptionIdentifiers: [UInt32]
     package var rename: TopicRename?
+    package var received: MessageRecord.Received?
+    /// Of a dead letter: the queue that could not deliver it.
+    package var refusedIn: SessionID?
 
     package init(
         message: ApplicationMessage, publishedQoS: QoS, expiresAt: Instant?, retain: Bool,
-        subscriptionIdentifiers: [UInt32], rename: TopicRename?
+        subscriptionIdentifiers: [UInt32], rename: TopicRename?, received: MessageRecord.Received? = nil,
+        refusedIn: SessionID? = nil
     ) {
         self.message = message
         self.publishedQoS = publishedQoS
@@ -70,6 +79,8 @@ package struct StoredMessage: Hashable, Sendable {
         self.retain = retain
         self.subscriptionIdentifiers = subscriptionIdentifiers
         self.rename = rename
+        self.received = received
+        self.refusedIn = refusedIn
     }
 
     /// The share of `session` in `record`; nil when it is not among the targets.
@@ -101,10 +112,13 @@ package struct UplinkTerms: Hashable, Sendable {
     package var maximumQoS: QoS
     package var maximumPacketSize: UInt32?
     package var retainAvailable: Bool
+    /// It sends what we publish to our own subscriptions, too: there was no way to tell it not to.
+    package var returnsOwnMessages: Bool
 
     package init(
         version: ProtocolVersion, sessionPresent: Bool, receiveMaximum: UInt16 = .max,
-        maximumQoS: QoS = .exactlyOnce, maximumPacketSize: UInt32? = nil, retainAvailable: Bool = true
+        maximumQoS: QoS = .exactlyOnce, maximumPacketSize: UInt32? = nil, retainAvailable: Bool = true,
+        returnsOwnMessages: Bool = false
     ) {
         self.version = version
         self.sessionPresent = sessionPresent
@@ -112,6 +126,7 @@ package struct UplinkTerms: Hashable, Sendable {
         self.maximumQoS = maximumQoS
         self.maximumPacketSize = maximumPacketSize
         self.retainAvailable = retainAvailable
+        self.returnsOwnMessages = returnsOwnMessages
     }
 }
 
@@ -180,6 +195,10 @@ package enum Observation: Hashable, Sendable {
     case dropped(owner: SessionOwner, DropReason, count: Int)
     case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
     case uplinkDisconnected(name: String, waiting: Int)
+    /// An uplink's cloud will not have a message: it is among the dead letters now.
+    case deadLetter(uplink: String, ReasonCode)
+    /// The configuration has it no longer; what waits for it stays in the journal.
+    case uplinkRemoved(name: String, waiting: Int)
     case pressure(Bool)
     /// The disk is full so that nothing can be kept at all, or that is over.
     case stuck(Bool)

@@ -79,7 +79,7 @@ extension Gateway {
             connection.version = connect.version
             connection.clientIdentifier = connect.clientIdentifier
             connection.keepAliveSeconds = connect.keepAliveSeconds
-            connection.outboundAliases = TopicAliases(clientMaximum: connect.topicAliasMaximum)
+            connection.outboundAliases = TopicAliases(peerMaximum: connect.topicAliasMaximum)
             connection.packetBytesMax = connect.maximumPacketSize
             connection.wantsReasons = connect.requestProblemInformation
             connection.isBridge = connect.isBridge
@@ -160,7 +160,7 @@ extension Gateway {
         if let will = connect.will, plan.limits.validatesPayloadFormat, !will.message.payloadIsOfItsFormat {
             return .payloadFormatInvalid
         }
-        if let will = connect.will, SystemTopic.owns(will.message.topic) { return .notAuthorized }
+        if let will = connect.will, owns(will.message.topic) { return .notAuthorized }
         // A new Session that would be kept is refused while there is no room to record it (promise P4), and
         // when there are enough of them.
         if isUnderPressure || state.sessionCount >= plan.limits.sessionsMax, expirySeconds(for: connect) > 0,

@@ -62,6 +62,8 @@ struct Deadline: Comparable {
         case retainedExpiry(topic: [UInt8])
         /// A flow that had sent enough for one round goes on.
         case round(SessionID)
+        /// An uplink's drain has room for more.
+        case drain(UplinkIndex)
         /// Packets held for want of room are tried again.
         case heldPackets
         /// Places that were full are looked at again.

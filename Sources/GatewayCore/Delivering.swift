@@ -8,8 +8,12 @@ extension Gateway {
     ///
     /// - Complexity: O(deliveries sent)
     mutating func pump(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
-        guard let (isGroup, groups) = update(session, { ($0.sharing != nil, $0.groups.keys) }) else { return }
+        guard
+            let (isGroup, groups, uplink) = update(
+                session, { ($0.sharing != nil, $0.groups.keys, $0.sharedUplink) })
+        else { return }
         guard !isGroup else { return share(session, at: now, into: &effects) }
+        if let uplink { return pumpLanes(of: uplink, at: now, into: &effects) }
         flow(session, at: now, into: &effects)
         for group in groups { share(group, at: now, into: &effects) }
     }
@@ -40,6 +44,11 @@ extension Gateway {
                 }
                 guard mayGoOn(session, at: now) else { return }
             case .drop(let delivery, let reason):
+                if reason == .tooLarge,
+                    keepDeadLetter(delivery, of: session, .packetTooLarge, at: now, into: &effects)
+                {
+                    continue
+                }
                 drop([delivery], of: session, reason, at: now, into: &effects)
             case .waitForDurable:
                 waitForDurable(session)
@@ -48,6 +57,11 @@ extension Gateway {
                 recordAcknowledgements(of: session, .handshake, into: &effects)
                 waitForDurable(session)
                 guard mayUseIdentifier(ofNext: session) else { return }
+            case .pace(let bytes):
+                guard mayDrain(bytes, of: session, at: now) else {
+                    return readAhead(session, into: &effects)
+                }
+                _ = update(session) { $0.flow?.isGranted = true }
             case .load:
                 load(session, into: &effects)
                 let isThere = update(session) { $0.queue.isResident($0.flow?.next ?? $0.queue.end) }
@@ -66,7 +80,7 @@ extension Gateway {
         _ publish: Publish, to session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
         _ = update(session) { $0.flow?.noteSent(publish.roughSize, at: now) }
-        emit(publish, for: session, into: &effects)
+        emit(publish, for: session, at: now, into: &effects)
     }
 
     /// Whether this round has room for more; if not, the flow goes on a millisecond later. Without it a
@@ -121,6 +135,8 @@ extension Gateway {
         case drop(Delivery, DropReason)
         case waitForDurable
         case confirmFloor
+        /// The drain must have room for a message of so many bytes.
+        case pace(Int)
         case load
         case index
     }
@@ -141,15 +157,17 @@ extension Gateway {
     /// now.
     private mutating func nextStep(_ session: SessionID, at now: Instant) -> Step? {
         let durable = gate.durable
-        let span = plan.limits.identifierSpan
+        let spanMax = plan.limits.identifierSpan
         let offTimes = state.offTimes
+        let wall = wall
         return update(session) {
-            Self.nextStep(&$0, durable: durable, span: span, offTimes, at: now)
+            Self.nextStep(&$0, durable: durable, spanMax: spanMax, offTimes, wall, at: now)
         } ?? nil
     }
 
     private static func nextStep(
-        _ session: inout Session, durable: Position, span: UInt64, _ offTimes: OffTimes, at now: Instant
+        _ session: inout Session, durable: Position, spanMax: UInt64, _ offTimes: OffTimes,
+        _ wall: WallClock?, at now: Instant
     ) -> Step? {
         guard let flow = session.flow else { return nil }
         let delivery = flow.next
@@ -158,7 +176,7 @@ extension Gateway {
             guard delivery < session.queue.end else { return nil }
             return session.queue.gap(at: delivery).map(Step.skip) ?? .index
         }
-        let id = PacketIdentifierRule.identifier(of: delivery, qos: entry.qos)
+        let id = session.identifiers.identifier(of: delivery, qos: entry.qos)
         switch entry.phase {
         case .settled:
             return .skip(session.queue.floor)
@@ -166,9 +184,11 @@ extension Gateway {
             return .release(id)  // [MQTT5-4.4.0-1], and never PUBLISH again [MQTT5-4.3.3-6]
         case .waiting, .sent:
             guard flow.inFlightCount < flow.inFlightMax else { return nil }
+            let span = min(spanMax, session.identifiers.span)
             guard session.queue.mayUseIdentifier(of: delivery, durable: durable, span: span) else {
                 return .confirmFloor
             }
+            if flow.isPaced, !flow.isGranted { return .pace(Int(entry.bytes)) }
             guard session.queue.isResident(delivery) else { return .load }
             guard var message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
             message.expiresAt = offTimes.deadline(message.expiresAt, of: entry.position)
@@ -187,11 +207,11 @@ extension Gateway {
                 return .drop(delivery, .messageExpired)
             }
             let qos = min(entry.qos, flow.maximumQoS)  // [MQTT5-3.2.2-11]
-            guard
-                let packet = packet(
-                    message, qos: qos, id: qos == .atMostOnce ? nil : id,
-                    duplicate: entry.phase == .sent && qos > .atMostOnce, on: flow, at: now)
-            else { return .drop(delivery, .tooLarge) }
+            let packet = packet(
+                message, as: delivery, at: entry.position, session.owner, qos: qos,
+                id: qos == .atMostOnce ? nil : id, duplicate: entry.phase == .sent && qos > .atMostOnce,
+                on: flow, wall, offTimes, at: now)
+            guard let packet else { return .drop(delivery, .tooLarge) }
             return .publish(packet, delivery)
         }
     }
@@ -199,11 +219,33 @@ extension Gateway {
     /// Whether the next delivery's identifier cannot be one that a power cut would bring back (rule A7).
     private mutating func mayUseIdentifier(ofNext session: SessionID) -> Bool {
         let durable = gate.durable
-        let span = plan.limits.identifierSpan
+        let spanMax = plan.limits.identifierSpan
         return update(session) { session in
+            let span = min(spanMax, session.identifiers.span)
             guard let next = session.flow?.next else { return false }
             return session.queue.mayUseIdentifier(of: next, durable: durable, span: span)
         } ?? false
+    }
+
+    /// PUBLISH as this receiver gets it, with its provenance where a cloud is told that and takes so much; nil when it
+    /// is larger than the receiver takes [MQTT5-3.1.2-25].
+    ///
+    /// - Parameters:
+    ///   - delivery: its number in the queue, if it is in one.
+    ///   - position: of its Record.
+    static func packet(
+        _ stored: StoredMessage, as delivery: Delivery? = nil, at position: Position, _ owner: SessionOwner,
+        qos: QoS, id: PacketIdentifier?, duplicate: Bool, on flow: OutboundFlow, _ wall: WallClock?,
+        _ offTimes: OffTimes, at now: Instant
+    ) -> Publish? {
+        if let provenance = flow.provenance {
+            let stamped = stored.stamped(
+                provenance, by: owner, delivery: delivery, at: position, wall: wall, offTimes, at: now)
+            if let packet = packet(stamped, qos: qos, id: id, duplicate: duplicate, on: flow, at: now) {
+                return packet
+            }
+        }
+        return packet(stored, qos: qos, id: id, duplicate: duplicate, on: flow, at: now)
     }
 
     /// PUBLISH as this receiver gets it; nil when it is larger than the receiver takes [MQTT5-3.1.2-25].
@@ -228,10 +270,15 @@ extension Gateway {
         return publish
     }
 
-    private mutating func emit(_ packet: Publish, for session: SessionID, into effects: inout [Effect]) {
+    private mutating func emit(
+        _ packet: Publish, for session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
         switch read(session, { $0.flow?.peer }) ?? nil {
         case .client(let id): send(packet, to: id, into: &effects)
-        case .uplink(let index, _): effects.append(.uplink(index, .send(.publish(packet))))
+        case .uplink(let index, _):
+            noteDrained(packet, of: session, index, at: now)
+            noteSent(packet, to: index, at: now)
+            effects.append(.uplink(index, .send(.publish(packet))))
         case nil: break
         }
     }
@@ -282,6 +329,9 @@ extension Gateway {
         _ postings: [Posting]?, of stretch: Stretch, for session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
+        if replays.contains(session) {
+            return replayIndexed(postings, of: stretch, for: session, at: now, into: &effects)
+        }
         let isWanted = update(session) { session in
             session.queue.isIndexing = false
             return session.flow != nil || session.sharing != nil
@@ -312,6 +362,9 @@ extension Gateway {
         _ messages: [(Position, StoredMessage?)], for session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
+        if replays.contains(session) {
+            return replayLoaded(messages, for: session, at: now, into: &effects)
+        }
         let budget = plan.limits.residentBytesOfAbsentMax
         let damaged = update(session) { session in
             let damaged = session.queue.loaded(messages)
@@ -334,6 +387,10 @@ extension Gateway {
             return refuseAnswer(of: session, at: now, into: &effects)
         }
         guard entry.phase == .sent else { return }
+        if puback.reason.isError, refuseByCloud(delivery, of: session, puback.reason, at: now, into: &effects)
+        {
+            return
+        }
         settle(delivery, of: session, puback.reason, at: now, into: &effects)
         guard !puback.reason.isError else {
             // Who refuses a message does not have it: were its Record not written, a start would count it as delivered.
@@ -358,6 +415,7 @@ extension Gateway {
         guard entry.qos == .exactlyOnce else { return refuseAnswer(of: session, at: now, into: &effects) }
         if pubrec.reason.isError {
             // The receiver will not have it; there is no second half [MQTT5-4.3.3-4].
+            if refuseByCloud(delivery, of: session, pubrec.reason, at: now, into: &effects) { return }
             return settle(delivery, of: session, pubrec.reason, at: now, into: &effects)
         }
         var position = lastPromptPosition
@@ -393,7 +451,7 @@ extension Gateway {
         _ id: PacketIdentifier, of session: SessionID
     ) -> (Delivery, MessageQueue.Entry)? {
         guard let session = state[session], let flow = session.flow,
-            let delivery = session.queue.unsettled(id), delivery < flow.next,
+            let delivery = session.queue.unsettled(id, by: session.identifiers), delivery < flow.next,
             let entry = session.queue[delivery]
         else { return nil }
         return (delivery, entry)
@@ -467,9 +525,13 @@ extension Gateway {
             }
             unrecorded.append(session)
         }
-        let bound = min(plan.limits.lazyAcknowledgementsMax, Int(plan.limits.identifierSpan / 2) + 1)
-        if read(session, { $0.queue.unrecordedCount }) ?? 0 >= bound {
-            recordAcknowledgements(of: session, into: &effects)
+        guard let (count, reach) = read(session, { ($0.queue.unrecordedCount, $0.identifiers.span) }) else {
+            return
+        }
+        let half = Int(min(plan.limits.identifierSpan, reach) / 2) + 1
+        if count >= min(plan.limits.lazyAcknowledgementsMax, half) {
+            // In time, so that nothing has to wait for an identifier (rule A7).
+            recordAcknowledgements(of: session, count >= half ? .handshake : .lazy, into: &effects)
         }
     }
 

@@ -152,7 +152,7 @@ package struct DurableState {
         case .acknowledged(let acknowledged):
             releasing(acknowledged.session, .delivered) { $0.apply(acknowledged, at: position, into: &$1) }
         case .dropped(let id, let deliveries, let reason):
-            releasing(id, .dropped(reason)) { $0.drop(deliveries, at: position, into: &$1) }
+            drop(deliveries, of: id, reason, at: position)
         case .uplinkEstablished(let id):
             _ = sessions.update(id) { $0.isEstablished = true }
         case .assigned(let assigned):
@@ -236,11 +236,7 @@ package struct DurableState {
                 continue
             }
             routing.insert(
-                Routing.Subscriber(
-                    session: id, maximumQoS: subscription.maximumQoS, noLocal: subscription.noLocal,
-                    retainAsPublished: subscription.retainAsPublished, identifier: subscription.identifier,
-                    rename: nil, rank: 0),
-                filter: subscription.filter)
+                Routing.Subscriber(session: id, subscription), filter: subscription.filter)
         }
     }
 
@@ -284,8 +280,8 @@ package struct DurableState {
         else { return }
         routing.insert(
             Routing.Subscriber(
-                session: group, maximumQoS: highest, noLocal: false, retainAsPublished: true, identifier: nil,
-                rename: nil, rank: 0),
+                session: group,
+                Subscription(filter: filter, maximumQoS: highest, retainAsPublished: true)),
             filter: filter)
     }
 
@@ -354,11 +350,14 @@ package struct DurableState {
         case .clear:
             retained.clear(record.message.topic)
         }
+        let isTakenOver = record.moved.map { handOver($0, to: record.targets, at: position) } ?? false
         for target in record.targets {
             let losses = losses
             let needed = sessions.update(target.session) { session in
                 defer { session.lossesSeen = losses }
-                return session.booking(.arrived(afterLoss: session.lossesSeen < losses)) { session in
+                let entry: Books.Entry =
+                    isTakenOver ? .takenOver : .arrived(afterLoss: session.lossesSeen < losses)
+                return session.booking(entry) { session in
                     if let number = target.delivery, !session.queue.skip(to: number, at: position) {
                         return false
                     }
@@ -375,6 +374,37 @@ package struct DurableState {
             }
             if needed == true { live.retain(position) }
         }
+    }
+
+    /// A message leaves its queue with the Record that brings it to another. The Record it was in may be lost, and the
+    /// number unknown here: then it is as if it had come and gone.
+    ///
+    /// - Returns: whether it was this queue's until now; whoever takes a message that nobody had receives it.
+    private mutating func handOver(
+        _ moved: MessageRecord.Moved, to targets: [MessageRecord.Target], at position: Position
+    ) -> Bool {
+        let isWanted = targets.contains { target in
+            sessions.read(target.session) { session in
+                target.delivery.map { $0 >= session.queue.end } ?? true
+            } == true
+        }
+        let entry: Books.Entry = isWanted ? .handedOver : .dropped(.damaged)
+        let losses = losses
+        let isMissing = sessions.update(moved.from) { session in
+            guard moved.delivery >= session.queue.end else { return false }
+            session.booking(.arrived(afterLoss: session.lossesSeen < losses)) {
+                _ = $0.queue.skip(to: moved.delivery, at: position)
+            }
+            session.lossesSeen = losses
+            session.booking(entry) {
+                _ = $0.queue.skip(to: Delivery(moved.delivery.number + 1), at: position)
+            }
+            return true
+        }
+        guard isMissing == false else { return isWanted && isMissing != nil }
+        let queued = sessions.read(moved.from) { $0.queue.queuedCount }
+        releasing(moved.from, entry) { $0.drop([moved.delivery], at: position, into: &$1) }
+        return isWanted && sessions.read(moved.from) { $0.queue.queuedCount } != queued
     }
 
     /// The Record of a settled delivery will not be written, and so none need say that it is settled. After a power
@@ -416,6 +446,22 @@ package struct DurableState {
     private mutating func release(_ released: MessageQueue.Released) {
         for position in released.positions { live.release(position) }
         for page in released.paged { live.release(paged: page.count, in: page.stretch) }
+    }
+
+    /// Deliveries let go; what the queue has not been given yet takes its number and is let go at once.
+    private mutating func drop(
+        _ deliveries: [Delivery], of id: SessionID, _ reason: DropReason, at position: Position
+    ) {
+        let losses = losses
+        _ = sessions.update(id) { session -> Void in
+            guard let first = deliveries.first(where: { $0 >= session.queue.end }) else { return }
+            // As with a message: numbers before it are of Records that were never written, or are lost.
+            defer { session.lossesSeen = losses }
+            session.booking(.arrived(afterLoss: session.lossesSeen < losses)) {
+                _ = $0.queue.skip(to: first, at: position)
+            }
+        }
+        releasing(id, .dropped(reason)) { $0.drop(deliveries, at: position, into: &$1) }
     }
 
     // MARK: Pages
@@ -511,6 +557,7 @@ extension StoredMessage {
         self.init(
             message: record.message, publishedQoS: record.qos, expiresAt: record.expiresAt,
             retain: target.retain, subscriptionIdentifiers: target.subscriptionIdentifiers,
-            rename: target.rename)
+            rename: target.rename, received: record.received,
+            refusedIn: record.moved.flatMap { $0.refusal == nil ? nil : $0.from })
     }
 }

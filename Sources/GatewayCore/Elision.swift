@@ -78,6 +78,7 @@ extension Gateway {
 
     private mutating func isAtHand(_ session: SessionID, at now: Instant) -> Bool {
         guard isFlowOpen(session) else { return false }
+        guard mayLeaveAtOnce(session, at: now) else { return false }
         let (durable, limits) = (gate.durable, plan.limits)
         return update(session) { session in
             // A server that takes no more than QoS 0 never says that it has anything.
@@ -87,7 +88,8 @@ extension Gateway {
                 flow.bytesSent(at: now) < limits.bytesPerRoundMax
             else { return false }
             return session.queue.mayUseIdentifier(
-                of: session.queue.end, durable: durable, span: limits.identifierSpan)
+                of: session.queue.end, durable: durable,
+                span: min(limits.identifierSpan, session.identifiers.span))
         } ?? false
     }
 

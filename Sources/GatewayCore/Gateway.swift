@@ -8,12 +8,19 @@ import MQTT
 /// is reported only after a completed sync; effects are carried out in order. Then nothing acknowledged is
 /// lost, wherever the power fails.
 package struct Gateway: ~Copyable {
-    let plan: GatewayPlan
+    /// Its uplinks are in the order of `uplinks`, with those that are removed.
+    package internal(set) var plan: GatewayPlan
     package internal(set) var state: DurableState
     var gate: CommitGate
     var candidates = Candidates()
     var connections = Roster<ConnectionID, Connection>()
     var uplinks: [Upstream] = []
+    /// Whether any uplink has a lane for what is new.
+    var hasLiveLanes = false
+    /// Dead letters on their way back, by the Session that keeps them.
+    var replays = Roster<SessionID, Replay>()
+    /// Of uplinks whose cloud sends back what it is sent, by their Session.
+    var echoes = Roster<SessionID, Echoes>()
     /// Position of the last Record handed to the journal.
     package private(set) var lastPosition: Position
     /// Position of the last Record that somebody waits for, and that is written: what is answered again waits for
@@ -30,6 +37,8 @@ package struct Gateway: ~Copyable {
     var statistics: Statistics
     /// What the `$SYS` tree last told; empty when nobody has asked for a while.
     var systemTopics: [SystemTopic] = []
+    /// nil while it is not believed.
+    var wall: WallClock?
     let startedAt: Instant
     /// The last moment of the clock that is known of the time before the start.
     let stoppedAt: Instant
@@ -120,6 +129,10 @@ package struct Gateway: ~Copyable {
             uplink(index, event, at: now, into: &effects)
         case .wasOff(let off):
             wasOff(off, at: now, into: &effects)
+        case .wallClock(let milliseconds):
+            wall = milliseconds.map { WallClock(milliseconds: $0, at: now) }
+        case .reconfigured(let plan):
+            reconfigure(plan, at: now, into: &effects)
         case .traffic(let received, let sent):
             statistics.carried(bytesReceived: received, bytesSent: sent)
         case .deadline:
@@ -362,6 +375,7 @@ package struct Gateway: ~Copyable {
             case .retainedExpiry(let topic): checkRetained(topic, at: now, into: &effects)
             case .returnGrace: endReturnGrace(at: now, into: &effects)
             case .round(let id): beginRound(id, at: now, into: &effects)
+            case .drain(let index): drain(index, at: now, into: &effects)
             case .heldPackets:
                 isRetryScheduled = false
                 takeHeldPackets(at: now, into: &effects)

@@ -5,7 +5,7 @@ package struct Limits: Hashable, Sendable {
     package var inFlightMax: UInt16 = 100
     /// How far, in deliveries, the newest in flight may run ahead of the oldest unsettled one. It keeps
     /// Packet Identifiers apart; beyond it deliveries wait.
-    package var identifierSpan: UInt64 = PacketIdentifierRule.span
+    package var identifierSpan: UInt64 = PacketIdentifierRule.whole.span
     /// Bytes of a whole packet from a client; beyond it the client is disconnected with 0x95.
     package var packetBytesMax: UInt32 = 1 << 20
     /// Acknowledgements parked for one connection; beyond it its socket is not read until half have left.
@@ -67,6 +67,9 @@ package struct Limits: Hashable, Sendable {
     /// Bytes of all retained messages. Beyond it those for new topics are refused (0x97, or they wait) at QoS 1
     /// and 2, and not kept at QoS 0 [MQTT5-3.3.1-5].
     package var retainedBytesMax = 32 << 20
+    /// Messages of one live lane that are in flight or wait, and their bytes; beyond either new ones join the backlog.
+    package var liveMessagesMax = 1000
+    package var liveBytesMax = 1 << 20
     /// Retained QoS 0 messages on their way to one new subscriber; beyond it they are dropped and counted.
     package var leadingMax = 100_000
 

@@ -161,10 +161,10 @@ package struct MessageQueue {
     }
 
     /// The delivery a peer means by `id`, if it is unsettled.
-    func unsettled(_ id: PacketIdentifier) -> Delivery? {
-        guard let delivery = PacketIdentifierRule.delivery(with: id, atOrAfter: floor),
+    func unsettled(_ id: PacketIdentifier, by rule: PacketIdentifierRule) -> Delivery? {
+        guard let delivery = rule.delivery(with: id, atOrAfter: floor),
             let i = index(of: delivery), entries[i].phase != .settled,
-            PacketIdentifierRule.identifier(of: delivery, qos: entries[i].qos) == id
+            rule.identifier(of: delivery, qos: entries[i].qos) == id
         else { return nil }
         return delivery
     }
@@ -270,6 +270,33 @@ package struct MessageQueue {
             residentBytes -= last?.message.bytes.count ?? 0
         }
         isLoading = false
+    }
+
+    // MARK: Making room
+
+    /// The oldest delivery at or after `start` that may be dropped, for nobody was sent it; one in a page may be it
+    /// too. What was perhaps sent before the start goes at QoS 1, where a receiver may get anything twice; at QoS 2
+    /// its handshake must end, so that its identifier is free again.
+    ///
+    /// - Complexity: O(deliveries passed over)
+    func firstDroppable(atOrAfter start: Delivery) -> Delivery? {
+        var delivery = max(start, floor)
+        while delivery < end {
+            if let i = index(of: delivery) {
+                if entries[i].phase == .waiting, delivery >= sentBelow || entries[i].qos < .exactlyOnce {
+                    return delivery
+                }
+                delivery = Delivery(delivery.number + 1)
+            } else if let gapEnd = gap(at: delivery) {
+                delivery = gapEnd
+            } else if delivery < sentBelow {
+                // Only the index knows at which QoS.
+                delivery = min(sentBelow, pageEnd(at: delivery))
+            } else {
+                return delivery
+            }
+        }
+        return nil
     }
 
     // MARK: Handing out
@@ -443,6 +470,8 @@ package struct MessageQueue {
             if let i = index(of: delivery) {
                 if entries[i].phase != .settled { unrecordedCount += 1 }
                 release(i, into: &released)
+            } else if delivery == end, delivery.number < Delivery.countableLimit {
+                openGap(to: Delivery(delivery.number + 1))
             } else {
                 settlePaged(delivery, into: &released)
             }
@@ -484,8 +513,8 @@ package struct MessageQueue {
     /// What may have been sent before the start goes out with DUP. Of a receiver that was away, that is what came
     /// before it went; the rest is sent for the first time, so without [MQTT5-3.3.1-1, MQTT311-3.3.1-3], and may
     /// still expire [MQTT5-3.3.2-5]. Nothing beyond the reach of Packet Identifiers was sent.
-    mutating func assumeSent(isAway: Bool) {
-        sentBelow = min(isAway ? unsentFrom : end, Delivery(floor.number + PacketIdentifierRule.span))
+    mutating func assumeSent(isAway: Bool, span: UInt64) {
+        sentBelow = min(isAway ? unsentFrom : end, Delivery(floor.number + span))
     }
 
     /// The receiver forgot what it was sent: all of it is new to it.

@@ -25,7 +25,7 @@ extension Gateway {
         if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
             return refuse(publish, .payloadFormatInvalid, from: id, at: now, into: &effects)
         }
-        if SystemTopic.owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
+        if owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
             return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
         }
         let isTaken =
@@ -88,9 +88,16 @@ extension Gateway {
             return false
         }
         let most = plan.limits.queuedMessagesMax
+        let size = publish.message.bytes.count
         let full = shares.first { share in
             share.qos > .atMostOnce
-                && read(share.session) { $0.isPersistent && $0.queue.waitingCount >= most } == true
+                && read(share.session) { session in
+                    session.isPersistent && session.queue.waitingCount >= most
+                        || session.bounds.map {
+                            $0.whenFull == .refuse && $0.isReached(by: session.queue, plus: size)
+                        }
+                            ?? false
+                } == true
         }
         guard let full else { return true }
         noteFull(full.session, at: now, into: &effects)
@@ -127,8 +134,8 @@ extension Gateway {
         }
         // Nobody but the gateway itself publishes under $SYS; who cannot be told so is answered, and no more.
         let shares =
-            isRouted && !SystemTopic.owns(publish.message.topic)
-            ? state.routing.shares(
+            isRouted && !owns(publish.message.topic)
+            ? shares(
                 of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
                 by: session) : []
         guard hasRoom(for: publish, shares, at: now, into: &effects) else { return false }
@@ -164,14 +171,14 @@ extension Gateway {
 
     /// Whether there is a subscriber after all for a message that goes to nobody: its publisher, with No Local.
     private func hasOwnSubscriber(_ publish: Publish) -> Bool {
-        !SystemTopic.owns(publish.message.topic)
+        !owns(publish.message.topic)
             && !state.routing.shares(
                 of: publish.message.topic, published: publish.qos, retain: publish.retain, by: nil
             ).isEmpty
     }
 
     private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
-        guard publish.retain, !SystemTopic.owns(publish.message.topic) else { return .none }
+        guard publish.retain, !owns(publish.message.topic) else { return .none }
         // A retained QoS 0 message may be let go at any time [MQTT5-3.3.1-5]; with no room left it is.
         if publish.qos == .atMostOnce, isUnderPressure || !hasRoomToRetain(publish) { return .none }
         guard publish.message.payload.isEmpty else { return .store }
@@ -190,9 +197,20 @@ extension Gateway {
         into effects: inout [Effect]
     ) -> Position {
         record.targets = shares
-        let areAllKept = record.targets.allSatisfy { $0.qos > .atMostOnce && isPersistent($0.session) }
+        if tellsWhen(record.targets) { record.received = .init(at: now) }
+        let areAllKept = record.targets.allSatisfy { target in
+            target.qos > .atMostOnce
+                && read(target.session) { $0.isPersistent && $0.bounds == nil } ?? false
+        }
         if !areAllKept {
-            record.targets.removeAll { $0.qos == .atMostOnce || !hasRoom(for: $0.session, into: &effects) }
+            let size = record.message.bytes.count
+            let targets = record.targets
+            record.targets = []
+            for target in targets where target.qos > .atMostOnce {
+                if makesRoom(for: size, in: target.session, at: now, into: &effects) {
+                    record.targets.append(target)
+                }
+            }
         }
         let urgency: Urgency =
             switch record.qos {
@@ -221,7 +239,7 @@ extension Gateway {
     }
 
     /// Whether a queue takes one more; a full one of a Session that keeps nothing loses the newest, counted.
-    private func hasRoom(for session: SessionID, into effects: inout [Effect]) -> Bool {
+    func hasVolatileRoom(for session: SessionID, into effects: inout [Effect]) -> Bool {
         let (countMax, bytesMax) = (
             plan.limits.queuedMessagesOfVolatileMax, plan.limits.queuedBytesOfVolatileMax
         )
@@ -247,9 +265,10 @@ extension Gateway {
         else {
             return shareAtMostOnce(message, with: session, after: position, at: now, into: &effects)
         }
-        guard
-            let packet = Self.packet(message, qos: .atMostOnce, id: nil, duplicate: false, on: flow, at: now)
-        else {
+        let packet = Self.packet(
+            message, at: position, owner, qos: .atMostOnce, id: nil, duplicate: false, on: flow, wall,
+            state.offTimes, at: now)
+        guard let packet else {
             effects.append(.report(.dropped(owner: owner, .tooLarge, count: 1)))
             return
         }
@@ -269,6 +288,8 @@ extension Gateway {
                 send(packet, to: id, into: &effects)
             }
         case .uplink(let index, _):
+            noteDrained(packet, of: session, index, at: now)
+            noteSent(packet, to: index, at: now)
             if mustWait {
                 promise(.publish(packet), to: flow.peer, after: position, at: now, into: &effects)
             } else {
@@ -313,7 +334,7 @@ extension Gateway {
         var record = MessageRecord(
             willOf: session, qos: will.qos, retained: retainedEffect(of: publish), message: will.message,
             expiresAt: will.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
-        let shares = state.routing.shares(
+        let shares = shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
         let passing = shares.filter { $0.qos == .atMostOnce }
         let position = keep(&record, for: consume shares, at: now, into: &effects)

@@ -72,9 +72,23 @@ extension MessageQueue {
         return holes[i].end
     }
 
+    /// Of its message; of one in a page about.
+    func bytes(of delivery: Delivery) -> Int {
+        if let i = index(of: delivery) { return Int(entries[i].bytes) }
+        return holeIndex(of: delivery).map { holes[$0].share(of: 1) } ?? 0
+    }
+
+    /// Where the hole that `delivery` is in ends.
+    func pageEnd(at delivery: Delivery) -> Delivery {
+        holeIndex(of: delivery).map { holes[$0].end } ?? Delivery(delivery.number + 1)
+    }
+
     func isPaged(_ delivery: Delivery) -> Bool {
         holeIndex(of: delivery).map { holes[$0].stretch != nil } ?? false
     }
+
+    /// The stretch whose index has a delivery; nil when it is in no page.
+    func stretch(of delivery: Delivery) -> Stretch? { holeIndex(of: delivery).flatMap { holes[$0].stretch } }
 
     /// Whether the message of a delivery is needed yet.
     func needs(_ delivery: Delivery) -> Bool {

@@ -61,6 +61,13 @@ package struct Delivery: Hashable, Comparable, Sendable {
 package enum SessionOwner: Hashable, Sendable {
     case client(identifier: String)
     case uplink(name: String)
+    /// One more queue of an uplink, for routes that are not to wait for the others.
+    ///
+    /// - number: 1 to 7: its part of the uplink's Packet Identifiers.
+    /// - label: which routes take it.
+    case lane(uplink: String, number: UInt8, label: String)
+    /// What an uplink's cloud refused, until somebody decides about it.
+    case deadLetters(uplink: String)
     /// All who share the subscription `$share/name/filter` [MQTT5-4.8.2].
     case group(TopicFilter)
 
@@ -69,13 +76,25 @@ package enum SessionOwner: Hashable, Sendable {
     enum Key: Hashable {
         case client([UInt8])
         case uplink([UInt8])
+        case lane([UInt8], number: UInt8)
+        case deadLetters([UInt8])
         case group(TopicFilter)
+    }
+
+    /// The uplink it is a queue of to the cloud; nil for anybody else.
+    var uplinkName: String? {
+        switch self {
+        case .uplink(let name), .lane(let name, _, _): name
+        case .client, .deadLetters, .group: nil
+        }
     }
 
     var key: Key {
         switch self {
         case .client(let identifier): .client(Array(identifier.utf8))
         case .uplink(let name): .uplink(Array(name.utf8))
+        case .lane(let name, let number, _): .lane(Array(name.utf8), number: number)
+        case .deadLetters(let name): .deadLetters(Array(name.utf8))
         case .group(let filter): .group(filter)
         }
     }
@@ -162,11 +181,15 @@ package struct MessageRecord: Hashable, Sendable {
     package var message: ApplicationMessage
     package var expiresAt: Instant?
     package var targets: [Target]
+    /// Only where an uplink among the targets tells the cloud when.
+    package var received: Received?
+    /// It leaves another queue with this Record.
+    package var moved: Moved?
 
     package init(
         publisher: SessionID? = nil, inboundID: PacketIdentifier? = nil, willOf: SessionID? = nil, qos: QoS,
         retained: RetainedEffect = .none, message: ApplicationMessage, expiresAt: Instant? = nil,
-        targets: [Target] = []
+        targets: [Target] = [], received: Received? = nil, moved: Moved? = nil
     ) {
         self.publisher = publisher
         self.inboundID = inboundID
@@ -176,6 +199,52 @@ package struct MessageRecord: Hashable, Sendable {
         self.message = message
         self.expiresAt = expiresAt
         self.targets = targets
+        self.received = received
+        self.moved = moved
+    }
+
+    /// When a message came to the gateway.
+    package struct Received: Hashable, Sendable {
+        package var at: Instant
+        /// The Record that brought it, which says how long the gateway was off since then; `.zero` for the one that
+        /// this is part of.
+        package var by: Position
+
+        package init(at: Instant, by: Position = .zero) {
+            self.at = at
+            self.by = by
+        }
+    }
+
+    /// A message goes from one queue to another, and what is known of it with it: from an uplink to its dead letters
+    /// or back. One Record, so that after a power cut exactly one of the two has it.
+    ///
+    /// It is written again instead of being named by its position: dead letters may be many, and are kept like any
+    /// other queue, on flash.
+    package struct Moved: Hashable, Sendable {
+        /// The queue it leaves, and its number there.
+        package var from: SessionID
+        package var delivery: Delivery
+        /// Of a dead letter.
+        package var refusal: Refusal?
+
+        package init(from: SessionID, delivery: Delivery, refusal: Refusal? = nil) {
+            self.from = from
+            self.delivery = delivery
+            self.refusal = refusal
+        }
+    }
+
+    /// Why and when an uplink could not deliver a message.
+    package struct Refusal: Hashable, Sendable {
+        /// What the cloud answered; 0x95 when the message is larger than the cloud said that it takes.
+        package var reason: ReasonCode
+        package var at: Instant
+
+        package init(reason: ReasonCode, at: Instant) {
+            self.reason = reason
+            self.at = at
+        }
     }
 
     /// What the message does to the retained message of its topic.
@@ -304,6 +373,10 @@ package enum DropReason: UInt8, Sendable, CaseIterable {
     case noRoute = 7
     /// From the cloud, in a version in which it cannot be told how large a packet may be.
     case largerThanTaken = 8
+    /// The operator said so.
+    case purged = 9
+    /// It was this gateway's own, come back another way.
+    case loop = 10
 }
 
 /// A retained message [MQTT5-3.3.1.3].

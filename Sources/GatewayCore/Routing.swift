@@ -4,14 +4,54 @@ import MQTT
 struct Routing {
     /// One subscription as a message finds it.
     struct Subscriber {
+        /// Whose queue gets it.
         var session: SessionID
+        /// Who gets it: the Session itself, or the first of an uplink's queues, under which the others are known.
+        var owner: SessionID
         var maximumQoS: QoS
         var noLocal: Bool
         var retainAsPublished: Bool
         var identifier: UInt32?
-        var rename: TopicRename?
+        var route: RouteRule?
         /// Rank among an uplink's routes: the lowest that matches decides.
         var rank: Int
+
+        /// A client's subscription, or that of those who share one.
+        init(session: SessionID, _ subscription: Subscription) {
+            self.session = session
+            owner = session
+            maximumQoS = subscription.maximumQoS
+            noLocal = subscription.noLocal
+            retainAsPublished = subscription.retainAsPublished
+            identifier = subscription.identifier
+            rank = 0
+        }
+
+        /// A route of an uplink, into one of its queues.
+        init(session: SessionID, owner: SessionID, _ route: UplinkRoutes.Route, rank: Int) {
+            self.session = session
+            self.owner = owner
+            maximumQoS = route.maximumQoS
+            noLocal = true
+            retainAsPublished = route.carriesRetain
+            self.route =
+                route.rename == nil && route.except.isEmpty
+                ? nil : RouteRule(rename: route.rename, except: route.except)
+            self.rank = rank
+        }
+    }
+
+    /// What a route has beyond a subscription; apart, because few subscribers have any.
+    final class RouteRule: Sendable {
+        let rename: TopicRename?
+        let except: [TopicFilter]
+
+        init(rename: TopicRename?, except: [TopicFilter]) {
+            self.rename = rename
+            self.except = except
+        }
+
+        func carries(_ topic: ArraySlice<UInt8>) -> Bool { !except.contains { $0.matches(topic) } }
     }
 
     private var tree = TopicTree<[Subscriber]>()
@@ -24,7 +64,7 @@ struct Routing {
             var list = subscribers ?? []
             subscribers = nil
             if let i = list.firstIndex(where: {
-                $0.session == subscriber.session && $0.rank == subscriber.rank
+                $0.owner == subscriber.owner && $0.rank == subscriber.rank
             }) {
                 list[i] = subscriber
             } else {
@@ -34,17 +74,19 @@ struct Routing {
         }
     }
 
+    /// Removes what `owner` has with this filter: of an uplink all routes.
+    ///
     /// - Complexity: O(levels + subscribers of this very filter)
-    mutating func remove(_ session: SessionID, filter: TopicFilter) {
+    mutating func remove(_ owner: SessionID, filter: TopicFilter) {
         tree.update(filter.pattern) { subscribers in
             guard var list = subscribers else { return }
             subscribers = nil
-            list.removeAll { $0.session == session }
+            list.removeAll { $0.owner == owner }
             subscribers = list.isEmpty ? nil : list
         }
     }
 
-    /// One share for each Session with a matching subscription, by Session: overlapping subscriptions deliver
+    /// One share for each Session with a matching subscription, and for each uplink with a matching route: overlapping subscriptions deliver
     /// once, at the highest QoS, with all their identifiers [MQTT5-3.3.4-2, MQTT5-3.3.4-4].
     ///
     /// - Parameter publisher: its own No Local subscriptions do not match [MQTT5-3.8.3-3]; an uplink never gets
@@ -57,26 +99,32 @@ struct Routing {
         collect(
             TopicLevels(topic), from: TopicTree<[Subscriber]>.root, first: true,
             dollar: topic.first == UInt8(ascii: "$"), &found)
-        if found.contains(where: { $0.noLocal && $0.session == publisher }) {
-            found.removeAll { $0.noLocal && $0.session == publisher }
+        if found.contains(where: { $0.noLocal && $0.owner == publisher }) {
+            found.removeAll { $0.noLocal && $0.owner == publisher }
         }
-        if found.count > 1 { found.sort { ($0.session, $0.rank) < ($1.session, $1.rank) } }
+        if found.contains(where: { $0.route?.carries(topic) == false }) {
+            found.removeAll { $0.route?.carries(topic) == false }
+        }
+        if found.count > 1 { found.sort { ($0.owner, $0.rank) < ($1.owner, $1.rank) } }
+        var last: SessionID?
         var shares: [MessageRecord.Target] = []
         shares.reserveCapacity(found.count)
         for subscriber in found {
             let granted = min(qos, subscriber.maximumQoS)
-            if let last = shares.indices.last, shares[last].session == subscriber.session {
+            if last == subscriber.owner {
                 guard subscriber.rank == 0 else { continue }
-                shares[last].qos = max(shares[last].qos, granted)
-                shares[last].retain = shares[last].retain || retain && subscriber.retainAsPublished
-                if let id = subscriber.identifier { shares[last].subscriptionIdentifiers.append(id) }
+                let i = shares.count - 1
+                shares[i].qos = max(shares[i].qos, granted)
+                shares[i].retain = shares[i].retain || retain && subscriber.retainAsPublished
+                if let id = subscriber.identifier { shares[i].subscriptionIdentifiers.append(id) }
             } else {
+                last = subscriber.owner
                 shares.append(
                     MessageRecord.Target(
                         session: subscriber.session, qos: granted,
                         retain: retain && subscriber.retainAsPublished,
                         subscriptionIdentifiers: subscriber.identifier.map { [$0] } ?? [],
-                        rename: subscriber.rename))
+                        rename: subscriber.route?.rename))
             }
         }
         return shares

@@ -6,6 +6,8 @@ import MQTT
 package struct Session {
     package let id: SessionID
     package let owner: SessionOwner
+    /// What its deliveries are called on the wire.
+    package let identifiers: PacketIdentifierRule
     package internal(set) var version: ProtocolVersion
     package internal(set) var expirySeconds: UInt32
     /// Whether messages are kept for it through a power cut: fixed when the Session begins. A Session that
@@ -46,10 +48,19 @@ package struct Session {
     var isListedFull = false
     /// On the gateway's list of queues whose acknowledgements wait for a Record.
     var isListedUnrecorded = false
+    /// The uplink that it shares the cloud's Session with other queues of, or whose drain is paced.
+    var sharedUplink: UplinkIndex?
+    /// Of a live lane: the queue of what it has no room for.
+    var backlog: SessionID?
+    /// What may wait in the queue, beside what `Limits` says of all.
+    var bounds: QueueBounds?
+    /// No delivery before this one can be dropped to make room.
+    var droppableFrom = Delivery(0)
 
     init(_ opened: SessionOpened) {
         id = opened.session
         owner = opened.owner
+        identifiers = opened.owner.identifiers
         version = opened.version
         expirySeconds = opened.expirySeconds
         isPersistent = opened.isPersistent
@@ -105,11 +116,13 @@ struct OutboundFlow {
     let peer: Peer
     let version: ProtocolVersion
     /// The peer's Receive Maximum, and no more than ours [MQTT5-4.9].
-    let inFlightMax: Int
+    var inFlightMax: Int
     /// Of the whole packet, in bytes [MQTT5-3.1.2-24].
     let packetBytesMax: UInt32?
     let maximumQoS: QoS
     let retainAvailable: Bool
+    /// What a cloud is told about each message.
+    var provenance: UplinkRoutes.Provenance?
     /// The first delivery that was not looked at on this connection.
     var next: Delivery
     /// Deliveries sent on this connection that its peer has not settled.
@@ -128,6 +141,10 @@ struct OutboundFlow {
     private(set) var roundAt = Instant(milliseconds: 0)
     /// A deadline will let it go on.
     var isRationed = false
+    /// Of an uplink: each message waits until the drain has room for it.
+    var isPaced = false
+    /// It has, for the next one.
+    var isGranted = false
 
     func bytesSent(at now: Instant) -> Int { roundAt == now ? roundBytes : 0 }
 
@@ -149,6 +166,7 @@ struct OutboundFlow {
     mutating func sentNext() {
         next = Delivery(next.number + 1)
         inFlightCount += 1
+        isGranted = false
     }
 }
 

@@ -168,7 +168,7 @@ extension Gateway {
         for id in state.sessionIDs {
             guard let session = state[id], case .client = session.owner else { continue }
             restoreGroups(of: session, into: &effects)
-            _ = update(id) { $0.queue.assumeSent(isAway: session.closedAt != nil) }
+            _ = update(id) { $0.queue.assumeSent(isAway: session.closedAt != nil, span: $0.identifiers.span) }
             if let closedAt = session.closedAt {
                 scheduleEnds(of: id, closedAt: closedAt, overdue: &overdue, at: now, into: &effects)
             } else {

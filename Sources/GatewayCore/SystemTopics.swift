@@ -55,15 +55,42 @@ extension Gateway {
         let told = systemTopics
         systemTopics = currentSystemTopics(at: now)
         for (i, topic) in systemTopics.enumerated() where i >= told.count || told[i] != topic {
-            let shares = state.routing.shares(
-                of: topic.name[...], published: .atMostOnce, retain: true, by: nil)
-            let record = MessageRecord(qos: .atMostOnce, message: topic.message, expiresAt: nil)
-            for share in shares {
-                sendAtMostOnce(
-                    StoredMessage(record, to: share), to: share.session, after: .zero, at: now,
-                    into: &effects)
-            }
+            tell(topic, at: now, into: &effects)
         }
+    }
+
+    private mutating func tell(_ topic: SystemTopic, at now: Instant, into effects: inout [Effect]) {
+        let shares = state.routing.shares(
+            of: topic.name[...], published: .atMostOnce, retain: true, by: nil)
+        let record = MessageRecord(qos: .atMostOnce, message: topic.message, expiresAt: nil)
+        for share in shares {
+            sendAtMostOnce(
+                StoredMessage(record, to: share), to: share.session, after: .zero, at: now, into: &effects)
+        }
+    }
+
+    /// Says that an uplink is connected (`1`) or not (`0`), as soon as that changes and whether or not there is any
+    /// other topic of the tree.
+    mutating func tellUplinkState(_ index: UplinkIndex, at now: Instant, into effects: inout [Effect]) {
+        guard state.routing.hasSystemSubscribers else { return }
+        tell(uplinkState(index.number), at: now, into: &effects)
+    }
+
+    /// Whether a Topic Name belongs to the gateway alone: the states of its own uplinks do, beside which those of bridges
+    /// stand.
+    ///
+    /// - Complexity: O(1), and below `$SYS/broker/connection` O(uplinks)
+    func owns(_ topic: ArraySlice<UInt8>) -> Bool {
+        guard topic.first == UInt8(ascii: "$") else { return false }
+        return SystemTopic.owns(topic)
+            || uplinks.indices.contains { uplinkState($0).name.elementsEqual(topic) }
+    }
+
+    /// Under the name that Mosquitto gives it for a bridge `<uplink>` of a broker `<gateway>`.
+    private func uplinkState(_ number: Int) -> SystemTopic {
+        SystemTopic(
+            "connection/\(plan.gateway).\(plan.uplinks[number].name)/state",
+            uplinks[number].isConnected ? "1" : "0")
     }
 
     /// What was told last, with RETAIN 1, for a new subscription.
@@ -73,14 +100,17 @@ extension Gateway {
         _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, after suback: Position,
         at now: Instant, into effects: inout [Effect]
     ) {
-        guard plan.systemTopicsMilliseconds != nil, request.filter.shareName == nil,
-            request.filter.pattern.starts(with: "$SYS".utf8)
-        else { return }
-        if systemTopics.isEmpty { systemTopics = currentSystemTopics(at: now) }
+        guard request.filter.shareName == nil, request.filter.pattern.starts(with: "$SYS".utf8) else {
+            return
+        }
+        if plan.systemTopicsMilliseconds != nil, systemTopics.isEmpty {
+            systemTopics = currentSystemTopics(at: now)
+        }
         let target = MessageRecord.Target(
             session: session, qos: .atMostOnce, retain: true,
             subscriptionIdentifiers: identifier.map { [$0] } ?? [])
-        for topic in systemTopics where request.filter.matches(topic.name) {
+        for topic in systemTopics + uplinks.indices.map({ uplinkState($0) })
+        where request.filter.matches(topic.name) {
             let record = MessageRecord(qos: .atMostOnce, message: topic.message, expiresAt: nil)
             lead(StoredMessage(record, to: target), to: session, after: suback, into: &effects)
         }

@@ -1,15 +1,15 @@
 import MQTT
 
-/// The Topic Aliases this gateway has given a client, so that a Topic Name which repeats itself travels once a
+/// The Topic Aliases this gateway has given a peer, a client or the cloud, so that a Topic Name which repeats itself travels once a
 /// connection [MQTT5-3.3.2.3.4]. They begin and end with the connection and are in no stored message.
 ///
 /// While aliases are free a name gets one when it is sent first. When all are taken, the one that has not been used
 /// for longest changes its name, but only to one that is sent a second time while it is among the last
-/// `rememberedMax` without: a client to whom a thousand topics go round and round would just be sent three bytes more
+/// `rememberedMax` without: a peer to whom a thousand topics go round and round would just be sent three bytes more
 /// with each.
-struct TopicAliases {
-    /// Aliases given to one client, however many it would take.
-    static let countMax = 16
+package struct TopicAliases {
+    /// Aliases given to one peer, however many it would take.
+    package static let countMax = 16
     /// Names remembered that have no alias, by their hash.
     private static let rememberedMax = 32
     /// A name of this many bytes is no longer than the property that would stand for it.
@@ -29,19 +29,20 @@ struct TopicAliases {
         var lastUse: UInt64
     }
 
-    /// nil when the client takes none: its Topic Alias Maximum is 0 or absent [MQTT5-3.1.2-26, MQTT5-3.1.2-27].
-    init?(clientMaximum: UInt16?) {
-        guard let clientMaximum, clientMaximum > 0 else { return nil }
-        countMax = min(Int(clientMaximum), Self.countMax)
+    /// nil when the peer takes none, its Topic Alias Maximum being 0 or absent [MQTT5-3.1.2-26, MQTT5-3.1.2-27,
+    /// MQTT5-3.2.2-17, MQTT5-3.2.2-18], or when none are wanted.
+    package init?(peerMaximum: UInt16?, countMax: Int = Self.countMax) {
+        guard let peerMaximum, peerMaximum > 0, countMax > 0 else { return nil }
+        self.countMax = min(Int(peerMaximum), countMax)
     }
 
     /// Puts an alias into a PUBLISH, beside its Topic Name the first time and instead of it from then on. Packets
     /// must be sent in the order in which they went through here.
     ///
-    /// - Parameter packetBytesMax: the client's Maximum Packet Size; a packet that has no room for the alias goes
+    /// - Parameter packetBytesMax: the peer's Maximum Packet Size; a packet that has no room for the alias goes
     ///   without.
     /// - Complexity: O(bytes of the Topic Name + aliases)
-    mutating func apply(to publish: inout Publish, packetBytesMax: UInt32?) {
+    package mutating func apply(to publish: inout Publish, packetBytesMax: UInt32?) {
         let topic = publish.message.topic
         guard topic.count > Self.shortTopicMax else { return }
         let hash = Self.hash(topic)

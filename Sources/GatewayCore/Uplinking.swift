@@ -2,10 +2,27 @@ import MQTT
 
 /// An uplink as the core sees it: a Session like any other, whose connection is the cloud's.
 struct Upstream {
+    /// Of its first lane.
     let session: SessionID
     /// Tells its connections apart; 0 before the first.
     var epoch: UInt64 = 0
     var isConnected = false
+    /// The configuration has it no longer: it stays away, and what waits for it stays.
+    var isRemoved = false
+    /// In the order in which they are pumped.
+    var lanes: [Lane] = []
+    /// The Topic Filters of its routes as they are in `Routing`.
+    var routed: [TopicFilter] = []
+    /// What the cloud allows on this connection.
+    var terms: UplinkTerms?
+    /// Deliveries in flight of all lanes together.
+    var inFlightMax = 0
+    /// How fast it may drain; nil when nothing says so.
+    var bucket: TokenBucket?
+    /// In this round a lane waits for the bucket.
+    var isDry = false
+    /// A deadline will let it go on.
+    var isDrainScheduled = false
     var version = ProtocolVersion.v5_0
     /// Where the Record is which says that the cloud's session is ours; nil until there is one.
     var establishedAt: Position?
@@ -40,30 +57,29 @@ struct Upstream {
 extension Gateway {
     /// Takes up or begins the Session of every configured uplink, and asks for its connection.
     mutating func openUplinks(at now: Instant, into effects: inout [Effect]) {
-        for (number, routes) in plan.uplinks.enumerated() {
-            let owner = SessionOwner.uplink(name: routes.name)
-            let known = state.session(of: owner)
-            let session = known ?? newSessionID(inJournal: true)
-            if known == nil {
-                let opened = SessionOpened(
-                    session: session, owner: owner, version: .v5_0, expirySeconds: .max, isPersistent: true,
-                    will: nil)
-                _ = commit(.sessionOpened(opened), into: &effects)
-            }
-            _ = update(session) { $0.queue.assumeSent(isAway: false) }
-            for (rank, route) in routes.out.enumerated() {
-                state.routing.insert(
-                    Routing.Subscriber(
-                        session: session, maximumQoS: route.maximumQoS, noLocal: true,
-                        retainAsPublished: true, identifier: nil, rename: route.rename, rank: rank),
-                    filter: route.filter)
-            }
-            // A cloud session without state on our side, say after the card was replaced, must not go on
-            // (DESIGN: Session Present 1 with no state).
-            let isEstablished = state[session]?.isEstablished ?? false
-            uplinks.append(Upstream(session: session, establishedAt: isEstablished ? gate.durable : nil))
-            effects.append(.uplink(UplinkIndex(number), .open(cleanStart: !isEstablished)))
+        for number in plan.uplinks.indices { openUplink(UplinkIndex(number), at: now, into: &effects) }
+    }
+
+    /// The next one, as the plan has it.
+    mutating func openUplink(_ index: UplinkIndex, at now: Instant, into effects: inout [Effect]) {
+        let owner = SessionOwner.uplink(name: plan.uplinks[index.number].name)
+        let known = state.session(of: owner)
+        let session = known ?? newSessionID(inJournal: true)
+        if known == nil {
+            let opened = SessionOpened(
+                session: session, owner: owner, version: .v5_0, expirySeconds: .max, isPersistent: true,
+                will: nil)
+            _ = commit(.sessionOpened(opened), into: &effects)
         }
+        // A cloud session without state on our side, say after the card was replaced, must not go on
+        // (DESIGN: Session Present 1 with no state).
+        let isEstablished = state[session]?.isEstablished ?? false
+        uplinks.append(Upstream(session: session, establishedAt: isEstablished ? gate.durable : nil))
+        layLanes(of: index, at: now, into: &effects)
+        for lane in uplinks[index.number].lanes {
+            _ = update(lane.session) { $0.queue.assumeSent(isAway: false, span: $0.identifiers.span) }
+        }
+        effects.append(.uplink(index, .open(cleanStart: !isEstablished)))
     }
 
     mutating func uplink(
@@ -72,7 +88,7 @@ extension Gateway {
         guard uplinks.indices.contains(index.number) else { return }
         switch event {
         case .connected(let terms): uplinkConnected(index, terms, at: now, into: &effects)
-        case .disconnected: uplinkDisconnected(index, into: &effects)
+        case .disconnected: uplinkDisconnected(index, at: now, into: &effects)
         case .received(let packet):
             guard uplinks[index.number].isConnected else { return }
             uplinkReceived(packet, on: index, at: now, into: &effects)
@@ -85,34 +101,31 @@ extension Gateway {
     private mutating func uplinkConnected(
         _ index: UplinkIndex, _ terms: UplinkTerms, at now: Instant, into effects: inout [Effect]
     ) {
-        guard !isStopping else { return }
+        guard !isStopping, !uplinks[index.number].isRemoved else { return }
         let epoch = newUplinkEpoch()
         uplinks[index.number].epoch = epoch
         uplinks[index.number].isConnected = true
         uplinks[index.number].version = terms.version
+        echoes[uplinks[index.number].session] =
+            terms.returnsOwnMessages ? echoes[uplinks[index.number].session] ?? Echoes() : nil
         let id = uplinks[index.number].session
-        let peer = Peer.uplink(index, epoch: epoch)
         // A new message under an identifier that was void only in memory would be taken for a known one after a
         // power cut: the cloud publishes nothing before SUBSCRIBE.
-        let voided = terms.sessionPresent ? .zero : forgetCloudSession(of: id, into: &effects)
+        let voided = terms.sessionPresent ? .zero : forgetCloudSession(of: index, into: &effects)
         // From SUBSCRIBE on the cloud owes us messages, which another clean start would make it forget.
         let established =
             uplinks[index.number].establishedAt ?? commit(.uplinkEstablished(id), into: &effects)
         uplinks[index.number].establishedAt = established
         uplinks[index.number].subscribesAfter = max(established, voided)
-        let limit = Int(min(terms.receiveMaximum, plan.limits.inFlightMax))
-        _ = update(id) { session in
-            session.flow = OutboundFlow(
-                peer: peer, version: terms.version, inFlightMax: limit,
-                packetBytesMax: terms.maximumPacketSize,
-                maximumQoS: terms.maximumQoS, retainAvailable: terms.retainAvailable,
-                next: session.queue.floor)
-        }
+        uplinks[index.number].terms = terms
+        uplinks[index.number].inFlightMax = Int(min(terms.receiveMaximum, plan.limits.inFlightMax))
+        openLanes(of: index)
+        tellUplinkState(index, at: now, into: &effects)
         effects.append(
             .report(
                 .uplinkConnected(
                     name: plan.uplinks[index.number].name, sessionPresent: terms.sessionPresent,
-                    waiting: state[id]?.queue.waitingCount ?? 0)))
+                    waiting: waitingCount(of: index))))
         subscribeUplinks(at: now, into: &effects)
     }
 
@@ -132,35 +145,56 @@ extension Gateway {
     /// is its own, and everything else is sent as new.
     ///
     /// - Returns: the Record that says so; `.zero` when nothing was held.
-    private mutating func forgetCloudSession(of id: SessionID, into effects: inout [Effect]) -> Position {
+    private mutating func forgetCloudSession(
+        of index: UplinkIndex, into effects: inout [Effect]
+    ) -> Position {
+        let id = uplinks[index.number].session
         var voided = Position.zero
         if update(id, { $0.inbound.count > 0 }) == true {
             voided = commit(.inboundVoided(id), into: &effects)
         }
+        for lane in uplinks[index.number].lanes { forgetSent(lane.session, into: &effects) }
+        return voided
+    }
+
+    private mutating func forgetSent(_ id: SessionID, into effects: inout [Effect]) {
         let span = plan.limits.identifierSpan
         let record = update(id) { session in
             let received = session.queue.received
             for delivery in received { _ = session.queue.settle(delivery) }
             session.queue.assumeNotSent()
+            session.droppableFrom = session.queue.floor
             return received.isEmpty ? nil : session.queue.acknowledgedRecord(for: id, lookingAhead: span)
         }
         if let record = record ?? nil { _ = commit(.acknowledged(record), .lazy, into: &effects) }
-        return voided
     }
 
-    private mutating func uplinkDisconnected(_ index: UplinkIndex, into effects: inout [Effect]) {
+    /// What all lanes owe the cloud.
+    func waitingCount(of index: UplinkIndex) -> Int {
+        uplinks[index.number].lanes.reduce(0) { sum, lane in
+            sum + (read(lane.session) { $0.queue.waitingCount } ?? 0)
+        }
+    }
+
+    mutating func uplinkDisconnected(
+        _ index: UplinkIndex, at now: Instant, into effects: inout [Effect]
+    ) {
         let upstream = uplinks[index.number]
         guard upstream.isConnected else { return }
         uplinks[index.number].isConnected = false
+        uplinks[index.number].terms = nil
         _ = uplinks[index.number].takeHeld()
         let budget = plan.limits.residentBytesOfAbsentMax
-        loseFlow(of: upstream.session, into: &effects)
-        _ = update(upstream.session) { $0.queue.trimResident(to: budget) }
+        for lane in upstream.lanes {
+            loseFlow(of: lane.session, into: &effects)
+            _ = update(lane.session) { $0.queue.trimResident(to: budget) }
+        }
+        tellUplinkState(index, at: now, into: &effects)
         effects.append(
             .report(
                 .uplinkDisconnected(
                     name: plan.uplinks[index.number].name,
-                    waiting: state[upstream.session]?.queue.waitingCount ?? 0)))
+                    waiting: waitingCount(of: index))))
     }
 
     private mutating func uplinkReceived(
@@ -171,9 +205,12 @@ extension Gateway {
         switch packet {
         case .publish(let publish): takeFromCloud(publish, on: index, at: now, into: &effects)
         case .pubrel(let pubrel): release(pubrel, from: upstream.session, peer: peer, at: now, into: &effects)
-        case .puback(let puback): acknowledged(puback, by: upstream.session, at: now, into: &effects)
-        case .pubrec(let pubrec): received(pubrec, by: upstream.session, at: now, into: &effects)
-        case .pubcomp(let pubcomp): completed(pubcomp, by: upstream.session, at: now, into: &effects)
+        case .puback(let puback):
+            acknowledged(puback, by: laneSession(of: puback.id, on: index), at: now, into: &effects)
+        case .pubrec(let pubrec):
+            received(pubrec, by: laneSession(of: pubrec.id, on: index), at: now, into: &effects)
+        case .pubcomp(let pubcomp):
+            completed(pubcomp, by: laneSession(of: pubcomp.id, on: index), at: now, into: &effects)
         // The uplink keeps these to itself.
         case .connect, .connack, .subscribe, .suback, .unsubscribe, .unsuback, .pingreq, .pingresp,
             .disconnect,
@@ -182,8 +219,8 @@ extension Gateway {
         }
     }
 
-    /// Takes a message of the cloud, or answers it and lets it go no further, counted: one that no route asks for,
-    /// and one without its payload, which would only be sent again and again if nobody acknowledged it.
+    /// Takes a message of the cloud, or answers it and lets it go no further, counted: one that no route asks for, one
+    /// that this gateway sent itself, and one without its payload, which would only be sent again and again if nobody acknowledged it.
     private mutating func takeFromCloud(
         _ publish: Publish, isWhole: Bool = true, on index: UplinkIndex, at now: Instant,
         into effects: inout [Effect]
@@ -192,12 +229,17 @@ extension Gateway {
         let peer = Peer.uplink(index, epoch: upstream.epoch)
         var local = publish
         local.subscriptionIdentifiers = []
+        let isEcho =
+            isWhole && echoes.read(upstream.session) { $0.expects(publish.message, at: now) } == true
+        let isLoop = isEcho || isWhole && isOwn(publish.message)
         let route =
-            isWhole ? plan.uplinks[index.number].in.first { $0.filter.matches(publish.message.topic) } : nil
+            isWhole && !isLoop
+            ? plan.uplinks[index.number].in.first { $0.carries(publish.message.topic) } : nil
         // A topic that the route cannot name locally keeps the cloud's name rather than being lost.
         if let topic = route?.rename?.applied(to: publish.message.topic), TopicName.isValid(topic) {
             local.message = publish.message.renamed(to: topic)
         }
+        if route?.carriesRetain == false { local.retain = false }
         // Our own limit is nothing the cloud could be told: such a message is passed on and not retained.
         if TopicLevels.count(in: local.message.topic) > plan.limits.topicLevelsMax { local.retain = false }
         let isKnown = publish.id.map { state[upstream.session]?.inbound.position(of: $0) != nil } ?? false
@@ -211,9 +253,10 @@ extension Gateway {
             uplinks[index.number].hold(publish, isWhole: isWhole, bytesMax: plan.limits.heldBytesPerUplinkMax)
             return retryHeldPackets(at: now)
         }
+        if isEcho, !isKnown { _ = echoes.update(upstream.session) { $0.cameBack(publish.message) } }
         if route == nil, !isKnown {
             let owner = SessionOwner.uplink(name: plan.uplinks[index.number].name)
-            let reason: DropReason = isWhole ? .noRoute : .largerThanTaken
+            let reason: DropReason = isLoop ? .loop : isWhole ? .noRoute : .largerThanTaken
             effects.append(.report(.dropped(owner: owner, reason, count: 1)))
         }
     }
@@ -233,7 +276,7 @@ extension Gateway {
     mutating func closeUplinks(into effects: inout [Effect]) {
         for (number, upstream) in uplinks.enumerated() {
             uplinks[number].isConnected = false
-            _ = update(upstream.session) { $0.flow = nil }
+            for lane in upstream.lanes { _ = update(lane.session) { $0.flow = nil } }
             effects.append(.uplink(UplinkIndex(number), .close))
         }
     }

@@ -35,7 +35,10 @@ package struct Audit: Sendable {
             queues[opened.session] = Queue(isPersistent: opened.isPersistent)
         case .sessionEnded(let id, _): end(id)
         case .message(let message):
-            for target in message.targets { arrive(target) }
+            let isTakenOver = message.moved.map { handOver($0, to: message.targets) } ?? false
+            for target in message.targets {
+                arrive(target.delivery?.number, in: target.session, isTakenOver: isTakenOver)
+            }
         case .acknowledged(let settled):
             change(settled.session) { queue in
                 var count = queue.settle(below: settled.floor)
@@ -43,6 +46,10 @@ package struct Audit: Sendable {
                 queue.books = queue.books.adding(Books(delivered: count))
             }
         case .dropped(let id, let deliveries, let reason):
+            // What found its queue full may have taken no more than a number in it.
+            if let number = deliveries.last?.number, let queue = queues[id], number >= queue.numbered {
+                arrive(number, in: id)
+            }
             change(id) { queue in
                 let count = deliveries.reduce(0 as UInt64) { queue.settle($1) ? $0 + 1 : $0 }
                 queue.books = queue.books.adding(Books(dropped: [(reason, count)]))
@@ -83,19 +90,38 @@ package struct Audit: Sendable {
         ended = ended.adding(queue.books).adding(Books(dropped: [(.sessionEnded, queue.queued)]))
     }
 
-    private mutating func arrive(_ target: MessageRecord.Target) {
-        change(target.session) { queue in
-            let number = target.delivery?.number ?? queue.numbered
+    private mutating func arrive(_ number: UInt64?, in id: SessionID, isTakenOver: Bool = false) {
+        change(id) { queue in
+            let number = number ?? queue.numbered
             guard number >= queue.numbered else { return }
-            let passed = number - queue.numbered
-            queue.books = queue.books.adding(
-                queue.afterLoss
-                    ? Books(received: passed + 1, dropped: [(.damaged, passed)])
-                    : Books(received: passed + 1, delivered: passed))
-            queue.afterLoss = false
+            // Numbers passed over by what another queue gave are of messages that came and went.
+            if isTakenOver { queue.afterLoss = false }
+            queue.pass(to: number)
+            queue.books = queue.books.adding(isTakenOver ? Books(takenOver: 1) : Books(received: 1))
             queue.open.insert(number)
             queue.numbered = number + 1
         }
+    }
+
+    /// - Returns: whether the message was the other queue's until now, and somebody takes it.
+    private mutating func handOver(_ moved: MessageRecord.Moved, to targets: [MessageRecord.Target]) -> Bool {
+        let isWanted = targets.contains { target in
+            queues[target.session].map { ($0.numbered) <= target.delivery?.number ?? .max } ?? false
+        }
+        let wasThere = change(moved.from) { queue in
+            let number = moved.delivery.number
+            if number >= queue.numbered {
+                queue.pass(to: number)
+                queue.numbered = number + 1
+                queue.books = queue.books.adding(Books(received: 1))
+            } else if !queue.settle(moved.delivery) {
+                return false
+            }
+            queue.books = queue.books.adding(
+                isWanted ? Books(handedOver: 1) : Books(dropped: [(.damaged, 1)]))
+            return true
+        }
+        return isWanted && wasThere == true
     }
 
     private mutating func takeOver(_ id: SessionID, from group: SessionID?) {
@@ -230,6 +256,16 @@ package struct Audit: Sendable {
 extension Audit.Queue {
     /// What no Record has settled.
     fileprivate var queued: UInt64 { open.count }
+
+    /// Numbers before this one that never came: of Records that were never written, or of lost ones.
+    fileprivate mutating func pass(to number: UInt64) {
+        let passed = number - numbered
+        books = books.adding(
+            afterLoss
+                ? Books(received: passed, dropped: [(.damaged, passed)])
+                : Books(received: passed, delivered: passed))
+        afterLoss = false
+    }
 
     /// - Returns: how many were open.
     fileprivate mutating func settle(below floor: Delivery) -> UInt64 {

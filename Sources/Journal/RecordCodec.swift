@@ -21,6 +21,8 @@ package enum RecordCodec {
         case assigned = 13
         case returned = 14
         case wasOff = 15
+        /// A message of which more is known than a plain one has room for.
+        case annotatedMessage = 16
         case counters = 32
         case retained = 33
         case inboundHeld = 34
@@ -64,7 +66,9 @@ package enum RecordCodec {
     package static func encode(_ record: Record, into bytes: inout [UInt8]) {
         bytes.append(kind(of: record).rawValue)
         switch record {
-        case .message(let message): append(message, to: &bytes)
+        case .message(let message):
+            if message.isAnnotated { appendNotes(of: message, to: &bytes) }
+            append(message, to: &bytes)
         case .acknowledged(let settled):
             bytes.append(integer: settled.session.number)
             bytes.append(integer: settled.floor.number)
@@ -134,7 +138,7 @@ package enum RecordCodec {
 
     private static func kind(of record: Record) -> Kind {
         switch record {
-        case .message: .message
+        case .message(let message): message.isAnnotated ? .annotatedMessage : .message
         case .acknowledged: .acknowledged
         case .sessionOpened: .sessionOpened
         case .sessionClosed: .sessionClosed
@@ -159,6 +163,23 @@ package enum RecordCodec {
     }
 
     // MARK: The parts
+
+    private static func appendNotes(of record: MessageRecord, to bytes: inout [UInt8]) {
+        var flags: UInt8 = 0
+        if let received = record.received { flags |= received.by == .zero ? 1 : 3 }
+        if let moved = record.moved { flags |= moved.refusal == nil ? 4 : 12 }
+        bytes.append(flags)
+        if let received = record.received {
+            bytes.append(integer: received.at.milliseconds)
+            if received.by != .zero { bytes.append(integer: received.by.number) }
+        }
+        guard let moved = record.moved else { return }
+        bytes.append(integer: moved.from.number)
+        bytes.append(integer: moved.delivery.number)
+        guard let refusal = moved.refusal else { return }
+        bytes.append(refusal.reason.rawValue)
+        bytes.append(integer: refusal.at.milliseconds)
+    }
 
     private static func append(_ record: MessageRecord, to bytes: inout [UInt8]) {
         var flags = record.qos.rawValue << 4 | record.retained.rawValue << 6
@@ -207,13 +228,20 @@ package enum RecordCodec {
         var flags: UInt8 = 0
         if case .uplink = opened.owner { flags |= 1 }
         if case .group = opened.owner { flags |= 8 }
+        if case .lane = opened.owner { flags |= 16 }
+        if case .deadLetters = opened.owner { flags |= 32 }
         if opened.isPersistent { flags |= 2 }
         if opened.will != nil { flags |= 4 }
         bytes.append(flags)
         bytes.append(opened.version.rawValue)
         bytes.append(integer: UInt64(opened.expirySeconds))
         switch opened.owner {
-        case .client(let name), .uplink(let name): bytes.append(lengthPrefixed: name.utf8)
+        case .client(let name), .uplink(let name), .deadLetters(let name):
+            bytes.append(lengthPrefixed: name.utf8)
+        case .lane(let name, let number, let label):
+            bytes.append(lengthPrefixed: name.utf8)
+            bytes.append(number)
+            bytes.append(lengthPrefixed: label.utf8)
         case .group(let filter): bytes.append(lengthPrefixed: filter.bytes)
         }
         if let will = opened.will { append(will, to: &bytes) }
@@ -317,4 +345,8 @@ package enum RecordCodec {
             previous = delivery.number
         }
     }
+}
+
+extension MessageRecord {
+    fileprivate var isAnnotated: Bool { received != nil || moved != nil }
 }

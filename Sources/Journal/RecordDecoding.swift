@@ -34,6 +34,7 @@ extension RecordCodec {
     private static func decode(_ kind: Kind, _ reader: inout ByteReader) throws(DecodingError) -> Record {
         switch kind {
         case .message: return .message(try message(&reader))
+        case .annotatedMessage: return .message(try annotatedMessage(&reader))
         case .acknowledged:
             return .acknowledged(
                 AcknowledgedRecord(
@@ -97,6 +98,30 @@ extension RecordCodec {
             message: try applicationMessage(&reader), expiresAt: expiresAt, targets: targets)
     }
 
+    private static func annotatedMessage(_ reader: inout ByteReader) throws(DecodingError) -> MessageRecord {
+        let flags = try reader.byte()
+        // What says nothing more is a plain message; a part of what is not there is none.
+        guard 1...15 ~= flags, flags & 3 != 2, flags & 12 != 8 else { throw .invalidField }
+        var received: MessageRecord.Received?
+        if flags & 1 != 0 {
+            received = .init(at: Instant(milliseconds: try reader.integer()))
+            if flags & 2 != 0 { received?.by = Position(try countable(&reader)) }
+        }
+        var moved: MessageRecord.Moved?
+        if flags & 4 != 0 {
+            moved = .init(from: try session(&reader), delivery: try delivery(&reader))
+            if flags & 8 != 0 {
+                moved?.refusal = .init(
+                    reason: ReasonCode(rawValue: try reader.byte()),
+                    at: Instant(milliseconds: try reader.integer()))
+            }
+        }
+        var record = try message(&reader)
+        record.received = received
+        record.moved = moved
+        return record
+    }
+
     private static func target(_ reader: inout ByteReader) throws(DecodingError) -> MessageRecord.Target {
         let id = try session(&reader)
         let flags = try reader.byte()
@@ -133,7 +158,7 @@ extension RecordCodec {
     private static func sessionOpened(_ reader: inout ByteReader) throws(DecodingError) -> SessionOpened {
         let id = try session(&reader)
         let flags = try reader.byte()
-        guard flags & 0xF0 == 0, let version = ProtocolVersion(rawValue: try reader.byte()) else {
+        guard flags & 0xC0 == 0, let version = ProtocolVersion(rawValue: try reader.byte()) else {
             throw .invalidField
         }
         let expiry = try reader.integer(as: UInt32.self)
@@ -146,14 +171,26 @@ extension RecordCodec {
     private static func owner(_ flags: UInt8, _ reader: inout ByteReader) throws(DecodingError)
         -> SessionOwner
     {
-        if flags & 9 == 8 {
+        let kind = flags & 0b11_1001
+        if kind == 8 {
             let filter = try topicFilter(&reader)
             guard filter.shareName != nil else { throw .invalidField }
             return .group(filter)
         }
-        guard flags & 8 == 0, let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self)
-        else { throw .invalidField }
-        return flags & 1 == 0 ? .client(identifier: name) : .uplink(name: name)
+        guard let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self) else {
+            throw .invalidField
+        }
+        switch kind {
+        case 0: return .client(identifier: name)
+        case 1: return .uplink(name: name)
+        case 32: return .deadLetters(uplink: name)
+        case 16:
+            let number = try reader.byte()
+            guard 1...7 ~= number, let label = String(validating: try reader.lengthPrefixed(), as: UTF8.self)
+            else { throw .invalidField }
+            return .lane(uplink: name, number: number, label: label)
+        default: throw .invalidField
+        }
     }
 
     private static func will(_ reader: inout ByteReader) throws(DecodingError) -> Will {

@@ -93,6 +93,13 @@ extension MessageRecord {
         case .clear: parts.append("clears what is retained")
         }
         if let expiresAt { parts.append("expires at \(expiresAt.milliseconds) ms") }
+        if let received { parts.append("received at \(received.at.milliseconds) ms") }
+        if let moved {
+            parts.append("moved from \(moved.from.text) as \(moved.delivery.number)")
+            if let refusal = moved.refusal {
+                parts.append("refused with 0x\(String(refusal.reason.rawValue, radix: 16, uppercase: true))")
+            }
+        }
         for target in targets {
             let delivery = target.delivery.map { " as \($0.number)" } ?? ""
             parts.append("to \(target.session.text)\(delivery)")
@@ -121,6 +128,8 @@ extension SessionOwner {
         switch self {
         case .client(let identifier): "client \(identifier.quoted)"
         case .uplink(let name): "uplink \(name.quoted)"
+        case .lane(let name, _, let label): "uplink \(name.quoted), \(label)"
+        case .deadLetters(let name): "dead letters of uplink \(name.quoted)"
         case .group(let filter): "group \(filter.text.quoted)"
         }
     }

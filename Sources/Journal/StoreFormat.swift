@@ -24,8 +24,9 @@ package struct StoreFormat: Hashable, Sendable {
     }
 
     package static let currentMajor: UInt16 = 1
-    /// 0 had no footers, no numbers of deliveries in messages and Records of type 35 for queues; all that is read.
-    package static let currentMinor: UInt16 = 1
+    /// 1 had no messages of type 16, and neither lanes nor dead letters; 0 had no footers, no numbers of deliveries in
+    /// messages and Records of type 35 for queues. All that is read.
+    package static let currentMinor: UInt16 = 2
     /// None yet. This code writes to a store, so that an unknown `readOnlyCompatible` bit stops it too.
     static let knownIncompatible: UInt32 = 0
     static let knownReadOnlyCompatible: UInt32 = 0

@@ -29,6 +29,16 @@ extension LogLine {
             self.init(
                 .notice, .uplink,
                 "uplink \(Self.quoted(name)) disconnected, \(Self.messages(waiting)) waiting")
+        case .deadLetter(let name, let reason):
+            self.init(
+                .warning, .dropped,
+                "1 message for uplink \(Self.quoted(name)) was refused and is kept as a dead letter: \(reason.words)"
+            )
+        case .uplinkRemoved(let name, let waiting):
+            self.init(
+                waiting == 0 ? .notice : .warning, .uplink,
+                "uplink \(Self.quoted(name)) is not configured any more, \(Self.messages(waiting)) waiting in the journal"
+            )
         case .pressure(true):
             self.init(.warning, .pressure, "no room for new messages: publishers wait or are told so")
         case .pressure(false):
@@ -91,6 +101,8 @@ extension SessionOwner {
         switch self {
         case .client(let identifier): LogLine.quoted(identifier)
         case .uplink(let name): "uplink \(LogLine.quoted(name))"
+        case .lane(let name, _, let label): "uplink \(LogLine.quoted(name)), \(label)"
+        case .deadLetters(let name): "the dead letters of uplink \(LogLine.quoted(name))"
         case .group(let filter):
             "the shared subscription \(LogLine.quoted(String(decoding: filter.bytes, as: UTF8.self)))"
         }
@@ -146,6 +158,8 @@ extension DropReason {
         case .queueFull: "the queue was full"
         case .noRoute: "no route asks for them any more"
         case .largerThanTaken: "from the cloud, and larger than packet-size allows"
+        case .purged: "the operator said so"
+        case .loop: "sent by this gateway, and come back another way"
         case .sessionEnded: "the session ended"
         }
     }
@@ -177,7 +191,7 @@ extension DisconnectCause {
 
 extension ReasonCode {
     /// The specification's name in lower case with the number it has on the wire [MQTT5-2.4].
-    fileprivate var words: String {
+    package var words: String {
         let hexadecimal = "0x" + (rawValue < 0x10 ? "0" : "") + String(rawValue, radix: 16, uppercase: true)
         return Self.names[rawValue].map { "\($0) (\(hexadecimal))" } ?? "reason code \(hexadecimal)"
     }

@@ -186,6 +186,33 @@ struct MappingReader {
         return Int(bytes)
     }
 
+    /// One text, or a list of at most `countMax` of them.
+    mutating func texts(_ key: String, example: String, countMax: Int, _ problems: inout Problems) -> [(
+        text: String, place: Place
+    )]? {
+        guard let node = take(key, &problems) else { return nil }
+        let items: [YamlNode]
+        switch node.content {
+        case .scalar: items = [node]
+        case .sequence(let nodes): items = nodes
+        case .mapping:
+            problems.add(node.place, "\(key) is a value or a list, and this is a mapping", write: example)
+            return nil
+        }
+        if items.count > countMax {
+            problems.add(items[countMax].place, "\(key) has more than \(countMax) items", write: "fewer")
+        }
+        var texts: [(text: String, place: Place)] = []
+        for item in items.prefix(countMax) {
+            if case .scalar(let scalar) = item.content, !scalar.text.isEmpty, !scalar.isNull {
+                texts.append((scalar.text, item.place))
+            } else {
+                problems.add(item.place, "\(key) holds something that is not text", write: example)
+            }
+        }
+        return texts
+    }
+
     /// The items of a list.
     ///
     /// - Parameter emptiness: why a list of nothing is an error; nil where it is none.

@@ -19,16 +19,26 @@ extension UplinkSettings {
                 name.place, Settings.badName("name", name.text),
                 write: "name: \(Address.gatewayName(from: name.text))")
         }
-        let address = readAddress(&reader, &problems)
+        let addresses = readAddresses(&reader, &problems)
         var uplink = UplinkSettings(
-            name: name?.text ?? "", host: address?.host ?? "", port: address?.port ?? 0,
-            clientIdentifier: "\(gateway)-\(name?.text ?? "")")
+            name: name?.text ?? "", addresses: addresses, clientIdentifier: "\(gateway)-\(name?.text ?? "")")
+        uplink.readFailBack(&reader, &problems)
+        uplink.readWay(&reader, &problems)
         uplink.readConnection(&reader, &problems)
         uplink.readSessionExpiry(&reader, &problems)
+        uplink.readTopicAliases(&reader, &problems)
         if let node = reader.take("reconnect", &problems) { uplink.readReconnect(node, &problems) }
+        if let node = reader.take("status", &problems) {
+            uplink.status = StatusSettings.read(node, gateway: gateway, &problems)
+        }
+        uplink.readProvenance(&reader, &problems)
+        if let node = reader.take("drain", &problems) { uplink.drain.read(node, &problems) }
+        if let node = reader.take("dead-letters", &problems) { uplink.readDeadLetters(node, &problems) }
+        let routesPlace = reader.peek("routes")
         let routes = reader.list(
             "routes", example: "- { out: \"sensors/#\" }", emptiness: "the uplink carries nothing", &problems)
         for route in routes ?? [] { uplink.readRoute(route, gateway: gateway, &problems) }
+        uplink.checkLanes(routesPlace, &problems)
         reader.finish(&problems)
 
         guard problems.found.count == before, let name else { return nil }
@@ -48,71 +58,6 @@ extension UplinkSettings {
                 reader.place, "an uplink without routes carries nothing",
                 write: "routes: [ { out: \"sensors/#\" } ]")
         }
-    }
-
-    // MARK: Where to
-
-    /// `address`, or `addresses` with one entry until there is failover.
-    private static func readAddress(
-        _ reader: inout MappingReader, _ problems: inout Problems
-    ) -> (host: String, port: UInt16)? {
-        let example = "mqtt://broker.example.com:1883"
-        let single = reader.text("address", example: example, &problems)
-        guard let items = reader.list("addresses", example: "addresses: [ \"\(example)\" ]", &problems) else {
-            return single.flatMap { parse(address: $0.text, at: $0.place, &problems) }
-        }
-        if let single {
-            problems.add(single.place, "address and addresses are both written", write: "one of them")
-            return nil
-        }
-        guard let first = items.first, case .scalar(let scalar) = first.content else {
-            problems.add(
-                items.first?.place ?? reader.place, "addresses names no address", write: "address: \(example)"
-            )
-            return nil
-        }
-        guard items.count == 1 else {
-            problems.add(
-                items[1].place, "more than one address is not offered by this version, a later one will",
-                write: "the first address only")
-            return nil
-        }
-        return parse(address: scalar.text, at: first.place, &problems)
-    }
-
-    private static func parse(
-        address text: String, at place: Place, _ problems: inout Problems
-    ) -> (host: String, port: UInt16)? {
-        let example = "address: mqtt://broker.example.com:1883"
-        let later = ["mqtts://", "ws://", "wss://"].first { text.hasPrefix($0) }
-        if let later {
-            problems.add(
-                place, "\(later) is not offered by this version, a later one will",
-                write: "mqtt://, over a network that you trust")
-            return nil
-        }
-        guard text.hasPrefix("mqtt://") else {
-            problems.add(place, "\"\(text)\" is not an address", write: example)
-            return nil
-        }
-        let rest = String(text.dropFirst("mqtt://".count))
-        if rest.contains("@") {
-            problems.add(
-                place, "an address does not hold a user name or password", write: "them under credentials:")
-            return nil
-        }
-        guard !rest.contains("/"), let parts = HostAndPort(rest),
-            parts.isBracketed
-                ? Address.isIPv6(parts.host) : Address.isIPv4(parts.host) || Address.isName(parts.host)
-        else {
-            problems.add(place, "\"\(text)\" is not mqtt://HOST:PORT", write: example)
-            return nil
-        }
-        guard let port = Address.port(parts.port ?? "1883", from: 1) else {
-            problems.add(place, "\"\(parts.port ?? "")\" is not a port", write: "a number from 1 to 65535")
-            return nil
-        }
-        return (parts.host, port)
     }
 
     // MARK: How
@@ -143,6 +88,15 @@ extension UplinkSettings {
         }
         if let count = reader.count("receive-maximum", 1...10_000, example: 100, &problems) {
             receiveMaximum = UInt16(count)
+        }
+        switch reader.duration("ack-timeout", 5000...3_600_000, never: true, example: "60s", &problems) {
+        case (.milliseconds(let milliseconds), let place)?:
+            if milliseconds % 1000 != 0 {
+                problems.add(place, "ack-timeout is counted in whole seconds", write: "ack-timeout: 60s")
+            }
+            ackTimeoutSeconds = UInt32(milliseconds / 1000)
+        case (.never, _)?: ackTimeoutSeconds = 0
+        case nil: break
         }
     }
 
@@ -191,58 +145,117 @@ extension UplinkSettings {
 
     // MARK: What
 
-    private mutating func readRoute(_ node: YamlNode, gateway: String, _ problems: inout Problems) {
-        let example = "{ out: \"sensors/#\", to: \"site/${gateway}/sensors/#\" }"
-        guard var reader = MappingReader(node, subject: "a route", example: "- \(example)", &problems) else {
-            return
+    private mutating func readTopicAliases(_ reader: inout MappingReader, _ problems: inout Problems) {
+        guard let place = reader.peek("topic-aliases"),
+            let count = reader.count("topic-aliases", 0...65_535, example: 10, &problems)
+        else { return }
+        if version < .v5_0, count > 0 {
+            problems.add(place, "MQTT 3.1.1 has no topic aliases", write: "version: 5, or no topic-aliases")
         }
-        let before = problems.found.count
-        let out = reader.text("out", example: "\"sensors/#\"", &problems)
-        let into = reader.text("in", example: "\"site/${gateway}/commands/#\"", &problems)
-        let to = reader.text("to", example: "\"site/${gateway}/sensors/#\"", &problems)
-        let qos = reader.count("qos", 0...2, example: 1, &problems)
-        reader.finish(&problems)
-        guard problems.found.count == before else { return }
-        guard let source = out ?? into, out == nil || into == nil else {
-            problems.add(node.place, "a route has either out or in", write: "- \(example)")
-            return
-        }
-        guard let from = Self.fill(source, gateway: gateway, &problems) else { return }
-        var target: String?
-        if let to {
-            guard let filled = Self.fill(to, gateway: gateway, &problems) else { return }
-            target = filled
-        }
-        do {
-            let template = try RouteTemplate(from: from, to: target)
-            let direction: RouteSettings.Direction = out == nil ? .in : .out
-            guard !routes.contains(where: { $0.direction == direction && $0.filter == template.filter })
-            else {
+        topicAliasMax = UInt16(count)
+    }
+
+    /// `provenance`: true for everything, or a list of what is wanted.
+    private mutating func readProvenance(_ reader: inout MappingReader, _ problems: inout Problems) {
+        let example = "provenance: [ gateway, seq, received-at ]"
+        let place = reader.peek("provenance")
+        guard let names = reader.texts("provenance", example: example, countMax: 3, &problems) else { return }
+        for (name, place) in names {
+            switch name {
+            case "gateway": provenance.addsGateway = true
+            case "seq": provenance.addsSequence = true
+            case "received-at": provenance.addsReceivedAt = true
+            case "true" where names.count == 1:
+                (provenance.addsGateway, provenance.addsSequence, provenance.addsReceivedAt) = (
+                    true, true, true
+                )
+            case "false" where names.count == 1: break
+            default:
                 problems.add(
-                    source.place, "another route carries \"\(source.text)\" already",
-                    write: "each filter once")
-                return
+                    place,
+                    "provenance is true, false, or a list of gateway, seq and received-at, not \"\(name)\"",
+                    write: example)
             }
-            routes.append(
-                RouteSettings(
-                    direction: direction, filter: template.filter, rename: template.rename,
-                    qos: qos.flatMap { QoS(rawValue: UInt8($0)) } ?? .exactlyOnce))
-        } catch {
-            let place = error.isAboutTarget ? to?.place ?? source.place : source.place
-            problems.add(place, error.wrong, write: error.write)
+        }
+        if version < .v5_0, provenance.addsAnything {
+            problems.add(
+                place, "provenance is carried by User Properties, which MQTT 3.1.1 does not have",
+                write: "version: 5, or no provenance")
         }
     }
 
-    private static func fill(
-        _ template: (text: String, place: Place), gateway: String, _ problems: inout Problems
-    ) -> String? {
-        do {
-            return try Variables.fill(template.text, gateway: gateway)
-        } catch {
-            problems.add(
-                template.place, "\"\(error.written)\" is not a variable known here", write: "${gateway}")
+    private mutating func readDeadLetters(_ node: YamlNode, _ problems: inout Problems) {
+        guard
+            var reader = MappingReader(
+                node, subject: "dead-letters", example: "dead-letters: { messages: 100000, bytes: 64 MiB }",
+                &problems)
+        else { return }
+        if let count = reader.count("messages", 0...10_000_000, example: 100_000, &problems) {
+            deadLetters = count
+        }
+        if let bytes = reader.size("bytes", 0...1 << 40, example: "64 MiB", &problems) {
+            deadLetterBytes = bytes
+        }
+        reader.finish(&problems)
+    }
+}
+
+extension UplinkRoutes.Drain {
+    fileprivate mutating func read(_ node: YamlNode, _ problems: inout Problems) {
+        guard
+            var reader = MappingReader(
+                node, subject: "drain", example: "drain: { messages: 500/s, bytes: 64 KiB/s }", &problems)
+        else { return }
+        messagesPerSecond = reader.countPerSecond("messages", 1...1_000_000, example: "500/s", &problems)
+        bytesPerSecond = reader.sizePerSecond("bytes", 64...1 << 30, example: "64 KiB/s", &problems)
+        reader.finish(&problems)
+    }
+}
+
+extension StatusSettings {
+    fileprivate static func read(_ node: YamlNode, gateway: String, _ problems: inout Problems)
+        -> StatusSettings?
+    {
+        let example = "status: { topic: \"site/${gateway}/status\" }"
+        guard var reader = MappingReader(node, subject: "status", example: example, &problems) else {
             return nil
         }
+        let topic = reader.text("topic", example: "\"site/${gateway}/status\"", &problems)
+        var status = StatusSettings(topic: [])
+        if let (text, place) = reader.text("online", example: "\"1\"", &problems) {
+            status.online = checked(text, "online", place, &problems)
+        }
+        if let (text, place) = reader.text("offline", example: "\"0\"", &problems) {
+            status.offline = checked(text, "offline", place, &problems)
+        }
+        if let qos = reader.count("qos", 0...2, example: 1, &problems) {
+            status.qos = QoS(rawValue: UInt8(qos)) ?? .atLeastOnce
+        }
+        if let flag = reader.flag("retain", &problems) { status.isRetained = flag }
+        reader.finish(&problems)
+        guard let topic else {
+            problems.add(node.place, "status needs a topic", write: example)
+            return nil
+        }
+        guard let filled = UplinkSettings.fill(topic, gateway: gateway, &problems) else { return nil }
+        guard TopicName.isValid(Array(filled.utf8)) else {
+            problems.add(
+                topic.place, "\"\(filled)\" is not a topic: it has no + and no #",
+                write: "topic: \"site/${gateway}/status\"")
+            return nil
+        }
+        status.topic = Array(filled.utf8)
+        return status
+    }
+
+    /// The payload of a Will has at most 65 535 bytes [MQTT5-3.1.3.4]; a status needs few.
+    private static func checked(_ text: String, _ key: String, _ place: Place, _ problems: inout Problems)
+        -> String
+    {
+        if text.utf8.count > 1024 {
+            problems.add(place, "\(key) is longer than 1024 bytes", write: "a word")
+        }
+        return text
     }
 }
 

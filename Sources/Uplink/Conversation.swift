@@ -28,13 +28,17 @@ package final class Conversation {
 
     /// Begins with CONNECT, which is in the wire bytes when this returns.
     ///
-    /// - Parameter now: milliseconds of any clock that does not jump, the same that `tick` is given.
-    package init(plan: UplinkPlan, opening: UplinkOpening, now: UInt64) throws(EngineFailure) {
+    /// - Parameters:
+    ///   - now: milliseconds of any clock that does not jump, the same that `tick` is given.
+    ///   - held: what an earlier connection to the same address left unreleased.
+    package init(
+        plan: UplinkPlan, opening: UplinkOpening, now: UInt64, held: HeldByCloud = HeldByCloud()
+    ) throws(EngineFailure) {
         version = plan.version
         engine = try Engine(
             clientIdentifier: plan.clientIdentifier, version: plan.version,
             keepAliveSeconds: plan.keepAliveSeconds, directory: plan.runtimeDirectory)
-        ledger = HandshakeLedger(plan: plan, opening: opening, now: now)
+        ledger = HandshakeLedger(plan: plan, opening: opening, now: now, held: held)
         fromCloud = PacketDecoder(
             receiver: .client, version: plan.version,
             maximumPacketSize: plan.maximumPacketSize.map(Int.init) ?? Self.packetSizeMax,
@@ -49,6 +53,8 @@ package final class Conversation {
 
     /// Whether the core's packets are taken.
     package var isOpen: Bool { ledger.isOpen }
+    /// See `HandshakeLedger.unreleased`.
+    package var unreleased: Set<PacketIdentifier> { ledger.unreleased }
 
     /// Bytes from the cloud, however they are cut up.
     package func received(_ bytes: UnsafeRawBufferPointer) {
@@ -93,9 +99,11 @@ package final class Conversation {
     }
 
     /// Says goodbye.
-    package func leave() {
+    ///
+    /// - Parameter saysOffline: not when another connection follows at once.
+    package func leave(saysOffline: Bool = true) {
         flush()
-        ledger.leave(into: &outputs)
+        ledger.leave(saysOffline: saysOffline, into: &outputs)
         settle()
     }
 

@@ -40,8 +40,11 @@ package struct HandshakeLedger {
 
     private let plan: UplinkPlan
     private let opening: UplinkOpening
+    private let held: HeldByCloud
     private var phase = Phase.greeting
     private var keepAliveSeconds: UInt16
+    /// What CONNACK said; before it, what it says by saying nothing.
+    private var terms: UplinkTerms
 
     /// What the cloud owes an answer, by its identifier on the wire, with the engine's own identifier; nil
     /// where the engine has no part in it. Bounded by the cloud's Receive Maximum, which the core obeys.
@@ -59,17 +62,34 @@ package struct HandshakeLedger {
     private var subscribing: [PacketIdentifier: (mid: PacketIdentifier, filter: TopicFilter)] = [:]
     private var nextOwnIdentifier = HandshakeLedger.ownIdentifiers.lowerBound
 
+    /// Messages of which the cloud sent PUBREC and no PUBCOMP yet, in its present session: it holds them until
+    /// PUBREL.
+    package private(set) var unreleased: Set<PacketIdentifier>
+    /// Those of them that the core does not know of any more, and that are released here.
+    private var releasing: Set<PacketIdentifier> = []
+    /// Of the status message in flight; nil when there is none. One of our own identifiers.
+    private var statusIdentifier: PacketIdentifier?
+    /// Of the status messages of this connection.
+    private var statusQoS = QoS.atMostOnce
+    /// nil when the cloud takes none, or none are wanted.
+    private var aliases: TopicAliases?
+
     // The clock, in milliseconds: what `tick` last said.
     private var now: UInt64
     private var lastWritten: UInt64
     private var pingedAt: UInt64?
     private var lastProgress: UInt64
 
-    /// - Parameter now: milliseconds of any clock that does not jump, the same that `tick` is given.
-    package init(plan: UplinkPlan, opening: UplinkOpening, now: UInt64) {
+    /// - Parameters:
+    ///   - now: milliseconds of any clock that does not jump, the same that `tick` is given.
+    ///   - held: what an earlier connection to the same address left unreleased.
+    package init(plan: UplinkPlan, opening: UplinkOpening, now: UInt64, held: HeldByCloud = HeldByCloud()) {
+        self.unreleased = held.identifiers
+        self.held = held
         self.plan = plan
         self.opening = opening
         self.keepAliveSeconds = plan.keepAliveSeconds
+        self.terms = UplinkTerms(version: plan.version, sessionPresent: false)
         self.now = now
         self.lastWritten = now
         self.lastProgress = now
@@ -108,13 +128,25 @@ package struct HandshakeLedger {
         switch packet {
         case .publish(let publish):
             arrived(publish, &outputs)
+        case .puback(let ack) where ack.id == statusIdentifier,
+            .pubrec(let ack) where ack.id == statusIdentifier,
+            .pubcomp(let ack) where ack.id == statusIdentifier:
+            statusAnswered(packet, ack, &outputs)
+        case .pubcomp(let ack) where releasing.remove(ack.id) != nil:
+            unreleased.remove(ack.id)
         case .puback(let ack), .pubcomp(let ack):
+            unreleased.remove(ack.id)
             outputs.append(.event(.received(packet)))
             finished(ack.id, &outputs)
         case .pubrec(let ack):
             // The core makes it durable and then orders PUBREL; an error ends the message [MQTT5-4.3.3].
             outputs.append(.event(.received(packet)))
-            if ack.reason.isError { finished(ack.id, &outputs) } else { lastProgress = now }
+            if ack.reason.isError {
+                finished(ack.id, &outputs)
+            } else {
+                unreleased.insert(ack.id)
+                lastProgress = now
+            }
         case .pubrel:
             outputs.append(.event(.received(packet)))
         case .suback(let suback):
@@ -142,18 +174,20 @@ package struct HandshakeLedger {
         case .clean, .resume:
             break
         }
+        if let name = connack.assignedClientIdentifier, name != plan.clientIdentifier {
+            outputs.append(.wire(.disconnect(Disconnect(.protocolError))))
+            return end(.renamed(name), &outputs)
+        }
         // [MQTT5-3.2.2-21]: the cloud's Keep Alive replaces ours.
         if let seconds = connack.serverKeepAliveSeconds { keepAliveSeconds = seconds }
         if let seconds = connack.sessionExpirySeconds, seconds < plan.sessionExpirySeconds {
             outputs.append(.notice(.sessionExpiryShortened(seconds: seconds)))
         }
-        phase = .welcomed(
-            UplinkTerms(
-                version: plan.version, sessionPresent: connack.sessionPresent,
-                receiveMaximum: min(connack.receiveMaximum ?? .max, plan.inFlightMaximum),
-                maximumQoS: connack.maximumQoS ?? .exactlyOnce,
-                maximumPacketSize: connack.maximumPacketSize,
-                retainAvailable: connack.retainAvailable ?? true))
+        takeTerms(of: connack)
+        if terms.maximumQoS < .exactlyOnce { outputs.append(.notice(.maximumQoS(terms.maximumQoS))) }
+        if !terms.retainAvailable { outputs.append(.notice(.retainNotAvailable)) }
+        aliases = TopicAliases(peerMaximum: connack.topicAliasMaximum, countMax: Int(plan.topicAliasMax))
+        phase = .welcomed(terms)
         // Without limits to act on: those are the core's to obey. A fresh engine has no session either.
         outputs.append(
             .engine(
@@ -162,6 +196,20 @@ package struct HandshakeLedger {
                         sessionPresent: false, reason: .success,
                         serverKeepAliveSeconds: plan.version == .v5_0 ? connack.serverKeepAliveSeconds : nil))
             ))
+    }
+
+    private mutating func takeTerms(of connack: Connack) {
+        let maximumQoS = connack.maximumQoS ?? .exactlyOnce
+        var receiveMaximum = connack.receiveMaximum ?? .max
+        // One of what the cloud takes at a time is kept for the status message, unless that leaves none
+        // [MQTT5-3.3.4-7].
+        statusQoS = receiveMaximum > 1 ? min(plan.status?.qos ?? .atMostOnce, maximumQoS) : .atMostOnce
+        if statusQoS > .atMostOnce { receiveMaximum -= 1 }
+        terms = UplinkTerms(
+            version: plan.version, sessionPresent: connack.sessionPresent,
+            receiveMaximum: min(receiveMaximum, plan.inFlightMaximum), maximumQoS: maximumQoS,
+            maximumPacketSize: connack.maximumPacketSize, retainAvailable: connack.retainAvailable ?? true,
+            returnsOwnMessages: plan.version < .v5_0 && !opening.asBridge)
     }
 
     /// A message of the cloud: to the engine, at QoS 1 at most.
@@ -233,8 +281,12 @@ package struct HandshakeLedger {
     }
 
     /// Says goodbye [MQTT5-3.14].
-    package mutating func leave(into outputs: inout [Output]) {
+    ///
+    /// - Parameter saysOffline: not when another connection follows at once.
+    package mutating func leave(saysOffline: Bool = true, into outputs: inout [Output]) {
         guard phase != .over else { return }
+        // DISCONNECT makes the cloud forget our Will [MQTT5-3.1.2-10]. Its acknowledgement nobody waits for.
+        if saysOffline, let status = plan.status { publish(status, status.offline, &outputs) }
         if phase != .greeting { write(.disconnect(Disconnect()), &outputs) }
         end(.asked, &outputs)
     }
@@ -294,7 +346,17 @@ package struct HandshakeLedger {
         guard case .welcomed(let terms) = phase else { return }
         phase = .open
         lastProgress = now
+        if !terms.sessionPresent { unreleased = [] }
+        if held.isForgotten { releaseHeld(&outputs) }
         outputs.append(.event(.connected(terms)))
+        if let status = plan.status { publish(status, status.online, &outputs) }
+    }
+
+    /// PUBREL for what this session holds of us while the core counts from another one's beginning: without it those
+    /// messages would never go further, and new ones under their identifiers be taken for them.
+    private mutating func releaseHeld(_ outputs: inout [Output]) {
+        releasing = unreleased
+        for id in releasing.sorted() { write(.pubrel(Acknowledgement(id)), &outputs) }
     }
 
     /// The engine's callback for a message: now the core may have it.
@@ -329,15 +391,47 @@ package struct HandshakeLedger {
     /// A SUBSCRIBE leaves the engine, under an identifier no message uses.
     private mutating func wrote(_ subscribe: Subscribe, _ outputs: inout [Output]) {
         guard let filter = handedOverSubscriptions.removeValue(forKey: subscribe.id),
-            let id = PacketIdentifier(rawValue: nextOwnIdentifier)
+            let id = takeOwnIdentifier()
         else { return end(.engine("made up a subscription"), &outputs) }
-        nextOwnIdentifier =
-            nextOwnIdentifier == Self.ownIdentifiers.upperBound
-            ? Self.ownIdentifiers.lowerBound : nextOwnIdentifier + 1
         subscribing[id] = (subscribe.id, filter)
         var translated = subscribe
         translated.id = id
         write(.subscribe(translated), &outputs)
+    }
+
+    private mutating func takeOwnIdentifier() -> PacketIdentifier? {
+        defer {
+            nextOwnIdentifier =
+                nextOwnIdentifier == Self.ownIdentifiers.upperBound
+                ? Self.ownIdentifiers.lowerBound : nextOwnIdentifier + 1
+        }
+        return PacketIdentifier(rawValue: nextOwnIdentifier)
+    }
+
+    // MARK: Our status
+
+    /// Tells the cloud whether we are connected: beside the engine and the core, whom this message is nothing to.
+    private mutating func publish(_ status: UplinkStatus, _ payload: [UInt8], _ outputs: inout [Output]) {
+        guard phase == .open else { return }
+        let qos = statusIdentifier == nil ? statusQoS : .atMostOnce
+        var publish = Publish(
+            message: ApplicationMessage(topic: status.topic, payload: payload), qos: qos,
+            retain: status.retain && terms.retainAvailable)
+        if qos > .atMostOnce {
+            publish.id = takeOwnIdentifier()
+            statusIdentifier = publish.id
+        }
+        write(.publish(publish), &outputs)
+    }
+
+    private mutating func statusAnswered(_ packet: Packet, _ ack: Acknowledgement, _ outputs: inout [Output])
+    {
+        if case .pubrec = packet, !ack.reason.isError {
+            write(.pubrel(Acknowledgement(ack.id)), &outputs)
+        } else {
+            statusIdentifier = nil
+            if ack.reason.isError { outputs.append(.notice(.statusRefused(ack.reason))) }
+        }
     }
 
     /// The engine's CONNECT as the cloud is to see it. Credentials, session and limits are written here: the
@@ -347,7 +441,8 @@ package struct HandshakeLedger {
         return Connect(
             version: plan.version, clientIdentifier: plan.clientIdentifier, cleanStart: opening.cleanStart,
             keepAliveSeconds: plan.keepAliveSeconds, userName: plan.userName, password: plan.password,
-            will: plan.will, sessionExpirySeconds: isV5 ? plan.sessionExpirySeconds : nil,
+            will: plan.will ?? plan.status?.will,
+            sessionExpirySeconds: isV5 ? plan.sessionExpirySeconds : nil,
             receiveMaximum: isV5 ? plan.receiveMaximum : nil,
             maximumPacketSize: isV5 ? plan.maximumPacketSize : nil, topicAliasMaximum: nil,
             isBridge: !isV5 && opening.asBridge)
@@ -408,6 +503,10 @@ package struct HandshakeLedger {
 
     private mutating func write(_ packet: Packet, _ outputs: inout [Output]) {
         lastWritten = now
+        if case .publish(var publish) = packet, aliases != nil {
+            aliases?.apply(to: &publish, packetBytesMax: terms.maximumPacketSize)
+            return outputs.append(.wire(.publish(publish)))
+        }
         outputs.append(.wire(packet))
     }
 
@@ -422,6 +521,15 @@ package struct HandshakeLedger {
         phase = .over
         outputs.append(.over(loss))
     }
+}
+
+/// What a session of the cloud's holds of our QoS 2 messages, from one connection to the next.
+package struct HeldByCloud: Hashable, Sendable {
+    package var identifiers: Set<PacketIdentifier> = []
+    /// Another address has begun a new session since, so the core does not know of these any more.
+    package var isForgotten = false
+
+    package init() {}
 }
 
 /// How one connection begins.

@@ -1,19 +1,21 @@
 import GatewayCore
 import MQTT
 import NIOCore
-import NIOPosix
 
-/// One uplink on the network: makes the TCP connection, loses it, and makes it again for as long as the core
-/// wants it; what is said on it is the `Conversation`'s.
+/// One uplink on the network: makes a connection, loses it, and makes another for as long as the core wants one;
+/// what is said on it is the `Conversation`'s, and how it is made the `Dial`'s.
 ///
-/// Everything happens on the event loop it was given, except for the name look-up, which the bootstrap does
-/// on a thread of its own. `deliver` is never called from inside `perform`, so the core may be the one who
-/// calls; and every `.connected` is followed by one `.disconnected` before the next.
+/// Of several addresses the first is preferred: a connection to a later one is given up, if that is wanted, as soon
+/// as the first gives a connection again.
+///
+/// Everything happens on the event loop it was given. `deliver` is never called from inside `perform`, so the core
+/// may be the one who calls; and every `.connected` is followed by one `.disconnected` before the next.
 ///
 /// *Memory.* QoS 1 and 2 messages in flight are bounded by the Receive Maximum that the core obeys. QoS 0
 /// messages are left out while the connection does not take what it was given, and counted in a notice.
 package final class UplinkLink {
-    private let plan: UplinkPlan
+    /// As configured, but for what the cloud has said it will not take of it.
+    private var plan: UplinkPlan
     private let index: UplinkIndex
     private let eventLoop: any EventLoop
     private let deliver: (UplinkIndex, UplinkEvent) -> Void
@@ -23,20 +25,36 @@ package final class UplinkLink {
         /// The core does not want a connection.
         case idle
         case waiting(Scheduled<Void>)
-        case connecting
-        case talking(any Channel, Conversation)
+        case connecting(Dial)
+        case talking(Wire, Conversation)
     }
     private var phase = Phase.idle
     /// Counts attempts, so that what an earlier connection still says is told from the present one's.
     private var attempt: UInt64 = 0
 
+    private var order: AddressOrder
+    /// By address.
+    private var places: [Place]
+    private struct Place {
+        /// Whether the next 3.1.1 connection sets the bit of Mosquitto's bridges; turned around when the broker
+        /// refuses the version or hangs up instead of sending CONNACK, as some do on seeing it.
+        var asBridge = true
+        /// Addresses may lead to brokers that share no sessions. Kept in memory: after a restart of ours there is
+        /// only what the first broker to answer says.
+        var held = HeldByCloud()
+    }
+    /// The attempt at the first address beside a connection to another, or the wait for it.
+    private var returning: Returning?
+    private enum Returning {
+        case waiting(Scheduled<Void>)
+        case connecting(Dial)
+    }
+    /// nil when no address is secure.
+    private var security: SecurityFiles?
+    private var nextLookAtSecurity = NIODeadline.now()
+
     /// The next connection asks the cloud to forget us; until one did.
     private var wantsClean = false
-    /// Whether the next 3.1.1 connection sets the bit of Mosquitto's bridges; turned around when the
-    /// broker refuses the version or hangs up instead of sending CONNACK, as some do on seeing it.
-    private var asBridge = true
-    /// How many connections in a row did not last; decides how long to wait.
-    private var failures = 0
     private var openedAt: NIODeadline?
 
     /// What the core is to hear, in order.
@@ -59,6 +77,11 @@ package final class UplinkLink {
     ) {
         self.plan = plan
         self.index = index
+        order = AddressOrder(count: plan.addresses.count)
+        places = plan.addresses.map { _ in Place() }
+        if plan.addresses.contains(where: \.isSecure) {
+            security = SecurityFiles(plan.security ?? UplinkSecurity())
+        }
         self.eventLoop = eventLoop
         self.deliver = deliver
         self.log = log
@@ -85,12 +108,34 @@ package final class UplinkLink {
         }
     }
 
+    /// Goes on with another plan: the connection there is says goodbye, and another is made by the new plan. The session
+    /// at the cloud goes on, unless the plan names another one.
+    package func adopt(_ plan: UplinkPlan) {
+        eventLoop.preconditionInEventLoop()
+        // What a broker holds of us it holds under this name.
+        let known =
+            plan.clientIdentifier == self.plan.clientIdentifier ? Array(zip(self.plan.addresses, places)) : []
+        places = plan.addresses.map { address in known.first { $0.0 == address }?.1 ?? Place() }
+        order = AddressOrder(count: plan.addresses.count)
+        self.plan = plan
+        let isSecure = plan.addresses.contains(where: \.isSecure)
+        security = isSecure ? SecurityFiles(plan.security ?? UplinkSecurity()) : nil
+        guard !isIdle else { return }
+        // As if nothing had happened yet: no pause, and the first address.
+        stop()
+        connect()
+    }
+
+    private var isIdle: Bool {
+        if case .idle = phase { true } else { false }
+    }
+
     /// Writes what was given to `perform`.
     package func flush() {
         eventLoop.preconditionInEventLoop()
-        guard case .talking(let channel, let conversation) = phase else { return }
+        guard case .talking(let wire, let conversation) = phase else { return }
         conversation.flush()
-        absorb(conversation, channel)
+        absorb(conversation, wire)
     }
 
     /// Says goodbye, if there is somebody to say it to, and stays away.
@@ -99,16 +144,17 @@ package final class UplinkLink {
         let last = phase
         phase = .idle
         attempt += 1
+        openedAt = nil
+        giveUpReturning()
         switch last {
-        case .idle, .connecting:
+        case .idle:
             break
+        case .connecting(let dial):
+            dial.cancel()
         case .waiting(let retry):
             retry.cancel()
-        case .talking(let channel, let conversation):
-            conversation.leave()
-            write(conversation, channel)
-            hangUp(channel)
-            deliverSoon()
+        case .talking(let wire, let conversation):
+            part(from: conversation, on: wire, saysOffline: true)
         }
     }
 
@@ -117,64 +163,76 @@ package final class UplinkLink {
     private func connect() {
         attempt += 1
         let attempt = attempt
-        phase = .connecting
-        log(.connecting(host: plan.host, port: plan.port))
-        let link = NIOLoopBound(self, eventLoop: eventLoop)
-        ClientBootstrap(group: eventLoop)
-            .connectTimeout(.seconds(plan.connectTimeoutSeconds))
-            .channelOption(.socketOption(.tcp_nodelay), value: 1)
-            .channelOption(.writeBufferWaterMark, value: .init(low: 65_536, high: 1_048_576))
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(
-                        WireHandler(link: link.value, attempt: attempt))
-                }
+        let address = plan.addresses[order.current]
+        log(.connecting(address))
+        if address.isSecure, let words = readSecurity() {
+            return failed(.securityUnusable(words))
+        }
+        let dial = Dial(address, plan: plan, security: security?.context, eventLoop: eventLoop) {
+            [weak self] outcome in
+            guard let self, attempt == self.attempt, case .connecting = self.phase else { return }
+            switch outcome {
+            case .ready(let wire): self.begin(on: wire)
+            case .failed(let loss): self.failed(loss)
             }
-            .connect(host: plan.host, port: plan.port)
-            .assumeIsolated()
-            .whenFailure { error in
-                guard attempt == self.attempt, case .connecting = self.phase else { return }
-                self.failed(.unreachable("\(error)"))
-            }
+            self.deliverPending()
+        }
+        phase = .connecting(dial)
+        dial.start()
     }
 
-    /// The TCP connection stands: CONNECT leaves.
-    fileprivate func opened(_ channel: any Channel, attempt: UInt64) {
-        guard attempt == self.attempt, case .connecting = phase else {
-            return channel.close(promise: nil)
+    /// Reads certificates that are not those in use.
+    ///
+    /// - Returns: why there are none to use.
+    private func readSecurity() -> String? {
+        nextLookAtSecurity = .now() + Self.securityLookInterval
+        guard case .unusable(let words)? = security?.look(), security?.context != nil else {
+            return security?.context == nil ? security?.fault : nil
         }
+        log(.securityUnusable(words))
+        return nil
+    }
+
+    /// How often files are looked at beside a connection.
+    private static let securityLookInterval = TimeAmount.seconds(10)
+
+    /// The connection stands: CONNECT leaves.
+    private func begin(on wire: Wire) {
         do throws(EngineFailure) {
-            let conversation = try Conversation(plan: plan, opening: opening, now: Self.now())
-            phase = .talking(channel, conversation)
-            absorb(conversation, channel)
+            let conversation = try Conversation(
+                plan: plan, opening: opening, now: Self.now(), held: places[order.current].held)
+            phase = .talking(wire, conversation)
+            wire.listen(self, attempt: attempt)
             scheduleTick(attempt: attempt)
+            absorb(conversation, wire)
         } catch {
+            wire.hangUp()
             failed(.engine(error.description))
-            channel.close(promise: nil)
         }
     }
 
     private var opening: UplinkOpening {
         if plan.version == .v5_0 { return wantsClean ? .clean : .resume(asBridge: false) }
+        let asBridge = places[order.current].asBridge
         return wantsClean ? .sweep(asBridge: asBridge) : .resume(asBridge: asBridge)
     }
 
     // MARK: Talking
 
-    fileprivate func received(_ bytes: ByteBuffer, attempt: UInt64) {
-        guard attempt == self.attempt, case .talking(let channel, let conversation) = phase else { return }
+    func received(_ bytes: ByteBuffer, attempt: UInt64) {
+        guard attempt == self.attempt, case .talking(let wire, let conversation) = phase else { return }
         bytes.withUnsafeReadableBytes { conversation.received($0) }
-        absorb(conversation, channel)
+        absorb(conversation, wire)
         deliverPending()
     }
 
     /// Everything that had arrived was read: what the core answered leaves in one write.
-    fileprivate func receivedAll(attempt: UInt64) {
+    func receivedAll(attempt: UInt64) {
         guard attempt == self.attempt else { return }
         flush()
     }
 
-    fileprivate func closed(_ loss: LinkLoss, attempt: UInt64) {
+    func closed(_ loss: LinkLoss, attempt: UInt64) {
         guard attempt == self.attempt else { return }
         lose(loss)
         deliverPending()
@@ -187,20 +245,42 @@ package final class UplinkLink {
     }
 
     private func tick(attempt: UInt64) {
-        guard attempt == self.attempt, case .talking(let channel, let conversation) = phase else { return }
+        guard attempt == self.attempt, case .talking(let wire, let conversation) = phase else { return }
         conversation.tick(now: Self.now())
-        absorb(conversation, channel)
+        absorb(conversation, wire)
         if discardedQoS0 > 0 {
             log(.discardedQoS0(count: discardedQoS0))
             discardedQoS0 = 0
         }
+        lookAtSecurity()
         scheduleTick(attempt: attempt)
         deliverPending()
     }
 
+    /// A connection lasts for weeks, certificates do not.
+    private func lookAtSecurity() {
+        guard case .talking(let wire, let conversation) = phase, plan.addresses[order.current].isSecure,
+            NIODeadline.now() >= nextLookAtSecurity
+        else { return }
+        nextLookAtSecurity = .now() + Self.securityLookInterval
+        switch security?.look() {
+        case .identityChanged?:
+            attempt += 1
+            giveUpReturning()
+            part(from: conversation, on: wire, saysOffline: false)
+            log(.lost(.identityChanged))
+            openedAt = nil
+            connect()
+        case .unusable(let words)?:
+            log(.securityUnusable(words))
+        case .unchanged?, .trustChanged?, nil:
+            break
+        }
+    }
+
     private func send(_ packet: Packet) {
-        guard isHeard, case .talking(let channel, let conversation) = phase else { return }
-        if case .publish(let publish) = packet, publish.qos == .atMostOnce, !channel.isWritable {
+        guard isHeard, case .talking(let wire, let conversation) = phase else { return }
+        if case .publish(let publish) = packet, publish.qos == .atMostOnce, !wire.channel.isWritable {
             discardedQoS0 += 1
             return
         }
@@ -218,24 +298,88 @@ package final class UplinkLink {
     }
 
     /// Takes over what a conversation has produced.
-    private func absorb(_ conversation: Conversation, _ channel: any Channel) {
+    private func absorb(_ conversation: Conversation, _ wire: Wire) {
         for notice in conversation.takeNotices() { log(notice) }
         for event in conversation.takeEvents() {
-            if case .connected = event {
-                isAnnounced = true
-                openedAt = .now()
-                wantsClean = false
-            }
+            if case .connected(let terms) = event { opened(terms) }
             pending.append(event)
         }
-        write(conversation, channel)
+        write(conversation, wire)
         if let ending = conversation.ending { lose(ending) }
         if !pending.isEmpty { deliverSoon() }
     }
 
-    private func write(_ conversation: Conversation, _ channel: any Channel) {
+    private func opened(_ terms: UplinkTerms) {
+        isAnnounced = true
+        openedAt = .now()
+        wantsClean = false
+        if !terms.sessionPresent {
+            for place in places.indices where place != order.current { places[place].held.isForgotten = true }
+        }
+        places[order.current].held.isForgotten = false
+        returnSoon()
+    }
+
+    private func write(_ conversation: Conversation, _ wire: Wire) {
         let bytes = conversation.takeWireBytes()
-        if !bytes.isEmpty { channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil) }
+        if !bytes.isEmpty { wire.write(bytes) }
+    }
+
+    // MARK: Going back to the first address
+
+    private func returnSoon() {
+        guard order.current > 0, let wait = plan.failBackMilliseconds else { return }
+        giveUpReturning()
+        returning = .waiting(
+            eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(wait)) { [weak self] in
+                self?.tryReturning()
+            })
+    }
+
+    private func giveUpReturning() {
+        switch returning {
+        case .waiting(let timer)?: timer.cancel()
+        case .connecting(let dial)?: dial.cancel()
+        case nil: break
+        }
+        returning = nil
+    }
+
+    /// Makes a connection to the first address beside the present one, which ends only once that stands.
+    private func tryReturning() {
+        guard case .talking = phase else { return }
+        let address = plan.addresses[0]
+        // A secure connection looks at the files by itself, and has to know if they change.
+        if address.isSecure, !plan.addresses[order.current].isSecure, let words = readSecurity() {
+            return stay(.securityUnusable(words))
+        }
+        let dial = Dial(address, plan: plan, security: security?.context, eventLoop: eventLoop) {
+            [weak self] outcome in
+            guard let self, case .connecting? = self.returning else { return }
+            switch outcome {
+            case .ready(let wire): self.failBack(to: wire)
+            case .failed(let loss): self.stay(loss)
+            }
+            self.deliverPending()
+        }
+        returning = .connecting(dial)
+        dial.start()
+    }
+
+    private func stay(_ loss: LinkLoss) {
+        log(.notFailingBack(loss))
+        returnSoon()
+    }
+
+    private func failBack(to wire: Wire) {
+        returning = nil
+        guard case .talking(let last, let conversation) = phase else { return wire.hangUp() }
+        log(.failingBack(plan.addresses[0]))
+        attempt += 1
+        part(from: conversation, on: last, saysOffline: false)
+        openedAt = nil
+        order.returned()
+        begin(on: wire)
     }
 
     // MARK: Losing
@@ -245,20 +389,28 @@ package final class UplinkLink {
         switch phase {
         case .idle, .waiting:
             return
-        case .connecting:
+        case .connecting(let dial):
+            dial.cancel()
             failed(loss)
-        case .talking(let channel, _):
+        case .talking(let wire, let conversation):
+            places[order.current].held.identifiers = conversation.unreleased
             failed(loss)
-            hangUp(channel)
+            hangUp(wire)
             deliverSoon()
         }
     }
 
-    /// Closes a channel that is no longer the present one: NIO reports the closing before it returns.
-    private func hangUp(_ channel: any Channel) {
-        // NIO writes what was flushed before a close only if the socket takes it at once: a goodbye that
-        // finds the socket full is not worth waiting for.
-        channel.close(promise: nil)
+    /// Says goodbye to a connection that is no longer wanted.
+    private func part(from conversation: Conversation, on wire: Wire, saysOffline: Bool) {
+        places[order.current].held.identifiers = conversation.unreleased
+        conversation.leave(saysOffline: saysOffline)
+        write(conversation, wire)
+        hangUp(wire)
+        deliverSoon()
+    }
+
+    private func hangUp(_ wire: Wire) {
+        wire.hangUp()
         if isAnnounced {
             isAnnounced = false
             pending.append(.disconnected)
@@ -267,30 +419,47 @@ package final class UplinkLink {
 
     private func failed(_ loss: LinkLoss) {
         attempt += 1
+        giveUpReturning()
         log(.lost(loss))
         if loss == .swept {
             wantsClean = false
             return connect()
         }
-        if let openedAt {
-            // A connection that lasted proves that the cloud is well; one that did not, nothing.
-            if NIODeadline.now() - openedAt >= .seconds(5) { failures = 0 }
-        } else if loss == .closed || loss == .refused(.unsupportedProtocolVersion) {
-            asBridge.toggle()
+        switch next(after: loss) {
+        case .atOnce:
+            connect()
+        case .afterPause(let doublings):
+            let delay = backoff(doublings)
+            log(.retrying(afterMilliseconds: delay))
+            phase = .waiting(
+                eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(delay)) { [weak self] in
+                    self?.connect()
+                })
         }
-        openedAt = nil
-        let delay = backoff()
-        failures += 1
-        log(.retrying(afterMilliseconds: delay))
-        phase = .waiting(
-            eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(delay)) { [weak self] in
-                self?.connect()
-            })
+    }
+
+    private func next(after loss: LinkLoss) -> AddressOrder.Next {
+        if let openedAt {
+            self.openedAt = nil
+            // A connection that lasted proves that the cloud is well; one that did not, nothing.
+            return NIODeadline.now() - openedAt >= .seconds(5) ? order.ended() : order.failed()
+        }
+        switch loss {
+        case .refused(.qosNotSupported) where plan.lowersWillQoS(),
+            .refused(.retainNotSupported) where plan.dropsWillRetain():
+            log(.willReduced)
+            return order.failedForNow()
+        case .closed, .refused(.unsupportedProtocolVersion):
+            places[order.current].asBridge.toggle()
+            return plan.version < .v5_0 && !places[order.current].asBridge
+                ? order.failedForNow() : order.failed()
+        default:
+            return order.failed()
+        }
     }
 
     /// Full jitter: anything up to a bound that doubles, so that a fleet does not return in step.
-    private func backoff() -> Int64 {
-        let doublings = min(failures, 20)
+    private func backoff(_ doublings: Int) -> Int64 {
         let bound = min(plan.backoffMaxMilliseconds, max(1, plan.backoffMinMilliseconds) << doublings)
         return Int64.random(in: 0...max(1, bound))
     }
@@ -323,36 +492,23 @@ package final class UplinkLink {
     private static func now() -> UInt64 { NIODeadline.now().uptimeNanoseconds / 1_000_000 }
 }
 
-/// Carries a channel's bytes to its link.
-private final class WireHandler: ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-
-    private let link: UplinkLink
-    private let attempt: UInt64
-
-    init(link: UplinkLink, attempt: UInt64) {
-        self.link = link
-        self.attempt = attempt
+extension UplinkPlan {
+    /// Makes the Will bear a lower QoS, which a cloud wants that refuses it for its QoS [MQTT5-3.2.2-12]; false when
+    /// there is none lower.
+    fileprivate mutating func lowersWillQoS() -> Bool {
+        guard let qos = will?.qos ?? status?.qos, let lower = QoS(rawValue: qos.rawValue &- 1) else {
+            return false
+        }
+        will?.qos = lower
+        status?.qos = lower
+        return true
     }
 
-    func channelActive(context: ChannelHandlerContext) {
-        link.opened(context.channel, attempt: attempt)
-    }
-
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        link.received(unwrapInboundIn(data), attempt: attempt)
-    }
-
-    func channelReadComplete(context: ChannelHandlerContext) {
-        link.receivedAll(attempt: attempt)
-    }
-
-    func channelInactive(context: ChannelHandlerContext) {
-        link.closed(.closed, attempt: attempt)
-    }
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        link.closed(.unreachable("\(error)"), attempt: attempt)
-        context.close(promise: nil)
+    /// Likewise for RETAIN [MQTT5-3.2.2-13].
+    fileprivate mutating func dropsWillRetain() -> Bool {
+        guard will?.retain ?? status?.retain ?? false else { return false }
+        will?.retain = false
+        status?.retain = false
+        return true
     }
 }

@@ -103,6 +103,8 @@ extension DropReason {
         case .sessionEnded: "their session ended"
         case .noRoute: "no route asked for them"
         case .largerThanTaken: "larger than packet-size allows"
+        case .purged: "the operator said so"
+        case .loop: "sent by this gateway, and come back another way"
         }
     }
 }

@@ -10,12 +10,17 @@ struct Tidegate: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tidegate",
         abstract: "An MQTT gateway that loses nothing while the cloud or the power is away.",
-        version: version, subcommands: [Run.self, Check.self, AuditCommand.self, JournalCommand.self])
+        version: version,
+        subcommands: [
+            Run.self, Check.self, Reload.self, Doctor.self, DeadLettersCommand.self, AuditCommand.self,
+            JournalCommand.self,
+        ])
 }
 
 struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Runs the gateway until SIGTERM or SIGINT.")
+        abstract: "Runs the gateway until SIGTERM or SIGINT.",
+        discussion: "SIGHUP, and `tidegate reload`, make it read its configuration again.")
 
     @Option(help: "The configuration file; /etc/tidegate/tidegate.yaml, if it is there.")
     var config: String?
@@ -27,21 +32,14 @@ struct Run: ParsableCommand {
     var state: String?
 
     func run() throws {
-        let settings: Settings
+        let source = SettingsSource(file: config, listen: listen, state: state)
+        let checked: CheckedSettings
         do throws(SettingsErrors) {
-            settings = try read()
+            checked = try CheckedSettings(source.read())
         } catch {
             throw refuse(error)
         }
-        serve(settings)
-    }
-
-    /// The file's settings with what the command line says instead.
-    private func read() throws(SettingsErrors) -> Settings {
-        var settings = try Settings.load(path: config)
-        if let state { settings.state = state }
-        if let listen { settings.listeners = [try ListenerSettings(commandLine: listen, isAnonymous: true)] }
-        return settings
+        serve(checked, from: source)
     }
 }
 
@@ -54,8 +52,7 @@ struct Check: ParsableCommand {
 
     func run() throws {
         do throws(SettingsErrors) {
-            let settings = try Settings.load(path: file)
-            for uplink in settings.uplinks { _ = try uplink.credentials?.password?.bytes() }
+            _ = try CheckedSettings(try Settings.load(path: file))
         } catch {
             throw refuse(error)
         }

@@ -4,6 +4,7 @@ import Journal
 import MQTT
 import NIOCore
 import Operations
+import Settings
 import Transport
 import Uplink
 
@@ -13,7 +14,7 @@ import Uplink
 /// Everything happens on one event loop. Neither the transport nor an uplink calls back while it is being
 /// called, so that an input is handled to its end before the next one.
 final class Host: TransportDelegate {
-    private let loop: any EventLoop
+    let loop: any EventLoop
     private let clock: LogicalClock
     private var gateway: Gateway
     private var journal: Journal
@@ -25,7 +26,16 @@ final class Host: TransportDelegate {
     /// When it was last looked at whether the clock should be written down.
     private var stampAskedAt = Instant(milliseconds: 0)
     private let transport: Transport
+    /// By `UplinkIndex`; one that is not in the settings any more keeps its place, closed.
     private var links: [UplinkLink] = []
+    /// What each link was last told, by `UplinkIndex`.
+    private var linkPlans: [UplinkPlan] = []
+    /// As they run: what was read last, as far as it could be applied.
+    var settings: Settings
+    /// What was made of `settings.uplinks`.
+    private(set) var uplinkPlans: [UplinkPlan]
+    let settingsReader: SettingsReader
+    private var control: ControlSocket?
     private var log: Log
     private let notifier: ServiceNotifier
     /// Hands operations to the disk's thread; answered by `completed`.
@@ -43,7 +53,7 @@ final class Host: TransportDelegate {
     private var deadline: (at: Instant, task: Scheduled<Void>)?
 
     /// Whether the process ends when the disk fails, instead of serving what needs none.
-    private let endsOnFailure: Bool
+    private var endsOnFailure: Bool { settings.journal.onFailure == .exit }
 
     private var phase = Phase.starting
     private enum Phase {
@@ -64,10 +74,9 @@ final class Host: TransportDelegate {
     ///   - submit: called on the loop.
     init(
         loop: any EventLoop, clock: LogicalClock, gateway: consuming Gateway, effects: [Effect],
-        journal: Journal, witness: WallWitness, transportPlan: TransportPlan, uplinks: [UplinkPlan],
-        log: consuming Log,
-        notifier: consuming ServiceNotifier, endsOnFailure: Bool, submit: @escaping ([DiskOperation]) -> Void,
-        end: @escaping (ExitStatus) -> Never
+        journal: Journal, witness: WallWitness, settings: CheckedSettings, settingsReader: SettingsReader,
+        log: consuming Log, notifier: consuming ServiceNotifier,
+        submit: @escaping ([DiskOperation]) -> Void, end: @escaping (ExitStatus) -> Never
     ) {
         self.loop = loop
         self.clock = clock
@@ -75,23 +84,30 @@ final class Host: TransportDelegate {
         self.effects = effects
         self.journal = journal
         self.witness = witness
-        self.transport = Transport(plan: transportPlan, loop: loop)
+        self.transport = Transport(plan: TransportPlan(settings.settings), loop: loop)
+        self.settings = settings.settings
+        self.uplinkPlans = settings.uplinks
+        self.settingsReader = settingsReader
         self.log = log
         self.notifier = notifier
-        self.endsOnFailure = endsOnFailure
         self.submit = submit
         self.end = end
-        links = uplinks.enumerated().map { number, plan in
-            UplinkLink(
-                plan: plan, index: UplinkIndex(number), eventLoop: loop,
-                deliver: { index, event in
-                    self.take(.uplink(index, event))
-                    self.settleSoon()
-                },
-                log: { notice in
-                    self.log.write(LogLine(.notice, .uplink, "uplink \"\(plan.name)\": \(notice)"))
-                })
-        }
+        for plan in settings.uplinks { addLink(plan) }
+    }
+
+    private func addLink(_ plan: UplinkPlan) {
+        let index = UplinkIndex(links.count)
+        let link = UplinkLink(
+            plan: plan, index: index, eventLoop: loop,
+            deliver: { index, event in
+                self.take(.uplink(index, event))
+                self.settleSoon()
+            },
+            log: { notice in
+                self.log.write(LogLine(.notice, .uplink, "uplink \"\(plan.name)\": \(notice)"))
+            })
+        links.append(link)
+        linkPlans.append(plan)
     }
 
     // MARK: Start
@@ -116,6 +132,7 @@ final class Host: TransportDelegate {
         everySecond()
         carryOut(at: clock.now)
         settle()
+        openControl()
     }
 
     // MARK: From the transport
@@ -199,7 +216,7 @@ final class Host: TransportDelegate {
         case .storageRecovered:
             notifier.status("serving MQTT")
         case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
-            .uplinkDisconnected, .pressure, .stuck, .full, .drained, .wasOff:
+            .uplinkDisconnected, .uplinkRemoved, .deadLetter, .pressure, .stuck, .full, .drained, .wasOff:
             break
         }
     }
@@ -313,6 +330,7 @@ final class Host: TransportDelegate {
                 provenAt = gateway.lastPosition
             }
         }
+        take(.wallClock(milliseconds: witness.isBelieved ? reading.milliseconds : nil))
         journal.note(
             WallReading(milliseconds: reading.milliseconds, isTrusted: witness.isBelieved), at: now,
             provenAt: provenAt)
@@ -338,6 +356,76 @@ final class Host: TransportDelegate {
         }
     }
 
+    // MARK: From the operator
+
+    var isServing: Bool { phase == .serving }
+
+    func note(_ line: String) { log.write(LogLine(.notice, .gateway, line)) }
+    func complain(_ line: String) { log.write(LogLine(.error, .gateway, line)) }
+
+    private func openControl() {
+        let socket = ControlSocket(path: ControlPath(state: settings.state), loop: loop) { command, reply in
+            self.carryOut(command, reply)
+        }
+        control = socket
+        socket.open { reason in
+            self.log.write(
+                LogLine(
+                    .warning, .gateway,
+                    "the commands that change a running gateway cannot reach it: \(reason)"))
+        }
+    }
+
+    private func carryOut(_ command: AdminCommand, _ reply: @escaping (AdminAnswer) -> Void) {
+        guard isServing else { return reply(.failed("the gateway is starting or stopping")) }
+        let now = clock.now
+        switch command {
+        case .reload:
+            return reload(reply)
+        case .replay(let uplink, let numbers):
+            let count = gateway.replayDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
+            reply(AdminAnswer(isGood: true, lines: ["\(count) sent again"]))
+        case .purge(let uplink, let numbers):
+            let count = gateway.purgeDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
+            reply(AdminAnswer(isGood: true, lines: ["\(count) forgotten"]))
+        }
+        carryOut(at: now)
+        settle()
+    }
+
+    /// Gives the core the plan that `settings` make now, and each link its own.
+    ///
+    /// - Returns: what changed, for people.
+    func reconfigure(_ plans: [UplinkPlan], before: Settings) -> [String] {
+        var lines: [String] = []
+        uplinkPlans = plans
+        for (plan, now) in zip(plans, settings.uplinks) {
+            let earlier = before.uplinks.first { $0.name == plan.name }
+            guard let index = linkPlans.firstIndex(where: { $0.name == plan.name }) else {
+                // The core numbers uplinks that it did not know in the order of the plan, as this does.
+                addLink(plan)
+                lines.append("uplink \"\(plan.name)\": new")
+                continue
+            }
+            if earlier == nil {
+                lines.append("uplink \"\(plan.name)\": back")
+            } else if linkPlans[index] != plan {
+                lines.append("uplink \"\(plan.name)\": changed, and connects anew")
+            } else if earlier != now {
+                lines.append("uplink \"\(plan.name)\": changed")
+            }
+            guard linkPlans[index] != plan else { continue }
+            linkPlans[index] = plan
+            links[index].adopt(plan)
+        }
+        for gone in before.uplinks where !plans.contains(where: { $0.name == gone.name }) {
+            lines.append("uplink \"\(gone.name)\": gone; what waits for it is kept under its name")
+        }
+        take(.reconfigured(GatewayPlan(settings)))
+        settle()
+        return lines
+    }
+
     // MARK: The end
 
     /// Tells every client, waits until they and the disk have what is theirs, and ends the process.
@@ -358,6 +446,7 @@ final class Host: TransportDelegate {
     private static let stopTimeout: TimeAmount = .seconds(15)
 
     private func closeJournal() {
+        control?.close()
         for link in links { link.stop() }
         settle()
         let now = clock.now

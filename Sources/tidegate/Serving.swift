@@ -11,15 +11,16 @@ import Uplink
 
 /// Recovers the store, starts everything, and waits for a signal; the process ends with an `ExitStatus`.
 ///
-/// Three threads: this one waits for signals, one runs the loop with everything in it, one writes to the disk.
-func serve(_ settings: Settings) -> Never {
+/// Three threads: this one waits for signals, one runs the loop with everything in it, one writes to the disk. A fourth
+/// sleeps until the settings are to be read again.
+func serve(_ checked: CheckedSettings, from source: SettingsSource) -> Never {
     var signals = Signals()
     let loop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
     let host = NIOLoopBoundBox<Host?>.makeEmptyBox(valueType: Host.self, eventLoop: loop)
     // Recovery has the loop for itself: there is nobody to serve before it is done.
     loop.execute {
         do throws(StartFailure) {
-            let started = try Start(settings).makeHost(loop, host)
+            let started = try Start(checked, source).makeHost(loop, host)
             host.value = started
             started.start()
         } catch {
@@ -27,9 +28,10 @@ func serve(_ settings: Settings) -> Never {
             _exit(error.status.rawValue)
         }
     }
-    signals.wait()
+    // Before there is a host, the loop is busy recovering, and this waits behind it.
+    while signals.wait() == .reload { loop.execute { host.value?.reload() } }
     loop.execute { host.value?.stop() }
-    signals.wait()
+    while signals.wait() == .reload {}
     complain("stopped at once, as asked twice")
     // Not exit(3): the loop's thread may be in the middle of anything.
     _exit(ExitStatus.failed.rawValue)
@@ -49,14 +51,15 @@ struct StartFailure: Error {
 
 /// Everything that must have gone well before there is a host.
 private struct Start {
-    private let settings: Settings
-    private let uplinks: [UplinkPlan]
+    private let checked: CheckedSettings
+    private let source: SettingsSource
     private let store: DiskStore
     private let state: DurableState
 
-    init(_ settings: Settings) throws(StartFailure) {
-        self.settings = settings
-        uplinks = try Self.plans(settings)
+    init(_ checked: CheckedSettings, _ source: SettingsSource) throws(StartFailure) {
+        self.checked = checked
+        self.source = source
+        let settings = checked.settings
         do throws(StoreError) {
             (store, state) = try DiskStore.recover(
                 path: settings.state, allowVolatile: settings.journal.allowsVolatile)
@@ -65,23 +68,8 @@ private struct Start {
         }
     }
 
-    private static func plans(_ settings: Settings) throws(StartFailure) -> [UplinkPlan] {
-        let runtimeDirectory = ServiceNotifier.processEnvironment("RUNTIME_DIRECTORY") ?? "/tmp"
-        var plans: [UplinkPlan] = []
-        for uplink in settings.uplinks {
-            do throws(SettingsErrors) {
-                plans.append(
-                    try UplinkPlan(
-                        uplink, packetBytesMax: UInt32(clamping: settings.limits.packetBytes),
-                        runtimeDirectory: runtimeDirectory))
-            } catch {
-                throw StartFailure(line: "\(error)", status: .configuration)
-            }
-        }
-        return plans
-    }
-
     func makeHost(_ loop: any EventLoop, _ box: NIOLoopBoundBox<Host?>) throws(StartFailure) -> Host {
+        let settings = checked.settings
         var log = Log()
         for warning in store.warnings { log.write(LogLine(.warning, .storage, warning)) }
         for line in store.recovered.report.lines { log.write(line) }
@@ -104,8 +92,7 @@ private struct Start {
             journal: Journal(
                 plan: JournalPlan(settings.journal), recovered: store.recovered, resumed: clock.resumed),
             witness: WallWitness(anchor: store.recovered.anchor, unproven: clock.resumed.unproven),
-            transportPlan: TransportPlan(settings), uplinks: uplinks, log: log, notifier: ServiceNotifier(),
-            endsOnFailure: settings.journal.onFailure == .exit,
+            settings: checked, settingsReader: SettingsReader(source), log: log, notifier: ServiceNotifier(),
             submit: { disk.submit($0) }, end: { _exit($0.rawValue) })
     }
 }

@@ -1,6 +1,6 @@
 import Glibc
 
-/// SIGTERM and SIGINT, taken by the main thread in peace: no handler ever interrupts anything.
+/// SIGTERM, SIGINT and SIGHUP, taken by the main thread in peace: no handler ever interrupts anything.
 struct Signals {
     private var set = sigset_t()
 
@@ -13,9 +13,12 @@ struct Signals {
         signal(SIGPIPE, SIG_IGN)
     }
 
+    enum Wish { case stop, reload }
+
     /// Waits for one of them.
-    mutating func wait() {
+    mutating func wait() -> Wish {
         var number: Int32 = 0
         while sigwait(&set, &number) != 0 {}
+        return number == SIGHUP ? .reload : .stop
     }
 }

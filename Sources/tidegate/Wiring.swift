@@ -18,22 +18,42 @@ extension GatewayPlan {
         expirySecondsBefore5 = settings.sessions.expiryFor311Seconds
         expirySecondsMax = settings.sessions.expiryMaxSeconds
         systemTopicsMilliseconds = settings.monitoring.sysIntervalMilliseconds
+        gateway = settings.gateway
         version = "tidegate version \(Tidegate.version)"
         for (index, listener) in settings.listeners.enumerated() {
             packetBytesMaxByListener[index] = listener.packetBytes.map { UInt32(clamping: $0) }
         }
-        uplinks = settings.uplinks.map { uplink in
-            UplinkRoutes(
-                name: uplink.name, out: uplink.routes.compactMap { Self.route($0, if: .out) },
-                in: uplink.routes.compactMap { Self.route($0, if: .in) })
+        uplinks = settings.uplinks.map { UplinkRoutes($0, gateway: settings.gateway) }
+    }
+}
+
+extension UplinkRoutes {
+    init(_ settings: UplinkSettings, gateway: String) {
+        self.init(
+            name: settings.name, out: settings.routes.compactMap { Route($0, if: .out) },
+            in: settings.routes.compactMap { Route($0, if: .in) })
+        drain = settings.drain
+        deadLettersMax = settings.deadLetters
+        deadLetterBytesMax = settings.deadLetterBytes
+        let added = settings.provenance
+        if added.addsAnything {
+            provenance = Provenance(
+                gateway: gateway, addsGateway: added.addsGateway, addsSequence: added.addsSequence,
+                addsReceivedAt: added.addsReceivedAt)
         }
     }
+}
 
-    private static func route(
-        _ route: RouteSettings, if direction: RouteSettings.Direction
-    ) -> UplinkRoutes.Route? {
+extension UplinkRoutes.Route {
+    /// nil when it leads the other way.
+    fileprivate init?(_ route: RouteSettings, if direction: RouteSettings.Direction) {
         guard route.direction == direction else { return nil }
-        return UplinkRoutes.Route(filter: route.filter, rename: route.rename, maximumQoS: route.qos)
+        self.init(filter: route.filter, rename: route.rename, maximumQoS: route.qos)
+        except = route.except
+        carriesRetain = route.carriesRetain
+        priority = route.priority
+        isLiveFirst = route.isLiveFirst
+        queue = route.queue
     }
 }
 
@@ -101,7 +121,12 @@ extension UplinkPlan {
         _ settings: UplinkSettings, packetBytesMax: UInt32, runtimeDirectory: String
     ) throws(SettingsErrors) {
         self.init(
-            name: settings.name, host: settings.host, port: Int(settings.port),
+            name: settings.name, addresses: settings.addresses.map { UplinkAddress($0) },
+            security: settings.addresses.contains(where: \.isSecure)
+                ? UplinkSecurity(settings.security) : nil,
+            proxy: settings.proxy.map { UplinkProxy($0) },
+            failBackMilliseconds: settings.failBackMilliseconds.map { Int64(clamping: $0) },
+            topicAliasMax: settings.version == .v5_0 ? settings.topicAliasMax : 0,
             clientIdentifier: settings.clientIdentifier, userName: settings.credentials?.userName,
             password: try settings.credentials?.password?.bytes(), version: settings.version,
             keepAliveSeconds: settings.keepAliveSeconds, sessionExpirySeconds: settings.sessionExpirySeconds,
@@ -110,8 +135,52 @@ extension UplinkPlan {
             subscriptions: settings.routes.compactMap { route in
                 route.direction == .in ? Subscription(route.filter, route.qos) : nil
             },
+            status: settings.status.map { UplinkStatus($0) },
             backoffMinMilliseconds: Int64(clamping: settings.reconnectMinMilliseconds),
             backoffMaxMilliseconds: Int64(clamping: settings.reconnectMaxMilliseconds),
-            runtimeDirectory: runtimeDirectory)
+            ackWatchdogSeconds: Int64(settings.ackTimeoutSeconds), runtimeDirectory: runtimeDirectory)
+    }
+}
+
+extension UplinkAddress {
+    init(_ settings: AddressSettings) {
+        let scheme: Scheme =
+            switch settings.scheme {
+            case .mqtt: .mqtt
+            case .mqtts: .mqtts
+            case .ws: .ws
+            case .wss: .wss
+            }
+        self.init(scheme, host: settings.host, port: Int(settings.port), path: settings.path)
+    }
+}
+
+extension UplinkSecurity {
+    /// - Parameter settings: nil for the system's authorities and no certificate of our own.
+    init(_ settings: SecuritySettings?) {
+        guard let settings else {
+            self.init()
+            return
+        }
+        self.init(
+            authorityFile: settings.authorityFile, certificateFile: settings.certificateFile,
+            keyFile: settings.keyFile, serverName: settings.serverName, protocols: settings.protocols,
+            minimumVersion: settings.minimum == .tls13 ? .tls13 : .tls12)
+    }
+}
+
+extension UplinkStatus {
+    init(_ settings: StatusSettings) {
+        self.init(
+            topic: settings.topic, online: Array(settings.online.utf8), offline: Array(settings.offline.utf8),
+            qos: settings.qos, retain: settings.isRetained)
+    }
+}
+
+extension UplinkProxy {
+    init(_ settings: ProxySettings) {
+        self.init(
+            host: settings.host, port: Int(settings.port), userName: settings.userName,
+            password: settings.password)
     }
 }

@@ -192,9 +192,9 @@ struct DeliveryNumberTests {
         #expect(publishes.map(\.text) == ["0", "3", "4"])
         #expect(
             publishes.map(\.id) == [
-                PacketIdentifierRule.identifier(of: Delivery(0), qos: .exactlyOnce),
-                PacketIdentifierRule.identifier(of: Delivery(3), qos: .atLeastOnce),
-                PacketIdentifierRule.identifier(of: Delivery(4), qos: .exactlyOnce),
+                PacketIdentifierRule.whole.identifier(of: Delivery(0), qos: .exactlyOnce),
+                PacketIdentifierRule.whole.identifier(of: Delivery(3), qos: .atLeastOnce),
+                PacketIdentifierRule.whole.identifier(of: Delivery(4), qos: .exactlyOnce),
             ])
     }
 

@@ -18,6 +18,17 @@ struct RandomConversationTests {
         }
     }
 
+    @Test("The same with an uplink of several lanes, whose routes and drain change meanwhile")
+    func lanes() {
+        for seed in 1...200 as ClosedRange<UInt64> {
+            var conversation = Conversation(seed: seed, hasLanes: true)
+            conversation.run(steps: 250)
+            conversation.settle()
+            #expect(conversation.faults == [], "seed \(seed)")
+            if !conversation.faults.isEmpty { return }
+        }
+    }
+
     @Test("Long queues are kept in pages, and their receivers are sent the same")
     func pages() {
         var indexings = 0
@@ -120,10 +131,14 @@ private struct Conversation: ~Copyable {
     private(set) var transcripts: [String: [Packet]] = [:]
     /// Nothing happens that depends on how Records of different Sessions mix: for a comparison with another run.
     private let isShadow: Bool
+    /// Messages take different routes, and these change.
+    private let hasLanes: Bool
+    private let plan: GatewayPlan
 
-    init(seed: UInt64, isShadow: Bool = false, queueEntriesMax: Int? = nil) {
+    init(seed: UInt64, isShadow: Bool = false, hasLanes: Bool = false, queueEntriesMax: Int? = nil) {
         var plan = GatewayPlan()
         self.isShadow = isShadow
+        self.hasLanes = hasLanes
         // Also in shadows without pages: the stretches are the same.
         plan.limits.queueEntriesMax = queueEntriesMax ?? (isShadow ? 1_000_000 : Int(seed % 5))
         plan.limits.identifierSpan = 8
@@ -138,7 +153,8 @@ private struct Conversation: ~Copyable {
                 )
             ]
         }
-        s = Scenario(plan: plan)
+        self.plan = plan
+        s = Scenario(plan: hasLanes ? Self.withLanes(plan, Int(seed)) : plan)
         dice = Dice(state: seed)
         isElidable = seed % 3 == 0
         hasDrifter = seed % 2 == 1 && !isElidable && !isShadow
@@ -174,9 +190,39 @@ private struct Conversation: ~Copyable {
             case 31: s.checkpoints()
             case 32: absent()
             case 23: s.elides = dice.roll(4) > 0
+            case 33: if hasLanes { s.reconfigures(Self.withLanes(plan, dice.roll(5))) }
             default: break
             }
         }
+    }
+
+    /// One of five plans: without lanes, with some, with all there may be, and with more.
+    private static func withLanes(_ plan: GatewayPlan, _ variant: Int) -> GatewayPlan {
+        var plan = plan
+        var routes: [UplinkRoutes.Route] = []
+        for kind in 0..<4 {
+            guard let filter = TopicFilter("t/+/\(kind)") else { continue }
+            var route = UplinkRoutes.Route(filter: filter, rename: nil, maximumQoS: .exactlyOnce)
+            switch (variant % 5, kind) {
+            case (1, 0), (3, 3): route.priority = .high
+            case (1, 1), (2, 0): route.priority = .low
+            case (2, 2): route.isLiveFirst = true
+            case (3, _): route.queue = QueueBounds(messagesMax: 1000)
+            case (4, _):
+                route.queue = QueueBounds(bytesMax: 1_000_000)
+                route.isLiveFirst = true
+            default: break
+            }
+            routes.append(route)
+        }
+        plan.uplinks[0].out = routes
+        if variant % 2 == 1 { plan.uplinks[0].drain = .init(messagesPerSecond: 40) }
+        plan.limits.liveMessagesMax = 3
+        return plan
+    }
+
+    private func topic(_ publisher: Int, _ text: String) -> String {
+        hasLanes ? "t/\(publisher)/\(text.utf8.reduce(0) { $0 + Int($1) } % 4)" : "t/\(publisher)"
     }
 
     /// Everything comes back, and all goes well until nothing is left to say; then the ledger is read.
@@ -235,7 +281,7 @@ private struct Conversation: ~Copyable {
         publishers[i].nextNumber += 1
         publishers[i].inFlight.append((id, text, qos, false))
         published.append((text, qos))
-        s.sends(publishers[i].name, .publish(.text("t/\(i)", text, qos: qos, id: id)))
+        s.sends(publishers[i].name, .publish(.text(topic(i, text), text, qos: qos, id: id)))
     }
 
     private mutating func reconnect(_ i: Int) {
@@ -260,7 +306,8 @@ private struct Conversation: ~Copyable {
                 if !connack.sessionPresent { publishers[i].inFlight.removeAll { $0.isReleased } }
                 for message in publishers[i].inFlight {
                     let publish = Publish.text(
-                        "t/\(i)", message.text, qos: message.qos, id: message.id, duplicate: true)
+                        topic(i, message.text), message.text, qos: message.qos, id: message.id,
+                        duplicate: true)
                     s.sends(
                         name, message.isReleased ? .pubrel(Acknowledgement(message.id)) : .publish(publish))
                 }

@@ -173,6 +173,22 @@ struct Scenario: ~Copyable {
 
     mutating func cloudVanishes(_ uplink: Int = 0) { handle(.uplink(UplinkIndex(uplink), .disconnected)) }
 
+    /// - Returns: how many will go.
+    mutating func replays(_ numbers: [UInt64]? = nil, uplink: String = "cloud") -> Int {
+        var effects: [Effect] = []
+        let count = gateway.replayDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
+        carryOut(effects)
+        return count
+    }
+
+    /// - Returns: how many went.
+    mutating func purges(_ numbers: [UInt64]? = nil, uplink: String = "cloud") -> Int {
+        var effects: [Effect] = []
+        let count = gateway.purgeDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
+        carryOut(effects)
+        return count
+    }
+
     /// Packets for the cloud since it was last asked.
     mutating func cloudReceived(_ uplink: Int = 0) -> [Packet] {
         defer { uplinkCommands[uplink]?.removeAll { if case .send = $0 { true } else { false } } }
@@ -185,6 +201,19 @@ struct Scenario: ~Copyable {
     mutating func uplinkControls(_ uplink: Int = 0) -> [UplinkCommand] {
         defer { uplinkCommands[uplink]?.removeAll { if case .send = $0 { false } else { true } } }
         return (uplinkCommands[uplink] ?? []).filter { if case .send = $0 { false } else { true } }
+    }
+
+    /// The configuration changes, for later starts too.
+    mutating func reconfigures(_ plan: GatewayPlan) {
+        self.plan = plan
+        handle(.reconfigured(plan))
+    }
+
+    /// Everything durable, the process ends, and another begins with this configuration.
+    mutating func restarts(with plan: GatewayPlan) {
+        syncs()
+        self.plan = plan
+        losesPower()
     }
 
     // MARK: Storage and time

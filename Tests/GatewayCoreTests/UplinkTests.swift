@@ -282,8 +282,7 @@ struct UplinkTests {
         let id = s.cloudReceived().publishes.first?.id ?? 1
         let answer = Acknowledgement(id, .notAuthorized)
         s.cloudSends(0, qos == .atLeastOnce ? .puback(answer) : .pubrec(answer))
-        #expect(
-            s.observations.contains(.dropped(owner: .uplink(name: "cloud"), .refusedByReceiver, count: 1)))
+        #expect(s.observations.contains(.deadLetter(uplink: "cloud", .notAuthorized)))
         s.cloudVanishes()
         s.cloudConnects(sessionPresent: true)
         #expect(s.cloudReceived() == [])

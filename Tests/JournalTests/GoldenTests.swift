@@ -5,9 +5,9 @@ import Testing
 
 @testable import Journal
 
-/// Format version 1.1, byte by byte: what is written today must be what was written, and must be readable for
-/// ever, as 1.0 is. A change here is a change of the format: Format.md and the version move with it.
-@Suite("Format version 1.1")
+/// Format version 1.2, byte by byte: what is written today must be what was written, and must be readable for
+/// ever, as 1.0 and 1.1 are. A change here is a change of the format: Format.md and the version move with it.
+@Suite("Format version 1.2")
 struct GoldenTests {
     static let message = Record.message(
         MessageRecord(
@@ -36,7 +36,7 @@ struct GoldenTests {
         """
     static let segmentHex =
         """
-        54534547bd4974ac01000100000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
+        54534547be3d971501000200000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
         000020000000000000280000000000000078e001000000000003
         """
     static let mergedHex =
@@ -53,7 +53,7 @@ struct GoldenTests {
         """
     static let formatHex =
         """
-        5449444547415445f5a5ed1901000100000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
+        5449444547415445dfc9043e01000200000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
         100068e5cf8b01
         """
     static let checkpointHex =
@@ -124,6 +124,58 @@ struct GoldenTests {
         ),
     ]
 
+    /// What 1.2 knows that 1.1 did not.
+    static let newRecords: [(record: Record, hex: String)] = [
+        (
+            .message(
+                MessageRecord(
+                    qos: .atLeastOnce,
+                    message: ApplicationMessage(topic: Array("a".utf8), payload: Array("hi".utf8)),
+                    targets: [.init(session: SessionID(9), delivery: Delivery(2), qos: .atLeastOnce)],
+                    received: .init(at: Instant(milliseconds: 300), by: Position(41)),
+                    moved: .init(
+                        from: SessionID(4), delivery: Delivery(15),
+                        refusal: .init(reason: .notAuthorized, at: Instant(milliseconds: 400))))),
+            "100fac02" + "29" + "040f" + "879003" + "1001092102" + "0161" + "00" + "6869"
+        ),
+        (
+            .message(
+                MessageRecord(
+                    qos: .atLeastOnce,
+                    message: ApplicationMessage(topic: Array("a".utf8), payload: Array("hi".utf8)),
+                    targets: [.init(session: SessionID(4), delivery: Delivery(16), qos: .atLeastOnce)],
+                    received: .init(at: Instant(milliseconds: 300)),
+                    moved: .init(from: SessionID(9), delivery: Delivery(2)))),
+            "1005ac02" + "0902" + "1001042110" + "0161" + "00" + "6869"
+        ),
+        (
+            .sessionOpened(
+                SessionOpened(
+                    session: SessionID(9), owner: .deadLetters(uplink: "up"), version: .v5_0,
+                    expirySeconds: .max, isPersistent: true, will: nil)),
+            "03092205ffffffff0f027570"
+        ),
+        (
+            .sessionOpened(
+                SessionOpened(
+                    session: SessionID(9), owner: .lane(uplink: "up", number: 3, label: "low"),
+                    version: .v5_0, expirySeconds: .max, isPersistent: true, will: nil)),
+            "03091205ffffffff0f02757003036c6f77"
+        ),
+    ]
+
+    /// What 1.1 wrote.
+    enum Last {
+        static let segmentHex = """
+            54534547bd4974ac01000100000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
+            000020000000000000280000000000000078e001000000000003
+            """
+        static let formatHex = """
+            5449444547415445f5a5ed1901000100000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
+            100068e5cf8b01
+            """
+    }
+
     /// What 1.0 wrote.
     enum Old {
         static let messageHex = "012b0307882702040d01ac0205120202782f03612f62006869"
@@ -182,6 +234,23 @@ struct GoldenTests {
         RecordCodec.encode(record, into: &bytes)
         #expect(Self.hex(bytes) == hex)
         #expect(try RecordCodec.decode(Self.bytes(hex)) == record)
+    }
+
+    @Test("the Records that 1.2 brought", arguments: Self.newRecords)
+    func newRecord(_ record: Record, hex: String) throws {
+        var bytes: [UInt8] = []
+        RecordCodec.encode(record, into: &bytes)
+        #expect(Self.hex(bytes) == hex)
+        #expect(try RecordCodec.decode(Self.bytes(hex)) == record)
+    }
+
+    @Test("a message of type 16 that says nothing more, or a part of what is not there, is damage")
+    func contradictions() {
+        for flags in ["00", "02", "08", "0b", "10", "1f"] {
+            #expect(throws: DecodingError.invalidField) {
+                try RecordCodec.decode(Self.bytes("10" + flags + "01010101010101" + "1000" + "0161" + "00"))
+            }
+        }
     }
 
     @Test("a batch")
@@ -340,6 +409,15 @@ struct GoldenTests {
         #expect(records == Self.state)
         #expect(log.last == Position(42) && log.boot == 3 && log.nextSegment == 8)
         #expect(log.anchor == Self.header.anchor && log.clock == Self.header.clock)
+    }
+
+    @Test("what 1.1 wrote is read: FORMAT, a segment's header")
+    func last() throws {
+        var format = StoreFormat(store: try #require(testStore), createdWallMilliseconds: 1_700_000_000_000)
+        format.minor = 1
+        #expect(try StoreFormat(decoding: Self.bytes(Last.formatHex, paddedTo: 64)) == format)
+        let page = Self.bytes(Last.segmentHex, paddedTo: pageBytes)
+        #expect(try SegmentHeader(decoding: page, segment: 7).predecessor.offset == 8192)
     }
 
     @Test("what 1.0 wrote is read: FORMAT, a segment's header, a queue, a checkpoint")

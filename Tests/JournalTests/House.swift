@@ -23,8 +23,17 @@ struct House: ~Copyable {
     private var nextConnection: UInt64 = 1
     private var nextIdentifier: UInt16 = 0
     private let plan: JournalPlan
+    private var isCloudHere = false
+    private var cloudInbox: [Packet] = []
+    /// Which messages the cloud answers with an error.
+    var cloudRefuses: (String) -> Bool = { $0.hasPrefix("no") }
 
     struct Ledger {
+        var cloud = Cloud()
+        /// How often the cloud took each message: at QoS 2 with PUBREL.
+        var cloudHad: [String: Int] = [:]
+        /// What the cloud has by a QoS 2 packet that is not released.
+        var cloudHolds: [PacketIdentifier: String] = [:]
         /// The messages that each client is owed: their publisher saw the handshake to its end.
         var owed: [String: Set<String>] = [:]
         /// What each client has received and acknowledged.
@@ -35,6 +44,15 @@ struct House: ~Copyable {
         var sessions: [String: Position] = [:]
         /// Of the last CONNACK.
         var sessionPresent: [String: Bool] = [:]
+    }
+
+    /// The cloud of the first uplink: its Session lasts over all lives. What it has is under "cloud" in the ledger.
+    struct Cloud {
+        var hasSession = false
+        /// PUBREC'd and not released.
+        var held: Set<PacketIdentifier> = []
+        /// What was published there, in order.
+        var got: [String] = []
     }
 
     static func plan() -> JournalPlan {
@@ -49,11 +67,13 @@ struct House: ~Copyable {
     }
 
     /// Starts on what the disk holds, as `DiskStore` and the command do.
-    static func starting(on disk: FaultDisk, ledger: Ledger = Ledger(), plan: JournalPlan = plan()) throws
-        -> House
-    {
+    static func starting(
+        on disk: FaultDisk, ledger: Ledger = Ledger(), plan: JournalPlan = plan(),
+        gateway: GatewayPlan = GatewayPlan()
+    ) throws -> House {
         var disk = disk
         var state = DurableState()
+        state.queueEntriesMax = gateway.limits.queueEntriesMax
         var recovered = try Recovery.recover(&disk) {
             state.apply($0, at: $1)
         } sealed: {
@@ -64,30 +84,33 @@ struct House: ~Copyable {
             disk.put("FORMAT", StoreFormat(store: recovered.store, createdWallMilliseconds: 0).encoded)
         }
         recovered.recycles = true
-        var house = House(disk, recovered, state, ledger, plan)
+        var house = House(disk, recovered, state, ledger, plan, gateway)
         try house.settle()
         return house
     }
 
     private init(
         _ disk: FaultDisk, _ recovered: RecoveredLog, _ state: consuming DurableState, _ ledger: Ledger,
-        _ plan: JournalPlan
+        _ plan: JournalPlan, _ gatewayPlan: GatewayPlan
     ) {
         self.disk = disk
         self.plan = plan
+        self.gatewayPlan = gatewayPlan
         self.ledger = ledger
         self.recovered = recovered
         now = max(recovered.clock, Instant(milliseconds: 1000))
         journal = Journal(plan: plan, recovered: recovered)
         var effects: [Effect] = []
         gateway = Gateway(
-            plan: GatewayPlan(), state: state, lastPosition: recovered.last, stoppedAt: recovered.clock,
+            plan: gatewayPlan, state: state, lastPosition: recovered.last, stoppedAt: recovered.clock,
             now: now, into: &effects)
         carryOut(effects)
     }
 
     /// The process is killed, and another one finds what is on the disk.
-    func restarted() throws -> House { try .starting(on: disk, ledger: ledger, plan: plan) }
+    func restarted(with gatewayPlan: GatewayPlan? = nil) throws -> House {
+        try .starting(on: disk, ledger: ledger, plan: plan, gateway: gatewayPlan ?? gateway.plan)
+    }
 
     var estate: Estate { Estate(disk: disk, ledger: ledger) }
 
@@ -153,8 +176,11 @@ struct House: ~Copyable {
         while quietRounds < 3 {
             try settle()
             let inboxes = self.inboxes
+            let cloudInbox = self.cloudInbox
             self.inboxes = [:]
-            if inboxes.isEmpty {
+            self.cloudInbox = []
+            for packet in cloudInbox where isCloudHere { answerFromCloud(packet) }
+            if inboxes.isEmpty, cloudInbox.isEmpty {
                 // What was too much for one round comes with the next.
                 quietRounds += 1
                 try passes(milliseconds: 1)
@@ -185,6 +211,75 @@ struct House: ~Copyable {
         case .pubcomp(let answer): sent[client]?[answer.id] = nil
         default: break
         }
+    }
+
+    // MARK: The cloud
+
+    mutating func cloudConnects(sessionPresent: Bool) throws {
+        ledger.cloud.hasSession = sessionPresent
+        try cloudConnects()
+    }
+
+    mutating func cloudConnects(receiveMaximum: UInt16 = 100) throws {
+        cloudVanishes()
+        isCloudHere = true
+        let terms = UplinkTerms(
+            version: .v5_0, sessionPresent: ledger.cloud.hasSession, receiveMaximum: receiveMaximum)
+        ledger.cloud.hasSession = true
+        handle(.uplink(UplinkIndex(0), .connected(terms)))
+        try converse()
+    }
+
+    mutating func cloudVanishes() {
+        guard isCloudHere else { return }
+        isCloudHere = false
+        cloudInbox = []
+        handle(.uplink(UplinkIndex(0), .disconnected))
+    }
+
+    mutating func reconfigures(_ plan: GatewayPlan) throws {
+        handle(.reconfigured(plan))
+        try converse()
+    }
+
+    private mutating func answerFromCloud(_ packet: Packet) {
+        switch packet {
+        case .publish(let publish):
+            let text = String(decoding: publish.message.payload.prefix { $0 != 32 }, as: UTF8.self)
+            let isRefused = cloudRefuses(text)
+            let isNew =
+                publish.qos < .exactlyOnce
+                || publish.id.map { !isRefused && ledger.cloud.held.insert($0).inserted } ?? false
+            if isNew, !isRefused {
+                ledger.cloud.got.append(text)
+                ledger.had["cloud", default: []].insert(text)
+            }
+            guard let id = publish.id else { return }
+            if !isRefused, publish.qos == .exactlyOnce { ledger.cloudHolds[id] = text }
+            if !isRefused, publish.qos == .atLeastOnce { ledger.cloudHad[text, default: 0] += 1 }
+            let answer = Acknowledgement(id, isRefused ? .quotaExceeded : .success)
+            cloudSends(publish.qos == .exactlyOnce ? .pubrec(answer) : .puback(answer))
+        case .pubrel(let pubrel):
+            ledger.cloud.held.remove(pubrel.id)
+            if let text = ledger.cloudHolds.removeValue(forKey: pubrel.id) {
+                ledger.cloudHad[text, default: 0] += 1
+            }
+            cloudSends(.pubcomp(Acknowledgement(pubrel.id)))
+        default: break
+        }
+    }
+
+    /// - Returns: how many will go.
+    mutating func replaysDeadLetters() throws -> Int {
+        var effects: [Effect] = []
+        let count = gateway.replayDeadLetters(uplink: "cloud", numbers: nil, at: now, into: &effects)
+        carryOut(effects)
+        try converse()
+        return count
+    }
+
+    private mutating func cloudSends(_ packet: Packet) {
+        handle(.uplink(UplinkIndex(0), .received(packet)))
     }
 
     // MARK: Time and disk
@@ -253,6 +348,8 @@ struct House: ~Copyable {
             case .hasten(let position): journal.hasten(position, at: now)
             case .report(.dropped(let owner, .damaged, let count)):
                 damagedDeliveries[owner, default: 0] += count
+            case .uplink(_, .send(let packet)): cloudInbox.append(packet)
+            case .uplink(_, .open(cleanStart: true)): ledger.cloud = Cloud()
             case .close, .reading, .uplink, .report: break
             }
         }

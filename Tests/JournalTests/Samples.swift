@@ -169,6 +169,18 @@ enum Samples {
                     },
                     rename: dice.maybe { TopicRename(dropping: $0.below(100), prepending: $0.bytes(upTo: 9)) }
                 )
+            },
+            received: dice.maybe {
+                .init(at: Instant(milliseconds: $0.number()), by: Position($0.coin() ? 0 : $0.number()))
+            },
+            moved: dice.maybe {
+                .init(
+                    from: session(&$0), delivery: Delivery($0.number()),
+                    refusal: $0.maybe {
+                        .init(
+                            reason: ReasonCode(rawValue: UInt8(truncatingIfNeeded: $0.next())),
+                            at: Instant(milliseconds: $0.number()))
+                    })
             })
     }
 
@@ -203,9 +215,11 @@ enum Samples {
     }
 
     private static func owner(_ dice: inout Dice) -> SessionOwner {
-        switch dice.below(3) {
+        switch dice.below(5) {
         case 0: return .client(identifier: text(&dice))
         case 1: return .uplink(name: text(&dice))
+        case 2: return .lane(uplink: text(&dice), number: UInt8(1 + dice.below(7)), label: text(&dice))
+        case 3: return .deadLetters(uplink: text(&dice))
         default: return TopicFilter("$share/g/größe/#").map { .group($0) } ?? .uplink(name: "")
         }
     }

@@ -156,6 +156,12 @@ struct ObservationTests {
             Case(
                 .uplinkDisconnected(name: "cloud", waiting: 0), .notice,
                 "uplink \"cloud\" disconnected, 0 messages waiting"),
+            Case(
+                .uplinkRemoved(name: "cloud", waiting: 1), .warning,
+                "uplink \"cloud\" is not configured any more, 1 message waiting in the journal"),
+            Case(
+                .uplinkRemoved(name: "cloud", waiting: 0), .notice,
+                "uplink \"cloud\" is not configured any more, 0 messages waiting in the journal"),
             Case(.pressure(false), .notice, "there is room for new messages again"),
             Case(
                 .storageFailed, .error,

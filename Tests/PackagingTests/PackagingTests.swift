@@ -46,7 +46,7 @@ struct PackagingTests {
         try root.needs("systemd-analyze")
         // `verify` looks for the binary at the path in the unit: point it at the one that was installed.
         let unit = try root.read("usr/lib/systemd/system/tidegate.service")
-            .replacingOccurrences(of: "ExecStart=/usr/bin/", with: "ExecStart=\(root.path("usr/bin/"))")
+            .replacingOccurrences(of: "=/usr/bin/", with: "=\(root.path("usr/bin/"))")
         try root.write(unit, to: "check/tidegate.service")
         let result = try root.run(
             "systemd-analyze", "verify", "--man=no", root.path("check/tidegate.service"))

@@ -309,21 +309,109 @@ struct BadFileTests {
             "t.yaml:1:12: an uplink without routes carries nothing; write: routes: [ { out: \"sensors/#\" } ]"
         ),
         uplink(
-            "address: mqtts://h",
-            "mqtts:// is not offered by this version, a later one will; write: mqtt://, over a network that you trust"
-        ),
-        uplink(
             "address: mqtt://me:secret@h",
             "an address does not hold a user name or password; write: them under credentials:"),
-        uplink("address: h", "\"h\" is not an address; write: address: mqtt://broker.example.com:1883"),
+        uplink(
+            "address: h",
+            "\"h\" is not an address; write: mqtts://broker.example.com, or with mqtt, ws or wss"),
         uplink(
             "address: mqtt://1.2.3",
-            "\"mqtt://1.2.3\" is not mqtt://HOST:PORT; write: address: mqtt://broker.example.com:1883"),
+            "\"mqtt://1.2.3\" is not mqtt://HOST:PORT; write: mqtts://broker.example.com, or with mqtt, ws or wss"
+        ),
+        uplink(
+            "address: mqtts://h/mqtt",
+            "\"mqtts://h/mqtt\" is not mqtts://HOST:PORT; write: mqtts://broker.example.com, or with mqtt, ws or wss"
+        ),
+        uplink(
+            "address: wss://:9/mqtt",
+            "\"wss://:9/mqtt\" is not wss://HOST:PORT/PATH; write: mqtts://broker.example.com, or with mqtt, ws or wss"
+        ),
+        uplink(
+            "address: \"ws://h/a b\"",
+            "\"/a b\" is not the path of a URL: letters, digits and -._~/?&= are safe; write: ws://h/mqtt"),
         uplink("address: mqtt://h:0", "\"0\" is not a port; write: a number from 1 to 65535"),
         Case(
-            "uplinks: [ { name: c, addresses: [ mqtt://a, mqtt://b ], routes: [ { out: a } ] } ]",
-            "t.yaml:1:46: more than one address is not offered by this version, a later one will; "
-                + "write: the first address only"),
+            "uplinks: [ { name: c, addresses: [ mqtt://a, \"mqtt://a:1883\" ], routes: [ { out: a } ] } ]",
+            "t.yaml:1:46: mqtt://a:1883 is already in the list; write: each address once"),
+        Case(
+            "uplinks: [ { name: c, addresses: [], routes: [ { out: a } ] } ]",
+            "t.yaml:1:12: addresses names no address; write: address: mqtt://broker.example.com:1883"),
+        Case(
+            "uplinks: [ { name: c, addresses: [ mqtt://a, [ mqtt://b ] ], routes: [ { out: a } ] } ]",
+            "t.yaml:1:46: an address is a single value, and this is a list; write: mqtt://broker.example.com:1883"
+        ),
+        setting(
+            "fail-back: 10m",
+            "with one address there is none to fail back to; write: more addresses, or no fail-back"),
+        setting(
+            "tls: { ca: /ca.pem }",
+            "no address of this uplink uses TLS; write: mqtts://h or wss://h as the address, or no tls"),
+        secure(
+            "tls: { ca: ca.pem }",
+            12, "ca is a path that begins with /, not \"ca.pem\"; write: ca: /etc/tidegate/cloud-ca.pem"),
+        secure(
+            "tls: { key: /k }",
+            6,
+            "certificate and key are of use only together; "
+                + "write: certificate: /etc/tidegate/gateway.pem and key: /etc/tidegate/gateway.key"),
+        secure("tls: { minimum: 1.1 }", 17, "minimum is 1.2 or 1.3, not \"1.1\"; write: minimum: 1.2"),
+        secure(
+            "tls: { server-name: \"a b\" }", 21,
+            "\"a b\" is not a host's name; write: server-name: broker.example.com"),
+        secure("tls: { alpn: [ \"\" ] }", 16, "alpn holds something that is not text; write: alpn: mqtt"),
+        secure(
+            "tls: { insecure: true }", 8,
+            "unknown key \"insecure\" in tls; write: one of ca, certificate, key, server-name, alpn, minimum"),
+        setting(
+            "proxy: https://p:3128",
+            "only a proxy spoken to by http:// is understood; it carries TLS inside; "
+                + "write: proxy: http://proxy.example.com:3128"),
+        setting(
+            "proxy: proxy:3128", "the proxy is not an address; write: proxy: http://proxy.example.com:3128"),
+        setting("proxy: http://me:secret@p", "the proxy has no port; write: proxy: http://p:3128"),
+        setting(
+            "proxy: http://me:100%@p:1",
+            "the proxy's user name or password is not readable; "
+                + "write: USER:PASSWORD with every special character as in a URL, a % as %25"),
+        setting(
+            "ack-timeout: 1s", "ack-timeout of 1s is out of bounds; write: a time from 5s to 1h, or never"),
+        setting("ack-timeout: 5500ms", "ack-timeout is counted in whole seconds; write: ack-timeout: 60s"),
+        setting(
+            "topic-aliases: 70000", "topic-aliases of 70000 is out of bounds; write: a number from 0 to 65535"
+        ),
+        setting(
+            "status: { online: \"1\" }",
+            "status needs a topic; write: status: { topic: \"site/${gateway}/status\" }"),
+        Case(
+            "uplinks: [ { name: c, address: mqtt://h, status: { topic: \"a/#\" }, routes: [ { out: a } ] } ]",
+            "t.yaml:1:59: \"a/#\" is not a topic: it has no + and no #; write: topic: \"site/${gateway}/status\""
+        ),
+        setting(
+            "provenance: sequence",
+            "provenance is true, false, or a list of gateway, seq and received-at, not \"sequence\"; "
+                + "write: provenance: [ gateway, seq, received-at ]"),
+        Case(
+            "uplinks: [ { name: c, address: mqtt://h, version: 3.1.1, provenance: true, topic-aliases: 1, "
+                + "routes: [ { out: a } ] } ]",
+            "t.yaml:1:70: provenance is carried by User Properties, which MQTT 3.1.1 does not have; "
+                + "write: version: 5, or no provenance",
+            "t.yaml:1:91: MQTT 3.1.1 has no topic aliases; write: version: 5, or no topic-aliases"),
+        drain(
+            "messages: 500", "messages does not say for how long; write: messages: 500/s"),
+        drain(
+            "messages: 500/m", "messages is counted for each second, not \"500/m\"; write: messages: 500/s"),
+        drain(
+            "messages: many/s",
+            "messages is a number for each second such as 500/s, not \"many/s\"; write: messages: 500/s"),
+        drain("messages: 0/s", "messages of 0/s is out of bounds; write: a number from 1/s to 1000000/s"),
+        drain("bytes: 64 KiB", "bytes does not say for how long; write: bytes: 64 KiB/s"),
+        drain(
+            "bytes: 64/s",
+            "bytes is a size for each second such as 64 KiB/s, not \"64/s\"; write: bytes: 64 KiB/s"),
+        setting(
+            "dead-letters: 5",
+            "dead-letters is a mapping of keys to values, and this is a single value; "
+                + "write: dead-letters: { messages: 100000, bytes: 64 MiB }"),
         setting(
             "session-expiry: 0",
             "with a session-expiry of 0 the cloud would forget this gateway at every break of the link, and lose "
@@ -361,14 +449,29 @@ struct BadFileTests {
             "t.yaml:5:\(column): \(error)")
     }
 
+    /// An uplink over TLS with one bad setting.
+    private static func secure(_ line: String, _ column: Int, _ error: String) -> Case {
+        Case(
+            "uplinks:\n  - name: c\n    address: mqtts://h\n    routes: [ { out: a } ]\n    \(line)",
+            "t.yaml:5:\(column + 4): \(error)")
+    }
+
+    /// An uplink with one bad rate.
+    private static func drain(_ rate: String, _ error: String) -> Case {
+        let column = rate.prefix { $0 != ":" }.count + 3
+        return Case(
+            "uplinks: [ { name: c, address: mqtt://h, routes: [ { out: a } ],\ndrain: { \(rate) } } ]",
+            "t.yaml:2:\(column + 9): \(error)")
+    }
+
     static let routes = [
         Case(
             "qos: 1",
-            "t.yaml:3:1: a route has either out or in; write: - { out: \"sensors/#\", to: \"site/${gateway}/sensors/#\" }"
+            "t.yaml:3:1: a route has one of out, in and both; write: - { out: \"sensors/#\", to: \"site/${gateway}/sensors/#\" }"
         ),
         Case(
             "out: a, in: b",
-            "t.yaml:3:1: a route has either out or in; write: - { out: \"sensors/#\", to: \"site/${gateway}/sensors/#\" }"
+            "t.yaml:3:1: a route has one of out, in and both; write: - { out: \"sensors/#\", to: \"site/${gateway}/sensors/#\" }"
         ),
         Case("out: a, qos: 3", "t.yaml:3:16: qos of 3 is out of bounds; write: a number from 0 to 2"),
         Case(
@@ -392,6 +495,44 @@ struct BadFileTests {
         Case(
             "out: \"a/#\" }, { out: \"a/#\", to: \"b/#\"",
             "t.yaml:3:24: another route carries \"a/#\" already; write: each filter once"),
+        Case(
+            "both: \"a/#\" }, { in: \"a/#\", to: \"b/#\"",
+            "t.yaml:3:24: another route carries \"a/#\" already; write: each filter once"),
+        Case(
+            "out: \"a/#\", except: [ \"b/#\" ]",
+            "t.yaml:3:25: \"b/#\" excepts nothing: this route carries only \"a/#\"; "
+                + "write: a filter that is part of \"a/#\""),
+        Case(
+            "out: \"a/#\", except: \"a#\"",
+            "t.yaml:3:23: \"a#\" is not a topic filter: # stands alone and last, + stands alone in its level; "
+                + "write: a filter such as \"sensors/raw/#\""),
+        Case(
+            "both: \"a/#\", to: \"b/#\", except: \"+/x\"",
+            "t.yaml:3:35: what a route with both excepts begins as the route does, with \"a/\"; "
+                + "write: \"a/…\", or one route with out and one with in"),
+        Case(
+            "out: a, priority: urgent",
+            "t.yaml:3:21: priority is high, normal or low, not \"urgent\"; write: priority: high"),
+        Case(
+            "out: a, order: newest",
+            "t.yaml:3:18: order is as-received or live-first, not \"newest\"; write: order: live-first"),
+        Case(
+            "in: a, priority: high",
+            "t.yaml:3:20: priority is about what waits for the cloud, and this route comes from there; "
+                + "write: priority at a route with out"),
+        Case(
+            "out: a, queue: { when-full: refuse }",
+            "t.yaml:3:18: queue has no bound; write: queue: { messages: 10000, when-full: drop-oldest }"),
+        Case(
+            "out: a, queue: { messages: 1, when-full: drop }",
+            "t.yaml:3:44: when-full is refuse, drop-oldest or drop-newest, not \"drop\"; "
+                + "write: when-full: drop-oldest"),
+        Case(
+            "out: l, order: live-first }, "
+                + (1...7).map { "{ out: r\($0), queue: { messages: 5 } }" }.joined(separator: ", ")
+                + ", { out: z",
+            "t.yaml:2:43: priorities, live-first and queues of their own make 8 further queues of these routes, and an "
+                + "uplink has at most 7; write: fewer routes with a queue of their own, or a second uplink"),
     ]
 }
 

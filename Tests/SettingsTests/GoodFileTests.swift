@@ -48,9 +48,30 @@ let wholeFile = """
           - { in: "site/${gateway}/commands/#", to: "commands/#" }
           - { out: "alarms/+/state", qos: 0 }
       - name: second
-        addresses: ["mqtt://[fd00::1]:8883"]
+        addresses: ["mqtts://[fd00::1]:8884", "wss://backup.example.com/a?b=c", "ws://10.0.0.1", "mqtt://h:1"]
+        fail-back: 1h
+        tls:
+          ca: /etc/ca.pem
+          certificate: /etc/gw.pem
+          key: /etc/gw.key
+          server-name: cloud.example.com
+          alpn: [ mqtt, x-amzn-mqtt-ca ]
+          minimum: 1.3
+        proxy: "http://me:p%40ss:%25@proxy.example.com:3128/"
+        topic-aliases: 3
+        ack-timeout: never
+        status: { topic: "site/${gateway}/status", online: up, offline: down, qos: 2, retain: false }
+        provenance: [ seq, received-at ]
+        drain: { messages: 500/s, bytes: 64 KiB/s }
+        dead-letters: { messages: 5, bytes: 1 MiB }
+        routes:
+          - { out: "a/#", to: "b/#", except: [ "a/x/#", "+/y" ], retain: false, priority: high }
+          - { both: "s/#", to: "site/${gateway}/s/#", except: "s/${gateway}", qos: 1, order: live-first, priority: low }
+          - { out: c, order: as-received, queue: { messages: 9, bytes: 1 MiB, when-full: drop-newest } }
+      - name: third
+        address: mqtt://h
         version: 3.1.1
-        credentials: { username: u, password-file: /run/credentials/tidegate.service/second }
+        credentials: { username: u, password-file: /run/credentials/tidegate.service/third }
         routes: [ { out: "#", to: "copy/#" } ]
     """
 
@@ -108,7 +129,8 @@ struct GoodFileTests {
         expected.limits.validatesPayloadFormat = true
         expected.monitoring.sysIntervalMilliseconds = 5000
         var cloud = UplinkSettings(
-            name: "cloud", host: "broker.example.com", port: 1883, clientIdentifier: "seven")
+            name: "cloud", addresses: [AddressSettings(host: "broker.example.com", port: 1883)],
+            clientIdentifier: "seven")
         cloud.credentials = CredentialSettings(userName: "plant-7", password: .written("p: #1"))
         cloud.keepAliveSeconds = 90
         cloud.sessionExpirySeconds = .max
@@ -127,19 +149,70 @@ struct GoodFileTests {
                 direction: .out, filter: try #require(TopicFilter("alarms/+/state")), rename: nil,
                 qos: .atMostOnce),
         ]
-        var second = UplinkSettings(
-            name: "second", host: "fd00::1", port: 8883, clientIdentifier: "plant-7-second")
-        second.version = .v3_1_1
-        second.credentials = CredentialSettings(
-            userName: "u", password: .file("/run/credentials/tidegate.service/second"))
-        second.routes = [
+        var third = UplinkSettings(
+            name: "third", addresses: [AddressSettings(host: "h", port: 1883)],
+            clientIdentifier: "plant-7-third")
+        third.version = .v3_1_1
+        third.credentials = CredentialSettings(
+            userName: "u", password: .file("/run/credentials/tidegate.service/third"))
+        third.routes = [
             RouteSettings(
                 direction: .out, filter: try #require(TopicFilter("#")),
                 rename: TopicRename(dropping: 0, prepending: Array("copy/".utf8)), qos: .exactlyOnce)
         ]
-        expected.uplinks = [cloud, second]
+        expected.uplinks = [cloud, try second(), third]
         let read = try parse(wholeFile)
         #expect(read == expected)
+    }
+
+    private func second() throws -> UplinkSettings {
+        var second = UplinkSettings(
+            name: "second",
+            addresses: [
+                AddressSettings(.mqtts, host: "fd00::1", port: 8884),
+                AddressSettings(.wss, host: "backup.example.com", port: 443, path: "/a?b=c"),
+                AddressSettings(.ws, host: "10.0.0.1", port: 80, path: "/mqtt"),
+                AddressSettings(host: "h", port: 1),
+            ], clientIdentifier: "plant-7-second")
+        second.failBackMilliseconds = 3_600_000
+        var security = SecuritySettings()
+        security.authorityFile = "/etc/ca.pem"
+        security.certificateFile = "/etc/gw.pem"
+        security.keyFile = "/etc/gw.key"
+        security.serverName = "cloud.example.com"
+        security.protocols = ["mqtt", "x-amzn-mqtt-ca"]
+        security.minimum = .tls13
+        second.security = security
+        second.proxy = ProxySettings(
+            host: "proxy.example.com", port: 3128, userName: "me", password: "p@ss:%")
+        second.topicAliasMax = 3
+        second.ackTimeoutSeconds = 0
+        var status = StatusSettings(topic: Array("site/plant-7/status".utf8))
+        (status.online, status.offline, status.qos, status.isRetained) = ("up", "down", .exactlyOnce, false)
+        second.status = status
+        (second.provenance.addsSequence, second.provenance.addsReceivedAt) = (true, true)
+        second.drain = UplinkRoutes.Drain(messagesPerSecond: 500, bytesPerSecond: 64 << 10)
+        (second.deadLetters, second.deadLetterBytes) = (5, 1 << 20)
+
+        var up = RouteSettings(
+            direction: .out, filter: try #require(TopicFilter("a/#")),
+            rename: TopicRename(dropping: 1, prepending: Array("b".utf8)), qos: .exactlyOnce)
+        up.except = try [#require(TopicFilter("a/x/#")), #require(TopicFilter("+/y"))]
+        (up.carriesRetain, up.priority) = (false, .high)
+        var shared = RouteSettings(
+            direction: .out, filter: try #require(TopicFilter("s/#")),
+            rename: TopicRename(dropping: 1, prepending: Array("site/plant-7/s".utf8)), qos: .atLeastOnce)
+        shared.except = [try #require(TopicFilter("s/plant-7"))]
+        (shared.isLiveFirst, shared.priority) = (true, .low)
+        var back = RouteSettings(
+            direction: .in, filter: try #require(TopicFilter("site/plant-7/s/#")),
+            rename: TopicRename(dropping: 14, prepending: Array("s".utf8)), qos: .atLeastOnce)
+        back.except = [try #require(TopicFilter("site/plant-7/s/plant-7"))]
+        var last = RouteSettings(
+            direction: .out, filter: try #require(TopicFilter("c")), rename: nil, qos: .exactlyOnce)
+        last.queue = QueueBounds(messagesMax: 9, bytesMax: 1 << 20, whenFull: .dropNewest)
+        second.routes = [up, shared, back, last]
+        return second
     }
 
     @Test(
@@ -183,12 +256,25 @@ struct GoodFileTests {
         let lines = block.split(separator: "\n").drop { !$0.hasPrefix("# uplinks:") }
         let read = try parse("gateway: plant-7\n" + lines.map { $0.dropFirst(2) }.joined(separator: "\n"))
         var expected = UplinkSettings(
-            name: "cloud", host: "broker.example.com", port: 1883, clientIdentifier: "plant-7-cloud")
+            name: "cloud",
+            addresses: [
+                AddressSettings(.mqtts, host: "broker.example.com", port: 8883),
+                AddressSettings(.wss, host: "backup.example.com", port: 443, path: "/mqtt"),
+            ], clientIdentifier: "plant-7-cloud")
         expected.credentials = CredentialSettings(
             userName: "plant-7", password: .file("/etc/tidegate/cloud.password"))
-        expected.routes = try #require(read.uplinks.first).routes
+        // What has no default is an example, and everything else must be one.
+        let shown = try #require(read.uplinks.first)
+        expected.security = try #require(shown.security)
+        expected.proxy = try #require(shown.proxy)
+        expected.status = StatusSettings(topic: Array("site/plant-7/status".utf8))
+        expected.provenance = shown.provenance
+        expected.drain = UplinkRoutes.Drain(messagesPerSecond: 500, bytesPerSecond: 64 << 10)
+        expected.routes = shown.routes
         #expect(read.uplinks == [expected])
-        #expect(expected.routes.map(\.qos) == [.exactlyOnce, .exactlyOnce, .atLeastOnce])
+        #expect(shown.security?.files.count == 3)
+        #expect(shown.routes.map(\.direction) == [.out, .in, .out, .in, .out, .out])
+        #expect(shown.routes.map(\.priority) == [.normal, .normal, .normal, .normal, .high, .normal])
     }
 
     @Test(
@@ -265,6 +351,32 @@ struct RouteTests {
         let route = try route("in: \"site/#\", to: \"#\"")
         #expect(!route.filter.matches(Array("site".utf8)))
         #expect(route.filter.matches(Array("site/a/b/c".utf8)))
+    }
+
+    @Test(
+        "What a route excepts must be part of it",
+        arguments: [
+            ("a/#", "a/b", true), ("a/#", "a", true), ("a/#", "+", true), ("a/#", "b/#", false),
+            ("+/x", "a/+", true), ("+/x", "a/y", false), ("a/b", "a/b/#", true), ("a/b", "a/b/c", false),
+            ("#", "x", true), ("a/+/c", "a/b/c/d", false),
+        ])
+    func overlaps(a: String, b: String, do: Bool) throws {
+        let (a, b) = try (#require(TopicFilter(a)), #require(TopicFilter(b)))
+        #expect(a.overlaps(b) == `do` && b.overlaps(a) == `do`)
+    }
+
+    @Test("A route both ways without `to` carries the same names each way")
+    func bothPlain() throws {
+        let routes = try uplink("routes: [ { both: \"a/#\", except: [ \"a/x\" ] } ]").routes
+        #expect(routes.map(\.direction) == [.out, .in])
+        #expect(routes.map(\.rename) == [nil, nil])
+        #expect(routes[0].except == routes[1].except && routes[0].except.count == 1)
+    }
+
+    @Test("Seven further queues are as many as an uplink has")
+    func lanes() throws {
+        let lines = (1...7).map { "{ out: \"r\($0)\", queue: { messages: 5 } }" } + ["{ out: s }"]
+        #expect(try uplink("routes: [ \(lines.joined(separator: ", ")) ]").routes.count == 8)
     }
 
     @Test("The same topic on both sides is no rename")

@@ -13,8 +13,8 @@ struct HouseRulesTests {
             "MQTT", "NIOCore", "NIOPosix", "NIOSSL", "NIOHTTP1", "NIOWebSocket", "Glibc",
         ],
         "Uplink": [
-            "MQTT", "GatewayCore", "CMosquitto", "NIOCore", "NIOPosix", "NIOSSL", "NIOHTTP1", "NIOWebSocket",
-            "Glibc",
+            "MQTT", "GatewayCore", "CMosquitto", "NIOCore", "NIOPosix", "NIOTLS", "NIOSSL", "NIOHTTP1",
+            "NIOWebSocket", "Glibc",
         ],
         "Settings": ["MQTT", "GatewayCore", "CYaml", "Glibc"],
         "Operations": ["MQTT", "GatewayCore", "NIOCore", "NIOPosix", "NIOHTTP1", "Glibc"],

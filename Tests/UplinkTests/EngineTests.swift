@@ -169,7 +169,8 @@ struct ConversationTests {
         [1, 1000])
     func fragments(version: ProtocolVersion, size: Int) throws {
         let plan = UplinkPlan(
-            name: "cloud", host: "", clientIdentifier: "gw", version: version, subscriptions: [plan("#")])
+            name: "cloud", addresses: [UplinkAddress(host: "", port: 1883)], clientIdentifier: "gw",
+            version: version, subscriptions: [plan("#")])
         let conversation = try Conversation(plan: plan, opening: .resume(asBridge: false), now: 0)
         let resent = Publish(message: plain("t"), qos: .exactlyOnce, id: 3, duplicate: true)
         var bytes = Wire(version).bytes([
@@ -179,7 +180,9 @@ struct ConversationTests {
             bytes.prefix(size).withUnsafeBytes { conversation.received($0) }
             bytes.removeFirst(min(size, bytes.count))
         }
-        let terms = UplinkTerms(version: version, sessionPresent: true, receiveMaximum: 100)
+        let terms = UplinkTerms(
+            version: version, sessionPresent: true, receiveMaximum: 100,
+            returnsOwnMessages: version < .v5_0)
         #expect(conversation.takeEvents() == [.connected(terms), .received(.publish(resent))])
     }
 
@@ -261,7 +264,9 @@ private struct Cloud {
     private var wire: Wire
 
     init(_ version: ProtocolVersion) throws {
-        let plan = UplinkPlan(name: "cloud", host: "", clientIdentifier: "gw", version: version)
+        let plan = UplinkPlan(
+            name: "cloud", addresses: [UplinkAddress(host: "", port: 1883)], clientIdentifier: "gw",
+            version: version)
         conversation = try Conversation(plan: plan, opening: .resume(asBridge: false), now: 0)
         wire = Wire(version)
         _ = try hears()

@@ -217,6 +217,7 @@ struct HandshakeLedgerTests {
             retainAvailable: false, maximumPacketSize: 1000, topicAliasMaximum: 4)
         #expect(
             s.cloud(.connack(connack)) == [
+                .notice(.maximumQoS(.atLeastOnce)), .notice(.retainNotAvailable),
                 .engine(.connack(Connack(sessionPresent: false, reason: .success))),
                 .event(
                     .connected(
@@ -370,7 +371,9 @@ struct Scenario {
     var lastMid: PacketIdentifier = 1
 
     init(_ version: ProtocolVersion, opening: UplinkOpening, adjust: (inout UplinkPlan) -> Void = { _ in }) {
-        var plan = UplinkPlan(name: "cloud", host: "", clientIdentifier: "gw", version: version)
+        var plan = UplinkPlan(
+            name: "cloud", addresses: [UplinkAddress(host: "", port: 1883)], clientIdentifier: "gw",
+            version: version)
         adjust(&plan)
         ledger = HandshakeLedger(plan: plan, opening: opening, now: 0)
     }
@@ -402,6 +405,12 @@ struct Scenario {
     mutating func engineWrites(_ packet: Packet) -> [Output] {
         var outputs: [Output] = []
         ledger.fromEngine(packet, into: &outputs)
+        return settled(outputs)
+    }
+
+    mutating func leaves() -> [Output] {
+        var outputs: [Output] = []
+        ledger.leave(into: &outputs)
         return settled(outputs)
     }
 

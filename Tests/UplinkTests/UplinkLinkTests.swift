@@ -223,13 +223,14 @@ struct UplinkLinkTests {
         let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .bind(host: "127.0.0.1", port: 0).get()
         let port = try #require(server.localAddress?.port)
-        var plan = UplinkPlan(name: "cloud", host: "127.0.0.1", port: port, clientIdentifier: "gw")
+        var plan = UplinkPlan(
+            name: "cloud", addresses: [UplinkAddress(host: "127.0.0.1", port: port)], clientIdentifier: "gw")
         plan.connectTimeoutSeconds = 1
         plan.backoffMinMilliseconds = 10
         let link = Probe(plan)
         try await link.perform(.open(cleanStart: false))
         try await link.noticed(.lost(.noConnack))
-        try await link.noticed(.connecting(host: "127.0.0.1", port: port))
+        try await link.noticed(.connecting(UplinkAddress(host: "127.0.0.1", port: port)))
         try await link.noticed(.lost(.noConnack))
         try await link.stop()
         try await server.close()
@@ -313,7 +314,8 @@ private final class StrictBroker: ChannelInboundHandler {
 
     static func plan(of server: any Channel) throws -> UplinkPlan {
         UplinkPlan(
-            name: "cloud", host: "127.0.0.1", port: try #require(server.localAddress?.port),
+            name: "cloud",
+            addresses: [UplinkAddress(host: "127.0.0.1", port: try #require(server.localAddress?.port))],
             clientIdentifier: "gw", version: .v3_1_1, backoffMinMilliseconds: 10)
     }
 
@@ -325,177 +327,6 @@ private final class StrictBroker: ChannelInboundHandler {
         if !readsOn {
             context.channel.setOption(.autoRead, value: false).assumeIsolated().whenFailure {
                 Issue.record($0)
-            }
-        }
-    }
-}
-
-/// A link on an event loop, with what it says collected.
-private final class Probe {
-    private let eventLoop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
-    private let link: EventLoopFuture<NIOLoopBound<UplinkLink>>
-    private var events: AsyncStream<UplinkEvent>.Iterator
-    private var notices: AsyncStream<UplinkNotice>.Iterator
-
-    init(_ plan: UplinkPlan) {
-        let (events, eventSink) = AsyncStream.makeStream(of: UplinkEvent.self)
-        let (notices, noticeSink) = AsyncStream.makeStream(of: UplinkNotice.self)
-        self.events = events.makeAsyncIterator()
-        self.notices = notices.makeAsyncIterator()
-        let eventLoop = self.eventLoop
-        link = eventLoop.submit {
-            NIOLoopBound(
-                UplinkLink(
-                    plan: plan, index: UplinkIndex(0), eventLoop: eventLoop,
-                    deliver: { eventSink.yield($1) }, log: { noticeSink.yield($0) }),
-                eventLoop: eventLoop)
-        }
-    }
-
-    /// One that opened a new Session and has subscribed.
-    static func connected(_ plan: UplinkPlan) async throws -> Probe {
-        let probe = Probe(plan)
-        try await probe.perform(.open(cleanStart: true))
-        _ = try await probe.connected()
-        return probe
-    }
-
-    func perform(_ commands: UplinkCommand...) async throws {
-        try await link.map { link in
-            for command in commands { link.value.perform(command) }
-            link.value.flush()
-        }.get()
-    }
-
-    func stop() async throws {
-        try await link.map { $0.value.stop() }.get()
-    }
-
-    func connected() async throws -> UplinkTerms {
-        guard case .connected(let terms) = try await next() else { throw Unexpected() }
-        try await perform(.subscribe)
-        return terms
-    }
-
-    func disconnected() async throws {
-        guard case .disconnected = try await next() else { throw Unexpected() }
-    }
-
-    func received() async throws -> Packet {
-        guard case .received(let packet) = try await next() else { throw Unexpected() }
-        return packet
-    }
-
-    func receivedPublish() async throws -> Publish {
-        guard case .publish(let publish) = try await received() else { throw Unexpected() }
-        return publish
-    }
-
-    /// The Topic Name of a message that was too large.
-    func receivedTooLarge() async throws -> [UInt8] {
-        guard case .receivedTooLarge(let publish) = try await next() else { throw Unexpected() }
-        return Array(publish.message.topic)
-    }
-
-    /// Waits for a notice, whatever comes before it.
-    func noticed(_ wanted: UplinkNotice) async throws {
-        _ = try await noticed { $0 == wanted }
-    }
-
-    func noticed(where isWanted: (UplinkNotice) -> Bool) async throws -> UplinkNotice {
-        while let notice = await notices.next() {
-            if isWanted(notice) { return notice }
-        }
-        throw Unexpected()
-    }
-
-    private func next() async throws -> UplinkEvent {
-        guard let event = await events.next() else { throw Unexpected() }
-        return event
-    }
-
-    private struct Unexpected: Error {}
-}
-
-/// The broker of the Debian package on a free port, without persistence.
-private final class Mosquitto {
-    let port: Int
-    private let directory: URL
-    private var process: pid_t?
-
-    init(anonymous: Bool = true) throws {
-        port = Int(FreePort.next())
-        directory = FileManager.default.temporaryDirectory.appending(
-            path: "uplink-tests-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-        try "listener \(port) 127.0.0.1\nallow_anonymous \(anonymous)\npersistence false\nlog_dest none\n"
-            .write(to: directory.appending(path: "mosquitto.conf"), atomically: true, encoding: .utf8)
-        try start()
-    }
-
-    deinit {
-        stop()
-        do { try FileManager.default.removeItem(at: directory) } catch { Issue.record(error) }
-    }
-
-    func start() throws {
-        process = try Self.spawn(
-            "/usr/sbin/mosquitto", ["-c", directory.appending(path: "mosquitto.conf").path])
-        for _ in 0..<500 where !Self.isListening(port) { usleep(20_000) }
-        try #require(Self.isListening(port), "mosquitto does not listen on \(port)")
-    }
-
-    func stop() {
-        guard let process else { return }
-        // The child inherits a worker thread's signal mask, so SIGTERM would not reach it.
-        kill(process, SIGKILL)
-        waitpid(process, nil, 0)
-        self.process = nil
-    }
-
-    func plan(_ version: ProtocolVersion, adjust: (inout UplinkPlan) -> Void = { _ in }) -> UplinkPlan {
-        var plan = UplinkPlan(
-            name: "cloud", host: "127.0.0.1", port: port, clientIdentifier: "gw", version: version,
-            backoffMinMilliseconds: 20, backoffMaxMilliseconds: 100)
-        adjust(&plan)
-        return plan
-    }
-
-    /// Runs one of mosquitto's clients against this broker and returns what it printed.
-    func run(_ tool: String, _ arguments: String...) throws -> String {
-        let output = directory.appending(path: "output-\(UUID().uuidString)")
-        let process = try Self.spawn(
-            "/usr/bin/" + tool, ["-h", "127.0.0.1", "-p", "\(port)"] + arguments, output: output.path)
-        waitpid(process, nil, 0)
-        return try String(contentsOf: output, encoding: .utf8)
-    }
-
-    /// Foundation's `Process` waits by way of a run loop, which a test's thread has not.
-    private static func spawn(_ path: String, _ arguments: [String], output: String = "/dev/null") throws
-        -> pid_t
-    {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT, 0o600)
-        posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
-        var words = ([path] + arguments).map { strdup($0) } + [nil]
-        defer { for word in words { free(word) } }
-        var process: pid_t = 0
-        try #require(posix_spawn(&process, path, &actions, nil, &words, environ) == 0)
-        return process
-    }
-
-    private static func isListening(_ port: Int) -> Bool {
-        let socket = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(socket) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = UInt16(port).bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
             }
         }
     }

@@ -9,6 +9,8 @@ package final class CloudBroker {
         package var persistence = false
         package var autosaveSeconds = 1
         package var inflightMessagesMax = 100
+        /// Further lines of its configuration.
+        package var lines: [String] = []
         package init() {}
     }
 
@@ -37,6 +39,7 @@ package final class CloudBroker {
             text += "autosave_interval \(options.autosaveSeconds)\npersistence_location \(place.path)/\n"
             text += "persistence_file \(name).db\n"
         }
+        text += options.lines.map { $0 + "\n" }.joined()
         // Started by root it would change to a user who may not write here.
         if geteuid() == 0 { text += "user root\n" }
         configuration = try place.write(text, to: "\(name).conf")
@@ -56,6 +59,9 @@ package final class CloudBroker {
 
     package var isRunning: Bool { process?.isRunning ?? false }
     package var pid: pid_t? { process?.pid }
+
+    /// SIGHUP: read the configuration and the access rules again.
+    package func hangUp() { process?.send(SIGHUP) }
 
     package func stop() {
         process?.send(SIGTERM)

@@ -29,6 +29,9 @@ package final class Gateway {
     package let statePath: String
     package let configurationPath: String
     package let logPath: String
+    private let place: Workplace
+    private let name: String
+    private let isVolatile: Bool
     private var process: ChildProcess?
 
     /// Writes the configuration; nothing is started.
@@ -45,10 +48,19 @@ package final class Gateway {
         port = FreePort.next()
         statePath = (home ?? place).file("state")
         logPath = place.file("gateway.log")
+        self.place = place
+        self.name = name
+        isVolatile = (home ?? place).isVolatile
+        configurationPath = place.file("tidegate.yaml")
+        try configure(uplinks: uplinks, settings: settings)
+    }
+
+    /// Writes the configuration anew; a gateway that runs hears of it by SIGHUP, or when it is told to reload.
+    package func configure(uplinks: [Uplink], settings: [String] = []) throws {
         var lines = [
             "gateway: \(name)", "state: \(statePath)", "listeners:", "  - address: 127.0.0.1:\(port)",
         ]
-        let journal = journal + ((home ?? place).isVolatile ? ["allow-volatile: true"] : [])
+        let journal = journal + (isVolatile ? ["allow-volatile: true"] : [])
         if !journal.isEmpty { lines.append("journal: { \(journal.joined(separator: ", ")) }") }
         lines += settings
         if !uplinks.isEmpty { lines.append("uplinks:") }
@@ -61,7 +73,7 @@ package final class Gateway {
             lines.append("    routes:")
             lines += uplink.routes.map { "      - \($0)" }
         }
-        configurationPath = try place.write(lines.joined(separator: "\n") + "\n", to: "tidegate.yaml")
+        _ = try place.write(lines.joined(separator: "\n") + "\n", to: "tidegate.yaml")
     }
 
     /// Starts it on its state directory and returns once its listener accepts.
@@ -92,6 +104,9 @@ package final class Gateway {
     package var isWanted: Bool { process != nil }
     /// All it wrote, over all its lives.
     package var log: String { Workplace.text(of: logPath) }
+
+    /// SIGHUP: read the configuration again.
+    package func hangUp() { process?.send(SIGHUP) }
 
     /// SIGKILL; returns once it is gone.
     package func kill() {

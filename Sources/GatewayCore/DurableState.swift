@@ -170,7 +170,9 @@ package struct DurableState {
             retained.store(record)
         case .inboundHeld(let id, let identifiers):
             _ = sessions.update(id) { session -> Void in
-                for identifier in identifiers { session.inbound.hold(identifier, at: position) }
+                for held in identifiers {
+                    session.inbound.hold(held.id, digest: held.digest, at: position)
+                }
             }
         case .queue(let record):
             restore(record)
@@ -336,7 +338,11 @@ package struct DurableState {
 
     private mutating func distribute(_ record: MessageRecord, at position: Position) {
         if let publisher = record.publisher, let id = record.inboundID {
-            _ = sessions.update(publisher) { $0.inbound.hold(id, at: position) }
+            let message = record.message
+            _ = sessions.update(publisher) {
+                // Only a cloud is not believed: see `Gateway.isRolledBack`.
+                $0.inbound.hold(id, digest: $0.owner.uplinkName != nil ? message.digest : 0, at: position)
+            }
         }
         if let willOf = record.willOf { _ = sessions.update(willOf) { $0.will = nil } }
         switch record.retained {
@@ -533,7 +539,7 @@ package struct DurableState {
             // What is only here for its Will has no Record of anything else.
             if session.isPersistent {
                 if !session.subscriptions.isEmpty { body(.subscribed(id, session.subscriptions.values)) }
-                if session.inbound.count > 0 { body(.inboundHeld(id, session.inbound.ids)) }
+                if session.inbound.count > 0 { body(.inboundHeld(id, session.inbound.all)) }
                 let queue = session.queue.record(for: id, isAway: session.closedAt != nil)
                 body(.queue(queue))
                 body(.books(id, session.books(with: queue)))

@@ -12,13 +12,14 @@ struct FullStores {
 extension Gateway {
     /// A message found no room in the queue of `session`.
     mutating func noteFull(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
-        let owner = update(session) { session -> SessionOwner? in
+        let limit = plan.limits.queuedMessagesMax
+        let found = update(session) { session -> (SessionOwner, Int)? in
             defer { session.isListedFull = true }
-            return session.isListedFull ? nil : session.owner
+            return session.isListedFull ? nil : (session.owner, session.messagesMax(limit))
         }
-        guard let owner = owner ?? nil else { return }
+        guard let (owner, most) = found ?? nil else { return }
         fullStores.queues.append(session)
-        effects.append(.report(.full(.queue(owner, messagesMax: plan.limits.queuedMessagesMax))))
+        effects.append(.report(.full(.queue(owner, messagesMax: most))))
         scheduleFullCheck(at: now)
     }
 
@@ -46,14 +47,18 @@ extension Gateway {
         fullStores.isCheckScheduled = false
         let listed = fullStores.queues
         fullStores.queues = []
-        let most = plan.limits.queuedMessagesMax
+        let limit = plan.limits.queuedMessagesMax
         for id in listed {
             let found = update(id) { session in
-                let isFull = session.queue.waitingCount > most / 10 * 9
+                let most = session.messagesMax(limit)
+                let bytesMax = session.bounds?.bytesMax ?? .max
+                let isFull =
+                    session.queue.waitingCount > most / 10 * 9
+                    || session.queue.waitingBytes > bytesMax / 10 * 9
                 session.isListedFull = isFull
-                return (session.owner, isFull)
+                return (session.owner, isFull, most)
             }
-            guard let (owner, isFull) = found else { continue }
+            guard let (owner, isFull, most) = found else { continue }
             if isFull {
                 fullStores.queues.append(id)
             } else {
@@ -67,4 +72,9 @@ extension Gateway {
         }
         if !fullStores.isEmpty { scheduleFullCheck(at: now) }
     }
+}
+
+extension Session {
+    /// How many messages may wait for it: as many as for anybody, or fewer.
+    fileprivate func messagesMax(_ limit: Int) -> Int { min(limit, bounds?.messagesMax ?? limit) }
 }

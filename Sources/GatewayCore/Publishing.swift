@@ -126,7 +126,7 @@ extension Gateway {
         isRouted: Bool = true, maximumQoS: QoS = .exactlyOnce, at now: Instant, into effects: inout [Effect]
     ) -> Bool {
         if publish.qos == .exactlyOnce, let id = publish.id,
-            let taken = inboundPosition(of: id, from: session)
+            let taken = inboundPosition(of: id, from: session), !isRolledBack(publish, id, from: session)
         {
             // Known: answered again once its Record is durable, and taken no further [MQTT5-4.3.3-10].
             promise(.pubrec(Acknowledgement(id)), to: peer, after: taken, at: now, into: &effects)
@@ -167,6 +167,14 @@ extension Gateway {
         // After the answer: who hears itself gets PUBREC before its own message, as from other servers.
         pass(record, to: passing, after: position, at: now, into: &effects)
         return true
+    }
+
+    /// Whether a cloud uses a Packet Identifier for another message than the one it has not released: its session is an
+    /// older one than it was, as after the death of a broker that saves its state now and then. Taken for a
+    /// repetition, as the specification has it [MQTT5-4.3.3-10], the new message would be lost.
+    private func isRolledBack(_ publish: Publish, _ id: PacketIdentifier, from session: SessionID) -> Bool {
+        let known = read(session) { $0.inbound.digest(of: id) } ?? 0
+        return known != 0 && !publish.duplicate && known != publish.message.digest
     }
 
     /// Whether there is a subscriber after all for a message that goes to nobody: its publisher, with No Local.

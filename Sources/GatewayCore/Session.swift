@@ -72,11 +72,11 @@ package struct Session {
 /// The Packet Identifiers of QoS 2 messages a publisher has not released yet, each with the position of the
 /// Record that took its message: a repeated PUBLISH is answered, and goes no further [MQTT5-4.3.3-10].
 package struct InboundIdentifiers {
-    private var held: [(id: PacketIdentifier, position: Position)] = []
+    private var held: [(id: PacketIdentifier, digest: UInt32, position: Position)] = []
 
     var count: Int { held.count }
     /// In rising order.
-    var ids: [PacketIdentifier] { held.map(\.id) }
+    var all: [HeldIdentifier] { held.map { HeldIdentifier($0.id, digest: $0.digest) } }
 
     /// - Complexity: O(log held)
     func position(of id: PacketIdentifier) -> Position? {
@@ -84,13 +84,21 @@ package struct InboundIdentifiers {
         return i < held.count && held[i].id == id ? held[i].position : nil
     }
 
+    /// Of the message it was taken with; 0 where that is not known, or nothing is held.
+    ///
+    /// - Complexity: O(log held)
+    func digest(of id: PacketIdentifier) -> UInt32 {
+        let i = insertionIndex(of: id)
+        return i < held.count && held[i].id == id ? held[i].digest : 0
+    }
+
     /// - Complexity: O(held)
-    mutating func hold(_ id: PacketIdentifier, at position: Position) {
+    mutating func hold(_ id: PacketIdentifier, digest: UInt32 = 0, at position: Position) {
         let i = insertionIndex(of: id)
         if i < held.count && held[i].id == id {
-            held[i].position = position
+            held[i] = (id, digest, position)
         } else {
-            held.insert((id, position), at: i)
+            held.insert((id, digest, position), at: i)
         }
     }
 

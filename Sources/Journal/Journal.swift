@@ -539,7 +539,7 @@ extension Record {
         case .unsubscribed(_, let filters): 64 + 64 * filters.count
         case .acknowledged(let settled): 64 + 8 * settled.settledAbove.count
         case .dropped(_, let deliveries, _), .returned(_, let deliveries): 64 + 8 * deliveries.count
-        case .inboundHeld(_, let ids): 64 + 2 * ids.count
+        case .inboundHeld(_, let ids): 64 + 7 * ids.count
         case .queue(let queue): 64 + 24 * queue.entries.count
         case .sessionClosed, .wasOff, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived,
             .assigned, .uplinkEstablished, .counters, .books, .lost:

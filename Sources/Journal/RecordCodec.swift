@@ -126,7 +126,10 @@ package enum RecordCodec {
         case .inboundHeld(let session, let ids):
             bytes.append(integer: session.number)
             bytes.append(integer: UInt64(ids.count))
-            for id in ids { bytes.append(integer: UInt64(id.rawValue)) }
+            for held in ids { bytes.append(integer: UInt64(held.id.rawValue)) }
+            if ids.contains(where: { $0.digest != 0 }) {
+                for held in ids { bytes.append(fixed: held.digest) }
+            }
         case .queue(let queue): append(queue, to: &bytes)
         case .books(let session, let books):
             // Sessions are numbered from 1.

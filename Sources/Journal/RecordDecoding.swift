@@ -71,7 +71,7 @@ extension RecordCodec {
                     since: Instant(milliseconds: try reader.integer()), milliseconds: try reader.integer()))
         case .counters: return .counters(nextSession: try countable(try reader.integer()))
         case .retained: return .retained(try retained(&reader))
-        case .inboundHeld: return .inboundHeld(try session(&reader), try list(&reader, packetIdentifier))
+        case .inboundHeld: return try inboundHeld(&reader)
         case .plainQueue: return .queue(try plainQueue(&reader))
         case .queue: return .queue(try queue(&reader))
         case .books:
@@ -359,6 +359,15 @@ extension RecordCodec {
     // MARK: The smallest parts
 
     /// A count, then as many elements of at least a byte each: the count is never trusted with memory.
+    private static func inboundHeld(_ reader: inout ByteReader) throws(DecodingError) -> Record {
+        let session = try session(&reader)
+        var held = try list(&reader, packetIdentifier).map { HeldIdentifier($0) }
+        if reader.remaining > 0 {
+            for i in held.indices { held[i].digest = try reader.fixed(UInt32.self) }
+        }
+        return .inboundHeld(session, held)
+    }
+
     private static func list<Element>(
         _ reader: inout ByteReader, _ element: (inout ByteReader) throws(DecodingError) -> Element
     ) throws(DecodingError) -> [Element] {

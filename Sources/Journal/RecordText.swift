@@ -69,7 +69,7 @@ extension Record {
         case .counters(let next): return "next session \(next)"
         case .retained(let retained): return retained.message.text(payload: payload)
         case .inboundHeld(let id, let packets):
-            return "\(id.text) packets \(packets.map { "\($0.rawValue)" }.joined(separator: ", "))"
+            return "\(id.text) packets \(packets.map { "\($0.id.rawValue)" }.joined(separator: ", "))"
         case .queue(let queue):
             return "\(queue.session.text) from \(queue.floor.number): \(queue.entries.count) entries, "
                 + "\(queue.pages.count) pages, \(queue.tail.count) behind them"

@@ -209,7 +209,7 @@ struct GoldenTests {
             RetainedRecord(
                 message: ApplicationMessage(topic: Array("r".utf8), payload: [1]), qos: .atLeastOnce,
                 expiresAt: nil)),
-        .inboundHeld(SessionID(3), [7, 8]),
+        .inboundHeld(SessionID(3), [HeldIdentifier(7), HeldIdentifier(8)]),
         .queue(
             QueueRecord(
                 session: SessionID(4), floor: Delivery(9),

@@ -72,7 +72,11 @@ enum Samples {
                     storedAt: Position(dice.number())))
         case 14:
             let count = dice.below(5)
-            return .inboundHeld(session(&dice), (0..<count).map { _ in packet(&dice) })
+            return .inboundHeld(
+                session(&dice),
+                (0..<count).map { _ in
+                    HeldIdentifier(packet(&dice), digest: dice.coin() ? UInt32(dice.below(1 << 31)) : 0)
+                })
         case 15:
             return .assigned(
                 AssignedRecord(

@@ -9,7 +9,7 @@ LIBDIR = $(PREFIX)/lib
 # How long the drill of `make run` lasts.
 DRILL_SECONDS ?= 60
 # What `make bench` measures: all rows, or some of them, and with how many messages in the backlog.
-BENCH_ROWS ?= lone,ingest,kills,backlog,flash
+BENCH_ROWS ?= lone,ingest,kills,backlog,flash,silent,drain
 BENCH_BACKLOG ?= 5000000
 # How long `make fuzz` tries to break the packet decoder, and then recovery; an hour is 3600.
 FUZZ_SECONDS ?= 60

@@ -91,7 +91,7 @@ final class Drill {
             }
         }
         var plan = Client.Plan(
-            id: "cloud-application", port: cloud.port, version: command.cloud == .rabbitMQ ? .v311 : .v5)
+            id: "cloud-application", port: cloud.port, version: command.cloudVersion)
         plan.subscriptions = [("site/plant/sensors/#", Int32(command.cloudQoSMax))]
         plan.publications = commands
         let application = Client(plan, ledger: ledger)
@@ -104,7 +104,8 @@ final class Drill {
             }
             throw WorkbenchError("not connected and subscribed: \(missing.joined(separator: ", "))")
         }
-        try Probe.awaitUplink(of: gateway.port, cloud: cloud.port, prefix: "site/plant")
+        try Probe.awaitUplink(
+            of: gateway.port, cloud: cloud.port, prefix: "site/plant", speaking: command.cloudVersion)
         everyone.forEach { $0.publishing(true) }
         began = monotonicSeconds()
     }

@@ -16,6 +16,7 @@ struct DrillCommand {
 
     /// What Debian's RabbitMQ does not know it cannot be asked for.
     var cloudQoSMax: Int { cloud == .rabbitMQ ? 1 : 2 }
+    var cloudVersion: Client.Version { cloud == .rabbitMQ ? .v311 : .v5 }
 
     static let usage = """
         usage: drill --gateway PATH [--storm] [--cloud MAKE] [--seconds N] [--seed N] [--state DIR]

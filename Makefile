@@ -8,8 +8,10 @@ LIBDIR = $(PREFIX)/lib
 
 # How long the drill of `make run` lasts.
 DRILL_SECONDS ?= 60
+# How long the drill of `make storm` lasts with each of the clouds.
+STORM_SECONDS ?= 120
 # What `make bench` measures: all rows, or some of them, and with how many messages in the backlog.
-BENCH_ROWS ?= lone,ingest,kills,backlog,flash
+BENCH_ROWS ?= lone,ingest,kills,backlog,flash,silent,drain
 BENCH_BACKLOG ?= 5000000
 # How long `make fuzz` tries to break the packet decoder, and then recovery; an hour is 3600.
 FUZZ_SECONDS ?= 60
@@ -20,11 +22,13 @@ RELEASE = .build/release
 PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
-.PHONY: help deps build run test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
+.PHONY: help deps build run storm test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
 	@echo '                (DRILL_SECONDS=600 for a longer drill)'
+	@echo 'make storm      the same with all that can befall an uplink, the death of the cloud included, with mosquitto'
+	@echo '                and with RabbitMQ as the cloud (STORM_SECONDS=600 for longer ones)'
 	@echo 'make build      build the release binary: $(RELEASE)/tidegate'
 	@echo 'make install    install it with its systemd unit and configuration (PREFIX, DESTDIR)'
 	@echo 'make uninstall  remove what install put there; configuration and data stay'
@@ -45,6 +49,12 @@ build:
 run: deps build
 	swift build -c release --static-swift-stdlib -Xlinker -s --product drill $(SWIFTFLAGS)
 	$(RELEASE)/drill --seconds $(DRILL_SECONDS) --gateway $(RELEASE)/tidegate
+
+storm: deps build
+	@.ci/install-dependencies rabbitmq-server
+	swift build -c release --static-swift-stdlib -Xlinker -s --product drill $(SWIFTFLAGS)
+	$(RELEASE)/drill --storm --seconds $(STORM_SECONDS) --gateway $(RELEASE)/tidegate
+	$(RELEASE)/drill --storm --cloud rabbitmq --seconds $(STORM_SECONDS) --gateway $(RELEASE)/tidegate
 
 bench: deps build
 	swift build -c release --static-swift-stdlib -Xlinker -s --product bench $(SWIFTFLAGS)

@@ -7,14 +7,14 @@ import Workbench
 @main
 struct BenchCommand {
     var gateway = ""
-    var rows = ["lone", "ingest", "kills", "backlog", "flash"]
+    var rows = ["lone", "ingest", "kills", "backlog", "flash", "silent", "drain"]
     var backlog = 5_000_000
     var scratch = "/var/tmp"
 
     static let usage = """
         usage: bench --gateway PATH [--rows NAME,...] [--backlog N] [--scratch DIR]
           --gateway PATH  the tidegate binary to measure
-          --rows NAMES    of lone, ingest, kills, backlog, flash; all when not given
+          --rows NAMES    of lone, ingest, kills, backlog, flash, silent, drain; all when not given
           --backlog N     messages of the row `backlog`; 5000000 when not given
           --scratch DIR   a directory on a real disk for everything written; /var/tmp when not given
 
@@ -73,6 +73,8 @@ struct BenchCommand {
                 case "ingest": try Ingest.measure(gateway, place)
                 case "kills": try Kills.measure(gateway, place)
                 case "backlog": try Backlog.measure(gateway, place, messages: backlog)
+                case "silent": try Silent.measure(gateway, place)
+                case "drain": try Drain.measure(gateway, place)
                 default: try Flash.measure(gateway, place)
                 }
             print(result.text, terminator: "")

@@ -8,6 +8,7 @@ final class Drill {
     private let ledger = Ledger()
     private let cloud: CloudBroker
     private let link: CuttableLink
+    private let tap: WireTap
     private let gateway: Gateway
     private var sensors: [Client] = []
     private var devices: [Client] = []
@@ -24,19 +25,30 @@ final class Drill {
 
     init(_ command: DrillCommand, _ place: Workplace) throws {
         self.command = command
-        schedule = Schedule(seconds: command.seconds, devices: Self.deviceCount, seed: command.seed)
-        cloud = try CloudBroker(in: place)
+        schedule =
+            command.isStorm
+            ? Schedule(stormSeconds: command.seconds, devices: Self.deviceCount, seed: command.seed)
+            : Schedule(seconds: command.seconds, devices: Self.deviceCount, seed: command.seed)
+        var options = CloudBroker.Options()
+        options.make = command.cloud
+        options.persistence = command.isStorm
+        cloud = try CloudBroker(in: place, options: options)
         try cloud.start()
-        link = try CuttableLink(to: cloud.port)
-        let uplink = Gateway.Uplink(
+        tap = WireTap(ledger)
+        link = try CuttableLink(to: cloud.port, tap: tap)
+        let qos = command.cloudQoSMax
+        var uplink = Gateway.Uplink(
             port: link.port,
             routes: [
-                "{ out: \"sensors/#\", to: \"site/${gateway}/sensors/#\", qos: 2 }",
-                "{ in: \"site/${gateway}/commands/#\", to: \"commands/#\", qos: 2 }",
+                "{ out: \"sensors/#\", to: \"site/${gateway}/sensors/#\", qos: \(qos) }",
+                "{ in: \"site/${gateway}/commands/#\", to: \"commands/#\", qos: \(qos) }",
             ])
+        if command.cloud == .rabbitMQ { uplink.extra = ["version: 3.1.1"] }
         gateway = try Gateway(command.gateway, in: place, uplinks: [uplink])
         measured.seconds = command.seconds
         measured.seed = command.seed
+        measured.isStorm = command.isStorm
+        measured.cloudQoSMax = qos
     }
 
     func run() throws -> Outcome {
@@ -67,7 +79,8 @@ final class Drill {
                 id: "device-\(number)", port: gateway.port, version: number % 2 == 0 ? .v5 : .v311)
             plan.subscriptions = [("commands/device-\(number)/#", 2)]
             devices.append(Client(plan, ledger: ledger))
-            for (qos, rate) in [(1, Self.downPerSecond.qos1), (2, Self.downPerSecond.qos2)] {
+            for (qos, rate) in [(1, Self.downPerSecond.qos1), (2, Self.downPerSecond.qos2)]
+            where qos <= command.cloudQoSMax {
                 let topic = "device-\(number)/qos\(qos)"
                 var publication = Client.Publication(
                     stream: ledger.open(.down, qos: qos, name: "commands to \(topic)"),
@@ -77,8 +90,9 @@ final class Drill {
                 commands.append(publication)
             }
         }
-        var plan = Client.Plan(id: "cloud-application", port: cloud.port, version: .v5)
-        plan.subscriptions = [("site/plant/sensors/#", 2)]
+        var plan = Client.Plan(
+            id: "cloud-application", port: cloud.port, version: command.cloudVersion)
+        plan.subscriptions = [("site/plant/sensors/#", Int32(command.cloudQoSMax))]
         plan.publications = commands
         let application = Client(plan, ledger: ledger)
         self.application = application
@@ -90,7 +104,8 @@ final class Drill {
             }
             throw WorkbenchError("not connected and subscribed: \(missing.joined(separator: ", "))")
         }
-        try Probe.awaitUplink(of: gateway.port, cloud: cloud.port, prefix: "site/plant")
+        try Probe.awaitUplink(
+            of: gateway.port, cloud: cloud.port, prefix: "site/plant", speaking: command.cloudVersion)
         everyone.forEach { $0.publishing(true) }
         began = monotonicSeconds()
     }
@@ -131,8 +146,28 @@ final class Drill {
             link.cut()
             cutSince = monotonicSeconds()
             say("uplink CUT")
+        case .cutAfter(let bytes, let direction):
+            link.cut(after: bytes, direction)
+            cutSince = monotonicSeconds()
+            say("uplink CUT after \(bytes) more bytes \(direction == .towardsTarget ? "up" : "down")")
+        case .blackHole:
+            link.blackHole()
+            cutSince = monotonicSeconds()
+            say("uplink BLACK-HOLED")
+        case .slow:
+            link.slow(bytesPerSecond: 2000, roundTripSeconds: 0.6)
+            cutSince = monotonicSeconds()
+            say("uplink SLOWED to 2 KB/s with a round trip of 600 ms")
         case .restore:
             restoreLink()
+        case .cloudKill(let forgets):
+            cloud.kill()
+            if forgets { cloud.forget() }
+            measured.cloudKills += 1
+            say("cloud SIGKILLed\(forgets ? ", its disk LOST" : "")")
+        case .cloudStart:
+            try cloud.start()
+            say("cloud back")
         case .kill:
             gateway.kill()
             measured.kills += 1
@@ -166,7 +201,9 @@ final class Drill {
             let backlog = ledger.backlog(direction)
             measured.largestBacklog[direction] = max(measured.largestBacklog[direction] ?? 0, backlog)
         }
-        guard cloud.isRunning else { throw WorkbenchError("the cloud broker ended by itself") }
+        guard cloud.isRunning || !cloud.isWanted else {
+            throw WorkbenchError("the cloud broker ended by itself")
+        }
         if gateway.isWanted, !gateway.isRunning {
             measured.crashes += 1
             say("gateway ENDED BY ITSELF; starting it again")
@@ -180,6 +217,7 @@ final class Drill {
         let everyone = sensors + devices + (application.map { [$0] } ?? [])
         everyone.forEach { $0.publishing(false) }
         if !gateway.isWanted { try perform(.start) }
+        if !cloud.isWanted { try perform(.cloudStart) }
         if cutSince != nil { restoreLink() }
         devices.forEach { $0.comeBack() }
         say("everything restored, nobody publishes any more; waiting for the rest to arrive")
@@ -190,7 +228,8 @@ final class Drill {
         while monotonicSeconds() < end, monotonicSeconds() - (quietSince ?? .infinity) < 3 {
             try observe()
             let totals = ledger.totals()
-            let quiet = totals.unanswered == 0 && totals.underWay == 0
+            // What the cloud has lost is not waited for.
+            let quiet = totals.unanswered == 0 && totals.underWay - verdict.lostByCloud.count <= 0
             quietSince = quiet ? (quietSince ?? monotonicSeconds()) : nil
             if Interruption.happened { break }
             usleep(100_000)
@@ -198,9 +237,13 @@ final class Drill {
         reportProgress()
     }
 
+    private var verdict: Verdict { Verdict(ledger, tap, cloudKills: measured.cloudKills) }
+
     private func finish() -> Outcome {
         let everyone = sensors + devices + (application.map { [$0] } ?? [])
-        measured.sessionsLost = everyone.reduce(0) { $0 + $1.sessionsLost }
+        measured.sessionsLost = (sensors + devices).reduce(0) { $0 + $1.sessionsLost }
+        measured.cloudSessionsLost = tap.sessionsLost
+        if !command.isStorm { measured.sessionsLost += application?.sessionsLost ?? 0 }
         measured.clientErrors = everyone.compactMap { client in
             client.lastError.map { "\(client.plan.id): \($0)" }
         }
@@ -209,7 +252,7 @@ final class Drill {
         if ending != .exited(0) {
             measured.badEnding = ending.map(String.init(describing:)) ?? "not within 10 seconds"
         }
-        return Outcome(measured, ledger)
+        return Outcome(measured, ledger, verdict)
     }
 
     private func tearDown() {

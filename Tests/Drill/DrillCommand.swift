@@ -2,19 +2,30 @@ import Foundation
 import Synchronization
 import Workbench
 
-/// `drill --gateway PATH [--seconds N] [--seed N] [--state DIR]`: the gateway between real clients and a real
-/// broker, through cut links and SIGKILLs, every message counted.
+/// `drill --gateway PATH [--storm] [--cloud MAKE] [--seconds N] [--seed N] [--state DIR]`: the gateway between real
+/// clients and a real broker, through cut links and SIGKILLs, every message counted.
 @main
 struct DrillCommand {
     var gateway: String
     var seconds = 60
     var seed = Seed.ofThisRun
+    /// Besides cuts and kills, everything else that befalls an uplink, the cloud's own death included.
+    var isStorm = false
+    var cloud = CloudBroker.Make.mosquitto
     var parent = "/var/tmp"
 
+    /// What Debian's RabbitMQ does not know it cannot be asked for.
+    var cloudQoSMax: Int { cloud == .rabbitMQ ? 1 : 2 }
+    var cloudVersion: Client.Version { cloud == .rabbitMQ ? .v311 : .v5 }
+
     static let usage = """
-        usage: drill --gateway PATH [--seconds N] [--seed N] [--state DIR]
+        usage: drill --gateway PATH [--storm] [--cloud MAKE] [--seconds N] [--seed N] [--state DIR]
           --gateway PATH  the tidegate binary to put to the test
-          --seconds N     how long messages flow; at least \(Schedule.secondsMin), 60 when not given
+          --storm         also black-holes and slows the uplink, cuts it within packets, kills the cloud, and makes
+                          it lose its memory
+          --cloud MAKE    mosquitto, or rabbitmq with its MQTT plugin
+          --seconds N     how long messages flow; at least \(Schedule.secondsMin), 60 when not given; in a storm at
+                          least \(Schedule.stormSecondsMin), 120 when not given
           --seed N        repeats the events of an earlier drill
           --state DIR     a directory on a real disk for everything written; /var/tmp when not given
 
@@ -41,7 +52,12 @@ struct DrillCommand {
         var values: [String: String] = [:]
         var rest = arguments[...]
         while let name = rest.popFirst() {
-            guard ["--gateway", "--seconds", "--seed", "--state"].contains(name) else {
+            if name == "--storm" {
+                isStorm = true
+                seconds = 120
+                continue
+            }
+            guard ["--gateway", "--cloud", "--seconds", "--seed", "--state"].contains(name) else {
                 throw WorkbenchError("unknown argument \(name)")
             }
             guard let value = rest.popFirst() else { throw WorkbenchError("\(name) needs a value") }
@@ -52,9 +68,17 @@ struct DrillCommand {
             throw WorkbenchError("\(gateway) is not there, or not executable")
         }
         self.gateway = gateway
+        if let text = values["--cloud"] {
+            guard let make = CloudBroker.Make(rawValue: text) else {
+                throw WorkbenchError("--cloud is mosquitto or rabbitmq")
+            }
+            guard make.isInstalled else { throw WorkbenchError("\(text) is not installed") }
+            cloud = make
+        }
         if let text = values["--seconds"] {
-            guard let number = Int(text), number >= Schedule.secondsMin else {
-                throw WorkbenchError("--seconds must be a number of at least \(Schedule.secondsMin)")
+            let least = isStorm ? Schedule.stormSecondsMin : Schedule.secondsMin
+            guard let number = Int(text), number >= least else {
+                throw WorkbenchError("--seconds must be a number of at least \(least)")
             }
             seconds = number
         }

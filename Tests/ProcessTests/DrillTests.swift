@@ -33,6 +33,8 @@ struct DrillTests {
                     #expect(!isUp, "seed \(seed): started twice")
                     isUp = true
                 case .deviceLeaves, .deviceReturns: break
+                case .cutAfter, .blackHole, .slow, .cloudKill, .cloudStart:
+                    Issue.record("seed \(seed): only a storm has these")
                 }
                 #expect(event != .restore || at < Double(seconds), "seed \(seed): restored too late")
             }
@@ -41,6 +43,61 @@ struct DrillTests {
             #expect(killsDuringCuts >= 1, "seed \(seed)")
             #expect(events.contains { if case .deviceLeaves = $0.event { true } else { false } })
         }
+    }
+
+    @Test("every storm has every kind of trouble, ended before the next begins", arguments: [90, 120, 600])
+    func stormsEnough(seconds: Int) {
+        for seed in UInt64(1)...200 {
+            let events = Schedule(stormSeconds: seconds, devices: 4, seed: seed).events.map(\.event)
+            var kinds: Set<String> = []
+            var isTroubled = false
+            for event in events {
+                switch event {
+                case .cut, .cutAfter, .blackHole, .slow, .cloudKill:
+                    #expect(!isTroubled, "seed \(seed): two at once")
+                    isTroubled = true
+                    kinds.insert(
+                        "\(event)".prefix { $0 != "(" } + (event == .cloudKill(forgets: true) ? "!" : ""))
+                case .restore, .cloudStart: isTroubled = false
+                case .kill, .start, .deviceLeaves, .deviceReturns: break
+                }
+            }
+            #expect(kinds.count == 6, "seed \(seed): \(kinds)")
+            #expect(events.count { $0 == .kill } >= 3)
+        }
+    }
+
+    @Test("what a dying cloud loses is the cloud's, and what the gateway loses meanwhile is its own")
+    func tellsApart() {
+        let ledger = Ledger()
+        let tap = WireTap(ledger)
+        var line = WireTap.Line()
+        let stream = ledger.open(.up, qos: 2, name: "up")
+        for _ in 1...3 { ledger.acknowledged(stream, ledger.sends(stream)) }
+        func publish(_ number: Int, id: UInt8, header: UInt8 = 0x34) -> [UInt8] {
+            let payload = Array("\(ledger.mark) 0 \(number) ".utf8)
+            return [header, UInt8(5 + payload.count), 0, 1, 0x74, 0x80, id] + payload
+        }
+        // The first arrives twice because the cloud forgot that it had it, the second is lost by the cloud, and the
+        // third never left the gateway.
+        tap.passed(publish(1, id: 1), .towardsTarget, on: &line)
+        tap.passed([0x50, 2, 0x80], .fromTarget, on: &line)
+        tap.passed([1], .fromTarget, on: &line)
+        tap.passed(publish(2, id: 2) + publish(1, id: 1, header: 0x3C), .towardsTarget, on: &line)
+        tap.passed([0x50, 2, 0x80, 2], .fromTarget, on: &line)
+        ledger.received(stream, 1)
+        ledger.received(stream, 1)
+        let verdict = Verdict(ledger, tap, cloudKills: 1)
+        #expect(verdict.lostByCloud.map(\.message.number) == [2])
+        #expect(verdict.lost.map(\.message.number) == [3])
+        #expect(verdict.doubledByCloud.map(\.message.number) == [1] && verdict.doubled.isEmpty)
+        // A cloud that stayed alive is not to blame.
+        let strict = Verdict(ledger, tap, cloudKills: 0)
+        #expect(strict.lost.map(\.message.number) == [2, 3] && strict.doubled.count == 1)
+        // Nor is one that is sent a message after PUBREL.
+        tap.passed([0x62, 2, 0x80, 1], .towardsTarget, on: &line)
+        tap.passed(publish(1, id: 9), .towardsTarget, on: &line)
+        #expect(Verdict(ledger, tap, cloudKills: 1).doubled.map(\.message.number) == [1])
     }
 
     @Test("the same seed gives the same events")
@@ -138,5 +195,12 @@ struct DrillTests {
             }
         }
         return ledger
+    }
+}
+
+extension Outcome {
+    /// Of a drill whose cloud stayed alive.
+    fileprivate init(_ measured: Measurements, _ ledger: Ledger) {
+        self.init(measured, ledger, Verdict(ledger, WireTap(ledger), cloudKills: 0))
     }
 }

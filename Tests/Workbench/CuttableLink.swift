@@ -9,14 +9,23 @@ package final class CuttableLink: Sendable {
     package enum Direction: Sendable { case towardsTarget, fromTarget }
 
     private enum Mode: Equatable { case open, cut, blackHole }
+    private enum Unit { case bytes, packets }
+
+    /// A thin and long line.
+    private struct Slowness {
+        var bytesPerSecond: Double
+        /// One way.
+        var delaySeconds: Double
+    }
 
     private struct Shared {
         var mode = Mode.open
         /// How often it was cut. The thread makes every cut good, also one that was over before it came to it.
         var cuts = 0
         var ended = false
-        /// Bytes that may still pass before the line is cut; nil for no limit.
-        var allowance: (direction: Direction, bytes: Int)?
+        /// What may still pass before the line is cut; nil for no limit.
+        var allowance: (direction: Direction, amount: Int, unit: Unit)?
+        var slowness: Slowness?
         var bytesTowardsTarget = 0
         var bytesFromTarget = 0
         var connections = 0
@@ -30,13 +39,17 @@ package final class CuttableLink: Sendable {
 
     package let port: UInt16
     private let target: UInt16
+    private let tap: WireTap?
     private let shared = Mutex(Shared())
     private let bell = Bell()
     private let finished = DispatchSemaphore(value: 0)
 
     /// Opens a line to 127.0.0.1:`target`.
-    package init(to target: UInt16) throws {
+    ///
+    /// - Parameter tap: told of everything that has passed.
+    package init(to target: UInt16, tap: WireTap? = nil) throws {
         self.target = target
+        self.tap = tap
         port = FreePort.next()
         // Bound but never listening: it keeps the port ours while there is no listener.
         let holder = Self.boundSocket(port)
@@ -61,6 +74,7 @@ package final class CuttableLink: Sendable {
         change {
             $0.mode = .open
             $0.allowance = nil
+            $0.slowness = nil
         }
     }
 
@@ -70,7 +84,20 @@ package final class CuttableLink: Sendable {
     /// Cuts after `bytes` more bytes, at least one, went in `direction`, be it in the middle of a packet.
     package func cut(after bytes: Int, _ direction: Direction) {
         precondition(bytes > 0, "a cut that waits for nothing is cut()")
-        change { $0.allowance = (direction, bytes) }
+        change { $0.allowance = (direction, bytes, .bytes) }
+    }
+
+    /// Cuts behind the `packets`-th Control Packet from now that goes in `direction`.
+    package func cut(afterPackets packets: Int, _ direction: Direction) {
+        precondition(packets > 0, "a cut that waits for nothing is cut()")
+        change { $0.allowance = (direction, packets, .packets) }
+    }
+
+    /// Lets so many bytes a second pass in each direction, each half of `roundTripSeconds` late, until `restore()`.
+    package func slow(bytesPerSecond: Int, roundTripSeconds: Double) {
+        change {
+            $0.slowness = Slowness(bytesPerSecond: Double(bytesPerSecond), delaySeconds: roundTripSeconds / 2)
+        }
     }
 
     package var isCut: Bool { shared.withLock { $0.mode == .cut } }
@@ -96,10 +123,58 @@ package final class CuttableLink: Sendable {
     private struct Pair {
         let near: Int32
         let far: Int32
-        var towardsTarget = Data()
-        var fromTarget = Data()
+        var towardsTarget = Pipe()
+        var fromTarget = Pipe()
         var nearEnded = false
         var farEnded = false
+        var line = WireTap.Line()
+    }
+
+    /// Bytes on their way in one direction.
+    private struct Pipe {
+        /// May be written now.
+        var ready = Data()
+        /// Still on the slow part of the line, each with the time at which it has passed it.
+        var delayed: [(at: Double, bytes: Data)] = []
+        var delayedBytes = 0
+
+        var isEmpty: Bool { ready.isEmpty && delayed.isEmpty }
+        var count: Int { ready.count + delayedBytes }
+
+        mutating func enter(_ bytes: some Collection<UInt8>, _ slowness: Slowness?) {
+            guard let slowness else {
+                // Nothing overtakes what went in before.
+                if delayed.isEmpty {
+                    ready.append(contentsOf: bytes)
+                } else {
+                    delayed.append((delayed[delayed.count - 1].at, Data(bytes)))
+                    delayedBytes += bytes.count
+                }
+                return
+            }
+            // In pieces no larger than a packet on such a line.
+            var rest = Data(bytes)
+            while !rest.isEmpty {
+                let piece = rest.prefix(256)
+                let free = max(
+                    monotonicSeconds(), (delayed.last?.at ?? 0) - slowness.delaySeconds)
+                let at = free + Double(piece.count) / slowness.bytesPerSecond + slowness.delaySeconds
+                delayed.append((at, Data(piece)))
+                delayedBytes += piece.count
+                rest = Data(rest.dropFirst(piece.count))
+            }
+        }
+
+        mutating func advance() {
+            let now = monotonicSeconds()
+            let arrived = delayed.prefix { $0.at <= now }
+            guard !arrived.isEmpty else { return }
+            for (_, bytes) in arrived {
+                ready.append(bytes)
+                delayedBytes -= bytes.count
+            }
+            delayed.removeFirst(arrived.count)
+        }
     }
 
     private func carry(holder: Int32) {
@@ -136,7 +211,8 @@ package final class CuttableLink: Sendable {
                         Self.interest(pair.far, ended: pair.farEnded, pair.fromTarget, pair.towardsTarget))
                 }
             }
-            poll(&polled, nfds_t(polled.count), 1000)
+            let waits = pairs.contains { !$0.towardsTarget.delayed.isEmpty || !$0.fromTarget.delayed.isEmpty }
+            poll(&polled, nfds_t(polled.count), waits ? 5 : 1000)
             bell.answer()
             guard mode == .open,
                 shared.withLock({ $0.mode == .open && $0.cuts == cutsMade && !$0.ended })
@@ -148,10 +224,10 @@ package final class CuttableLink: Sendable {
 
     private static let bufferBytesMax = 256 * 1024
 
-    private static func interest(_ fd: Int32, ended: Bool, _ incoming: Data, _ outgoing: Data) -> pollfd {
+    private static func interest(_ fd: Int32, ended: Bool, _ incoming: Pipe, _ outgoing: Pipe) -> pollfd {
         var events: Int32 = 0
         if !ended && incoming.count < bufferBytesMax { events |= POLLIN }
-        if !outgoing.isEmpty { events |= POLLOUT }
+        if !outgoing.ready.isEmpty { events |= POLLOUT }
         // A descriptor nothing is wanted of would wake us for ever once its peer is gone.
         return pollfd(fd: events == 0 ? -1 : fd, events: Int16(events), revents: 0)
     }
@@ -159,11 +235,12 @@ package final class CuttableLink: Sendable {
     /// Moves what can be moved; nil when the connection is over.
     private func move(_ old: Pair) -> Pair? {
         var pair = old
+        let slowness = shared.withLock { $0.slowness }
         let alive =
-            Self.fill(&pair.towardsTarget, from: pair.near, &pair.nearEnded)
-            && Self.fill(&pair.fromTarget, from: pair.far, &pair.farEnded)
-            && drain(&pair.towardsTarget, into: pair.far, .towardsTarget)
-            && drain(&pair.fromTarget, into: pair.near, .fromTarget)
+            Self.fill(&pair.towardsTarget, from: pair.near, &pair.nearEnded, slowness)
+            && Self.fill(&pair.fromTarget, from: pair.far, &pair.farEnded, slowness)
+            && drain(&pair.towardsTarget, into: pair.far, .towardsTarget, &pair.line)
+            && drain(&pair.fromTarget, into: pair.near, .fromTarget, &pair.line)
         guard alive else {
             Self.reset(pair)
             return nil
@@ -176,12 +253,17 @@ package final class CuttableLink: Sendable {
         return pair
     }
 
-    private static func fill(_ buffer: inout Data, from fd: Int32, _ ended: inout Bool) -> Bool {
+    private static func fill(
+        _ pipe: inout Pipe, from fd: Int32, _ ended: inout Bool, _ slowness: Slowness?
+    ) -> Bool {
         var chunk = [UInt8](repeating: 0, count: 64 * 1024)
-        while !ended && buffer.count < bufferBytesMax {
+        pipe.advance()
+        // A slow line whose buffers held minutes of it would show its length, not how it is used.
+        let bytesMax = slowness == nil ? bufferBytesMax : 8192
+        while !ended && pipe.count < bytesMax {
             let count = recv(fd, &chunk, chunk.count, 0)
             if count > 0 {
-                buffer.append(contentsOf: chunk[..<count])
+                pipe.enter(chunk[..<count], slowness)
             } else if count == 0 {
                 ended = true
             } else {
@@ -191,33 +273,61 @@ package final class CuttableLink: Sendable {
         return true
     }
 
-    private func drain(_ buffer: inout Data, into fd: Int32, _ direction: Direction) -> Bool {
-        while !buffer.isEmpty {
+    private func drain(
+        _ pipe: inout Pipe, into fd: Int32, _ direction: Direction, _ line: inout WireTap.Line
+    ) -> Bool {
+        while !pipe.ready.isEmpty {
+            let framer = direction == .towardsTarget ? line.towardsTarget : line.fromTarget
             let limit = shared.withLock { shared -> Int in
                 // Another connection may have used up the allowance just now.
                 guard shared.mode == .open else { return 0 }
                 guard let allowance = shared.allowance, allowance.direction == direction else { return .max }
-                return allowance.bytes
+                return switch allowance.unit {
+                case .bytes: allowance.amount
+                // One at a time: each is to be counted before the next may pass.
+                case .packets: framer.bytes(until: 1, in: pipe.ready) ?? .max
+                }
             }
             guard limit > 0 else { return true }
-            let count = buffer.prefix(limit).withUnsafeBytes {
+            let count = pipe.ready.prefix(limit).withUnsafeBytes {
                 send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
             }
             if count < 0 { return errno == EAGAIN || errno == EINTR }
-            buffer = Data(buffer.dropFirst(count))
-            let cutNow = shared.withLock { shared -> Bool in
-                switch direction {
-                case .towardsTarget: shared.bytesTowardsTarget += count
-                case .fromTarget: shared.bytesFromTarget += count
-                }
-                guard let allowance = shared.allowance, allowance.direction == direction else { return false }
-                shared.allowance = (direction, allowance.bytes - count)
-                if allowance.bytes <= count { shared.cut() }
-                return allowance.bytes <= count
-            }
-            if cutNow { return false }
+            let ended = passed(pipe.ready.prefix(count), direction, &line)
+            pipe.ready = Data(pipe.ready.dropFirst(count))
+            if spent(count, ended, direction) { return false }
         }
         return true
+    }
+
+    /// - Returns: how many Control Packets ended in these bytes.
+    private func passed(_ bytes: Data, _ direction: Direction, _ line: inout WireTap.Line) -> Int {
+        var copy = direction == .towardsTarget ? line.towardsTarget : line.fromTarget
+        let ended = copy.take(bytes).count
+        if let tap {
+            tap.passed(bytes, direction, on: &line)
+        } else {
+            switch direction {
+            case .towardsTarget: line.towardsTarget = copy
+            case .fromTarget: line.fromTarget = copy
+            }
+        }
+        return ended
+    }
+
+    /// Counts what has passed; returns whether the line is cut by it.
+    private func spent(_ bytes: Int, _ packets: Int, _ direction: Direction) -> Bool {
+        shared.withLock { shared -> Bool in
+            switch direction {
+            case .towardsTarget: shared.bytesTowardsTarget += bytes
+            case .fromTarget: shared.bytesFromTarget += bytes
+            }
+            guard let allowance = shared.allowance, allowance.direction == direction else { return false }
+            let left = allowance.amount - (allowance.unit == .bytes ? bytes : packets)
+            shared.allowance = (direction, left, allowance.unit)
+            if left <= 0 { shared.cut() }
+            return left <= 0
+        }
     }
 
     private func accept(_ listener: Int32) -> Pair? {

@@ -5,8 +5,11 @@ package final class Gateway {
     package struct Uplink: Sendable {
         package var name = "cloud"
         package var port: UInt16
+        /// Instead of `mqtt://` and the port, if it is something else.
+        package var address: String?
         /// What a user would write below `routes:`, one route an entry.
         package var routes: [String]
+        package var reconnect = "{ min: 200ms, max: 1s }"
         /// Further keys of the uplink, one a line.
         package var extra: [String] = []
 
@@ -66,8 +69,9 @@ package final class Gateway {
         if !uplinks.isEmpty { lines.append("uplinks:") }
         for uplink in uplinks {
             lines += [
-                "  - name: \(uplink.name)", "    address: mqtt://127.0.0.1:\(uplink.port)",
-                "    keep-alive: 10s", "    reconnect: { min: 200ms, max: 1s }",
+                "  - name: \(uplink.name)",
+                "    address: \(uplink.address ?? "mqtt://127.0.0.1:\(uplink.port)")",
+                "    keep-alive: 10s", "    reconnect: \(uplink.reconnect)",
             ]
             lines += uplink.extra.map { "    \($0)" }
             lines.append("    routes:")

@@ -143,6 +143,35 @@ package final class Ledger: Sendable {
     /// Arrivals that name no message ever sent.
     package var strangers: Int { books.withLock { $0.strangers } }
 
+    /// A message of which the books say something bad.
+    package struct Fault: Hashable, Sendable {
+        package let direction: Direction
+        package let qos: Int
+        package let message: WireTap.Message
+        package let arrivals: Int
+    }
+
+    /// Messages at QoS 1 and 2 that were acknowledged and never arrived.
+    package func lost() -> [Fault] { faults { $0 && $1 == 0 } }
+
+    /// Messages at QoS 2 that arrived more than once.
+    package func doubled() -> [Fault] { faults { $1 > 1 }.filter { $0.qos == 2 } }
+
+    private func faults(_ isFault: (_ acknowledged: Bool, _ arrivals: UInt16) -> Bool) -> [Fault] {
+        books.withLock { books in
+            books.streams.enumerated().flatMap { index, stream -> [Fault] in
+                guard stream.qos > 0 else { return [] }
+                return stream.arrivals.indices.dropFirst().compactMap { number in
+                    guard isFault(stream.acknowledged[number], stream.arrivals[number]) else { return nil }
+                    return Fault(
+                        direction: stream.direction, qos: stream.qos,
+                        message: WireTap.Message(stream: index, number: number),
+                        arrivals: Int(stream.arrivals[number]))
+                }
+            }
+        }
+    }
+
     /// What a person needs to find a fault: the first numbers lost or doubled, stream by stream.
     package func faults() -> [String] {
         books.withLock { books in

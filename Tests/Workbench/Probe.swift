@@ -6,7 +6,9 @@ package enum Probe {
     /// The routes are to carry `sensors/#` up to `prefix/sensors/#`, and `prefix/commands/#` down to `commands/#`.
     ///
     /// - Throws: `WorkbenchError` when nothing comes through for 20 seconds.
-    package static func awaitUplink(of gateway: UInt16, cloud: UInt16, prefix: String) throws {
+    package static func awaitUplink(
+        of gateway: UInt16, cloud: UInt16, prefix: String, speaking version: Client.Version = .v5
+    ) throws {
         let ledger = Ledger()
         var up = Client.Plan(id: "probe-up", port: gateway, version: .v5)
         up.publications = [
@@ -14,7 +16,7 @@ package enum Probe {
                 stream: ledger.open(.up, qos: 1, name: up.id), topic: "sensors/probe", qos: 1, perSecond: 5)
         ]
         up.subscriptions = [("commands/probe", 1)]
-        var down = Client.Plan(id: "probe-down", port: cloud, version: .v5)
+        var down = Client.Plan(id: "probe-down", port: cloud, version: version)
         down.publications = [
             .init(
                 stream: ledger.open(.down, qos: 1, name: down.id), topic: "\(prefix)/commands/probe", qos: 1,

@@ -5,6 +5,9 @@ import NIOSSL
 ///
 /// Reading blocks the caller for as long as the disk and the certificates take, milliseconds, and only when
 /// there is something new to read.
+///
+/// *Memory.* Some 50 KiB for each uplink and its connection, and about a megabyte more where the system's roots are
+/// trusted instead of a file.
 struct SecurityFiles {
     private let security: UplinkSecurity
     /// What the files were when they were last read, with or without success.

@@ -144,6 +144,8 @@ struct DeadLetterTests {
         let store = try #require(testStore)
         var journalPlan = House.plan()
         journalPlan.compactionSlackBytes = 32 << 10
+        // In smaller ones there is too little to be gained.
+        journalPlan.segmentBytes = 64 << 10
         var gateway = try Self.plan()
         gateway.limits.queueEntriesMax = 16
         gateway.limits.residentBytesOfAbsentMax = 0
@@ -170,7 +172,7 @@ struct DeadLetterTests {
                 try house.cloudConnects(sessionPresent: true)
             }
         }
-        for _ in 0..<20 { try house.passes(milliseconds: 1000) }
+        for _ in 0..<300 { try house.passes(milliseconds: 1000) }
         #expect(house.disk.fileNames().contains { $0.hasPrefix("old-") }, "nothing was compacted")
         house = try house.restarted()
         #expect(try Self.texts(house.disk) == expected)

@@ -83,15 +83,15 @@ extension Gateway {
         if isUnderPressure || !hasRoomToRetain(publish) { return false }
         let most = plan.limits.queuedMessagesMax
         let size = publish.message.bytes.count
+        // Without `&&` and `||` inside: they would copy the Session.
         return !shares.contains { share in
-            share.qos > .atMostOnce
-                && read(share.session) { session in
-                    session.isPersistent && session.queue.waitingCount >= most
-                        || session.bounds.map {
-                            $0.whenFull == .refuse && $0.isReached(by: session.queue, plus: size)
-                        }
-                            ?? false
-                } == true
+            guard share.qos > .atMostOnce else { return false }
+            let isFull = read(share.session) { session in
+                if session.isPersistent, session.queue.waitingCount >= most { return true }
+                guard let bounds = session.bounds, bounds.whenFull == .refuse else { return false }
+                return bounds.isReached(by: session.queue, plus: size)
+            }
+            return isFull == true
         }
     }
 
@@ -189,8 +189,8 @@ extension Gateway {
     ) -> Position {
         record.targets = shares
         let areAllKept = record.targets.allSatisfy { target in
-            target.qos > .atMostOnce
-                && read(target.session) { $0.isPersistent && $0.bounds == nil } ?? false
+            guard target.qos > .atMostOnce else { return false }
+            return read(target.session) { $0.isPersistent ? $0.bounds == nil : false } == true
         }
         if !areAllKept {
             let size = record.message.bytes.count

@@ -83,15 +83,14 @@ extension Gateway {
         if isUnderPressure || !hasRoomToRetain(publish) { return false }
         let most = plan.limits.queuedMessagesMax
         let size = publish.message.bytes.count
-        // Without `&&` and `||` inside: they would copy the Session.
         return !shares.contains { share in
             guard share.qos > .atMostOnce else { return false }
-            let isFull = read(share.session) { session in
-                if session.isPersistent, session.queue.waitingCount >= most { return true }
-                guard let bounds = session.bounds, bounds.whenFull == .refuse else { return false }
-                return bounds.isReached(by: session.queue, plus: size)
-            }
-            return isFull == true
+            // Looked at, not decided inside: that would copy the Session.
+            let found = read(share.session) { ($0.isPersistent, $0.queue.waitingCount, $0.bounds) }
+            guard let (isPersistent, count, bounds) = found else { return false }
+            if isPersistent, count >= most { return true }
+            guard let bounds, bounds.whenFull == .refuse else { return false }
+            return read(share.session) { bounds.isReached(by: $0.queue, plus: size) } == true
         }
     }
 

@@ -90,14 +90,13 @@ extension Gateway {
         let most = plan.limits.queuedMessagesMax
         let size = publish.message.bytes.count
         let full = shares.first { share in
-            share.qos > .atMostOnce
-                && read(share.session) { session in
-                    session.isPersistent && session.queue.waitingCount >= most
-                        || session.bounds.map {
-                            $0.whenFull == .refuse && $0.isReached(by: session.queue, plus: size)
-                        }
-                            ?? false
-                } == true
+            guard share.qos > .atMostOnce else { return false }
+            // Looked at, not decided inside: that would copy the Session.
+            let found = read(share.session) { ($0.isPersistent, $0.queue.waitingCount, $0.bounds) }
+            guard let (isPersistent, count, bounds) = found else { return false }
+            if isPersistent, count >= most { return true }
+            guard let bounds, bounds.whenFull == .refuse else { return false }
+            return read(share.session) { bounds.isReached(by: $0.queue, plus: size) } == true
         }
         guard let full else { return true }
         noteFull(full.session, at: now, into: &effects)
@@ -207,8 +206,8 @@ extension Gateway {
         record.targets = shares
         if tellsWhen(record.targets) { record.received = .init(at: now) }
         let areAllKept = record.targets.allSatisfy { target in
-            target.qos > .atMostOnce
-                && read(target.session) { $0.isPersistent && $0.bounds == nil } ?? false
+            guard target.qos > .atMostOnce else { return false }
+            return read(target.session) { $0.isPersistent ? $0.bounds == nil : false } == true
         }
         if !areAllKept {
             let size = record.message.bytes.count

@@ -127,7 +127,7 @@ struct ReloadTests {
             "/usr/bin/mosquitto_sub", ["-p", "\(gateway.port)", "-t", "orders/#", "-C", "1", "-W", "20"])
         usleep(500_000)
         try rig.run(
-            "/usr/bin/mosquitto_pub", ["-p", "\(cloud.port)", "-t", "orders/1", "-q", "1", "-m", "go"])
+            "/usr/bin/mosquitto_pub", ["-p", "\(cloud.port)", "-t", "orders/1", "-q", "1", "-r", "-m", "go"])
         #expect(order.process.ended(within: 20) == .exited(0), "the new route is subscribed to")
         #expect(gateway.stop() == .exited(0))
     }

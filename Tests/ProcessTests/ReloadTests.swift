@@ -39,6 +39,8 @@ struct ReloadTests {
         }
         #expect(numbers["old/press"] == Array(1...300), "as they were routed when they came")
         #expect(numbers["new/press"] == Array(301...600))
+        // The cloud's last acknowledgements are on their way.
+        usleep(1_500_000)
         #expect(gateway.stop() == .exited(0))
         #expect(gateway.log.contains("books: 600 received, 600 delivered, 0 queued"), "\(gateway.log)")
     }
@@ -78,7 +80,7 @@ struct ReloadTests {
         usleep(500_000)
         try publish(rig, gateway, 1...1)
         #expect(watcher.process.ended(within: 20) == .exited(0), "the route is as it was")
-        #expect(!gateway.log.dropFirst(before).contains("disconnected"))
+        #expect(!gateway.log.dropFirst(before).contains("\"cloud\" disconnected"))
         #expect(gateway.stop() == .exited(0))
     }
 
@@ -125,7 +127,7 @@ struct ReloadTests {
             "/usr/bin/mosquitto_sub", ["-p", "\(gateway.port)", "-t", "orders/#", "-C", "1", "-W", "20"])
         usleep(500_000)
         try rig.run(
-            "/usr/bin/mosquitto_pub", ["-p", "\(cloud.port)", "-t", "orders/1", "-q", "1", "-m", "go"])
+            "/usr/bin/mosquitto_pub", ["-p", "\(cloud.port)", "-t", "orders/1", "-q", "1", "-r", "-m", "go"])
         #expect(order.process.ended(within: 20) == .exited(0), "the new route is subscribed to")
         #expect(gateway.stop() == .exited(0))
     }

@@ -124,11 +124,12 @@ extension Store {
             let remedy =
                 switch owner {
                 case .client: "Connect it, end its session with a clean start"
-                case .uplink: "Bring its link up"
+                case .uplink, .lane: "Bring its link up"
+                case .deadLetters: "Replay or purge them"
                 case .group: "Connect its subscribers"
                 }
             return "\(name) is full with \(messagesMax) messages: who publishes what it is owed is refused "
-                + "(MQTT 5) or waits. \(remedy), or raise limits: queue-messages"
+                + "(MQTT 5) or waits. \(remedy), or raise limits: queue-messages, or the route's own queue"
         case .retained(let bytesMax):
             return "\(name) is full with \(bytesMax) bytes: new topics are refused (MQTT 5) or wait. "
                 + "Clear some with an empty retained message"

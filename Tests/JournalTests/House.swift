@@ -95,7 +95,6 @@ struct House: ~Copyable {
     ) {
         self.disk = disk
         self.plan = plan
-        self.gatewayPlan = gatewayPlan
         self.ledger = ledger
         self.recovered = recovered
         now = max(recovered.clock, Instant(milliseconds: 1000))

@@ -34,7 +34,7 @@ package final class Gateway {
     package let logPath: String
     private let place: Workplace
     private let name: String
-    private let isVolatile: Bool
+    private let journal: [String]
     private var process: ChildProcess?
 
     /// Writes the configuration; nothing is started.
@@ -53,7 +53,7 @@ package final class Gateway {
         logPath = place.file("gateway.log")
         self.place = place
         self.name = name
-        isVolatile = (home ?? place).isVolatile
+        self.journal = journal + ((home ?? place).isVolatile ? ["allow-volatile: true"] : [])
         configurationPath = place.file("tidegate.yaml")
         try configure(uplinks: uplinks, settings: settings)
     }
@@ -63,7 +63,6 @@ package final class Gateway {
         var lines = [
             "gateway: \(name)", "state: \(statePath)", "listeners:", "  - address: 127.0.0.1:\(port)",
         ]
-        let journal = journal + (isVolatile ? ["allow-volatile: true"] : [])
         if !journal.isEmpty { lines.append("journal: { \(journal.joined(separator: ", ")) }") }
         lines += settings
         if !uplinks.isEmpty { lines.append("uplinks:") }

@@ -55,7 +55,7 @@ struct LogTests {
                     .warning, .pressure,
                     "the queue of \"archive\" is full with 5 messages: who publishes what it is owed is refused "
                         + "(MQTT 5) or waits. Connect it, end its session with a clean start, or raise limits: "
-                        + "queue-messages"))
+                        + "queue-messages, or the route's own queue"))
         #expect(
             LogLine(.drained(queue))
                 == LogLine(.notice, .pressure, "the queue of \"archive\" has room again"))

@@ -79,6 +79,8 @@ private final class KilledStore {
         try gateway.start()
         try Self.subscribe("newcomer", ["-V", "mqttv5", "-c", "-x", "86400"], gateway, rig)
         gateway.kill()
+        // A socket cannot be copied, and is made anew at each start.
+        try FileManager.default.removeItem(atPath: gateway.statePath + "/control.sock")
         try FileManager.default.copyItem(atPath: gateway.statePath, toPath: original)
         messages = Set(1...Self.count)
         batches = try Self.batches(gateway, rig)

@@ -23,7 +23,7 @@ struct PressureTests {
         defer { client.end() }
         try #require(waitUpTo(10) { client.isReady })
         client.publishing(true)
-        usleep(2_000_000)
+        waitUpTo(20) { ledger.totals(qos: 1).received >= 100 && ledger.totals(qos: 2).received >= 100 }
         client.publishing(false)
         #expect(waitUpTo(10) { ledger.totals().unanswered == 0 && ledger.totals().underWay == 0 })
         expectNothingLost(ledger, [client], atLeast: 100)

@@ -98,9 +98,9 @@ enum CheckpointChunk {
     static let sizeGoal = 64 << 10
     private static let magic: UInt32 = 0x4B43_4754  // "TGCK"
 
-    /// Never that of a segment: numbers of segments and positions are far from the top.
+    /// Never that of a segment: numbers of segments and positions are far from the top. A chunk's place is its index.
     static func seed(_ store: StoreID, _ position: Position) -> UInt32 {
-        Checksum.seed(store, ~position.number)
+        Checksum.seed(store, ~position.number, offset: 0)
     }
 
     static func append(_ kind: Kind, _ payload: [UInt8], index: UInt32, seed: UInt32, to file: inout [UInt8])

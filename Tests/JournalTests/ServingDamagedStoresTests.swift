@@ -220,7 +220,7 @@ struct ServingDamagedStoresTests {
     }
 
     @Test(
-        "any page of any file zeroed, or another page of the store or of the same file in its place",
+        "any page of any file zeroed, or in its place another page of the store or any batch of the same file",
         arguments: Ending.allCases)
     func pages(ending: Ending) throws {
         let sample = try Self.sample(ending)
@@ -234,15 +234,10 @@ struct ServingDamagedStoresTests {
                 let other = sample.disk.content(names[dice.below(names.count)])
                 let from = dice.below(other.count / pageBytes) * pageBytes
                 // All pairs of one file, but without a whole gateway, are in `MisplacedPagesTests`.
-                let own =
-                    Self.isThorough
-                    ? Array(0..<bytes.count / pageBytes)
-                    : [
-                        dice.below(bytes.count / pageBytes)
-                    ]
+                let own = map.batches.filter { $0.file == name }.map(\.pages.lowerBound)
                 for page in [
                     Array(repeating: 0, count: range.count), Array(other[from...].prefix(range.count)),
-                ] + own.map({ Array(bytes[($0 * pageBytes)...].prefix(range.count)) }) {
+                ] + own.map({ Array(bytes[$0...].prefix(range.count)) }) {
                     var damaged = bytes
                     damaged.replaceSubrange(range.prefix(page.count), with: page)
                     guard damaged != bytes else { continue }

@@ -73,7 +73,7 @@ struct FooterTests {
         #expect(index.postings(of: SessionID(3), in: index.stretch) == [])
     }
 
-    @Test("a queue of which a message has no number, as in format 1.0, is in no index")
+    @Test("a queue of which a message has no number is in no index")
     func withoutNumbers() throws {
         let index = try Self.builder([
             Samples.plain("a", to: 1, delivery: 1), Samples.plain("b", to: 2, delivery: 1),

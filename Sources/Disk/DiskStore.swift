@@ -148,7 +148,7 @@ package struct DiskStore: Sendable {
         }
     }
 
-    /// Whether `FORMAT` can be read, or is of a newer version, which recovery says.
+    /// Whether `FORMAT` can be read, or is of another version, which recovery says.
     private static func knowsItsStore(_ directory: Directory) throws(SystemError) -> Bool {
         let page: [UInt8]
         do {

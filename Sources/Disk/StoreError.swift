@@ -25,7 +25,7 @@ package enum StoreError: Error, Hashable, Sendable, CustomStringConvertible {
             "cannot \(action) \(path): \(error). Check that it exists, whom it belongs to, and the disk."
         case .unknownFeatures(let path, let bits):
             """
-            \(path) was written by a newer version (unknown features 0x\(String(bits, radix: 16))). Run that \
+            \(path) was written by another version (unknown features 0x\(String(bits, radix: 16))). Run that \
             version; nothing was changed.
             """
         case .unknownRecordType(let path, let type):

@@ -10,7 +10,7 @@ package struct Audit: Sendable {
     private var ended = Books()
     /// Deliveries whose message Records are in the log, by queue.
     private var found: [SessionID: DeliverySet] = [:]
-    /// A message Record does not say which number it has in a queue: an older version wrote it.
+    /// A message Record does not say which number it has in a queue.
     private var lacksNumbers = false
 
     fileprivate struct Queue {

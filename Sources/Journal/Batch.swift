@@ -14,9 +14,12 @@ package struct WallReading: Hashable, Sendable {
 }
 
 /// The first 64 bytes of a batch: what one `pwrite` and one `fdatasync` make durable together. It has a
-/// checksum of its own, so that it can be believed when the payload cannot.
+/// checksum of its own, so that it can be believed when the payload cannot. Both hold only where it was written: a
+/// page in the place of another verifies no more than one that rots.
 package struct BatchHeader: Hashable, Sendable {
     package var segment: UInt64
+    /// Where it stands in its file, in bytes. It is not written; the checksums tell.
+    package let offset: Int
     package var first: Position
     /// The last Record written before this batch, which was durable by then. Positions between it and `first` were
     /// elided.
@@ -40,18 +43,21 @@ package struct BatchHeader: Hashable, Sendable {
     /// With header and padding, in bytes: where the next batch begins.
     package var totalLength: Int { wholePages(Self.size + Int(payloadLength)) }
 
-    /// - Parameter bytes: at least `size` bytes from `offset` on, or it is `.truncated`.
-    package init(decoding bytes: [UInt8], at offset: Int, store: StoreID, segment: UInt64)
+    /// The header that stands at `offset` of the segment and at `start` of `bytes`.
+    ///
+    /// - Parameter bytes: at least `size` bytes from `start` on, or it is `.truncated`.
+    package init(decoding bytes: [UInt8], at start: Int, offset: Int, store: StoreID, segment: UInt64)
         throws(DecodingError)
     {
-        guard offset >= 0, offset <= bytes.count - Self.size else { throw .truncated }
-        var reader = ByteReader(bytes, offset..<offset + Self.size)
+        guard start >= 0, start <= bytes.count - Self.size else { throw .truncated }
+        var reader = ByteReader(bytes, start..<start + Self.size)
         guard try reader.fixed(UInt32.self) == Self.magic else { throw .wrongMagic }
-        let seed = Checksum.seed(store, segment)
-        guard try reader.fixed(UInt32.self) == Checksum.of(bytes, offset + 8..<offset + Self.size, seed: seed)
+        let seed = Checksum.seed(store, segment, offset: offset)
+        guard try reader.fixed(UInt32.self) == Checksum.of(bytes, start + 8..<start + Self.size, seed: seed)
         else {
             throw .wrongChecksum
         }
+        self.offset = offset
         payloadLength = try reader.fixed(UInt32.self)
         payloadChecksum = try reader.fixed(UInt32.self)
         self.segment = try reader.fixed(UInt64.self)
@@ -74,6 +80,7 @@ package struct BatchHeader: Hashable, Sendable {
         _ stamp: BatchStamp, recordCount: UInt16, payloadLength: UInt32, payloadChecksum: UInt32
     ) {
         segment = stamp.segment
+        offset = stamp.offset
         first = stamp.first
         durableBefore = stamp.durableBefore
         clock = stamp.clock
@@ -106,10 +113,12 @@ package struct BatchHeader: Hashable, Sendable {
     }
 }
 
-/// What a batch says besides its Records.
+/// What a batch says besides its Records, and where it is to stand.
 package struct BatchStamp: Hashable, Sendable {
     package var store: StoreID
     package var segment: UInt64
+    /// In the segment's file, in bytes: it verifies nowhere else.
+    package var offset: Int
     package var first: Position
     package var durableBefore: Position
     package var clock: Instant
@@ -118,12 +127,12 @@ package struct BatchStamp: Hashable, Sendable {
     package var isCleanShutdown: Bool
 
     package init(
-        store: StoreID, segment: UInt64, first: Position, durableBefore: Position, clock: Instant,
-        boot: UInt32,
-        wall: WallReading, isCleanShutdown: Bool = false
+        store: StoreID, segment: UInt64, offset: Int, first: Position, durableBefore: Position,
+        clock: Instant, boot: UInt32, wall: WallReading, isCleanShutdown: Bool = false
     ) {
         self.store = store
         self.segment = segment
+        self.offset = offset
         self.first = first
         self.durableBefore = durableBefore
         self.clock = clock
@@ -205,7 +214,7 @@ package struct BatchBuilder {
     /// The batch as it is written, whole pages.
     package consuming func sealed(_ stamp: BatchStamp) -> (header: BatchHeader, bytes: [UInt8]) {
         leaveOutSuperseded()
-        let seed = Checksum.seed(stamp.store, stamp.segment)
+        let seed = Checksum.seed(stamp.store, stamp.segment, offset: stamp.offset)
         let end = bytes.count
         precondition(end - BatchHeader.size <= Int(UInt32.max), "a batch has less than 4 GiB")
         let header = BatchHeader(
@@ -218,13 +227,13 @@ package struct BatchBuilder {
 }
 
 extension BatchHeader {
-    /// Whether the payload behind this header, which stands at `offset` of `bytes`, is there and intact.
+    /// Whether the payload behind this header, which stands at `start` of `bytes`, is there and intact.
     ///
     /// - Complexity: O(bytes)
-    package func verifiesPayload(in bytes: [UInt8], at offset: Int, store: StoreID) -> Bool {
-        let start = offset + Self.size
+    package func verifiesPayload(in bytes: [UInt8], at start: Int, store: StoreID) -> Bool {
+        let start = start + Self.size
         guard start <= bytes.count, Int(payloadLength) <= bytes.count - start else { return false }
-        let seed = Checksum.seed(store, segment)
+        let seed = Checksum.seed(store, segment, offset: offset)
         return Checksum.of(bytes, start..<start + Int(payloadLength), seed: seed) == payloadChecksum
     }
 
@@ -233,9 +242,9 @@ extension BatchHeader {
     ///
     /// - Complexity: O(bytes)
     package func records(
-        in bytes: [UInt8], at offset: Int, _ body: (Record, Position) -> Void
+        in bytes: [UInt8], at start: Int, _ body: (Record, Position) -> Void
     ) throws(DecodingError) {
-        let start = offset + Self.size
+        let start = start + Self.size
         guard start <= bytes.count, Int(payloadLength) <= bytes.count - start else { throw .truncated }
         var reader = ByteReader(bytes, start..<start + Int(payloadLength))
         for index in 0..<UInt64(recordCount) {
@@ -250,10 +259,10 @@ extension BatchHeader {
     ///
     /// - Complexity: O(records before it + its bytes)
     package func record(
-        at position: Position, in bytes: [UInt8], at offset: Int
+        at position: Position, in bytes: [UInt8], at start: Int
     ) throws(DecodingError) -> Record? {
         guard position >= first, position <= last else { return nil }
-        let start = offset + Self.size
+        let start = start + Self.size
         guard start <= bytes.count, Int(payloadLength) <= bytes.count - start else { throw .truncated }
         var reader = ByteReader(bytes, start..<start + Int(payloadLength))
         for _ in first.number..<position.number { _ = try reader.lengthPrefixed() }

@@ -136,12 +136,15 @@ enum Checksum {
         }
     }
 
-    /// The seed of everything in the segment or checkpoint `number` of a store: what was written into another
-    /// file, or by another store, never verifies in this one, and nobody who does not know the store's random
-    /// id can make a payload that looks like a batch.
-    static func seed(_ store: StoreID, _ number: UInt64) -> UInt32 {
+    /// The seed of what stands in the file `number` of a store from byte `offset` on: what was written into another
+    /// file, by another store or to another place never verifies there, and nobody who does not know the store's
+    /// random id can make a payload that looks like a batch.
+    ///
+    /// Two pages of one file never have the same seed: their offsets differ in at most 32 bits in a row.
+    static func seed(_ store: StoreID, _ number: UInt64, offset: Int) -> UInt32 {
         var salt = store.bytes
         salt.append(fixed: number)
+        salt.append(fixed: UInt64(offset))
         return of(salt, 0..<salt.count, seed: 0)
     }
 }

@@ -23,7 +23,7 @@ package struct CheckpointHeader: Hashable, Sendable {
     /// Every segment that was complete then: none of them need be looked into to start, and where one ends its
     /// successor, which also says so, may be deleted.
     package var segments: [SegmentRow]
-    /// At `clock`; nil in what an earlier version wrote.
+    /// At `clock`; nil where it was not known.
     package var uptime: Uptime?
     package var unproven: UnprovenStart?
     /// In a chunk of its own, which older versions pass over.
@@ -49,7 +49,7 @@ package struct CheckpointHeader: Hashable, Sendable {
 /// What a checkpoint says of a complete segment.
 package struct SegmentRow: Hashable, Sendable {
     package var segment: UInt64
-    /// nil in checkpoints of format 1.0: the segment itself says it.
+    /// nil where the checkpoint does not say: the segment itself does.
     package var first: Position?
     package var last: Position
     /// First byte after its last batch.
@@ -98,9 +98,9 @@ enum CheckpointChunk {
     static let sizeGoal = 64 << 10
     private static let magic: UInt32 = 0x4B43_4754  // "TGCK"
 
-    /// Never that of a segment: numbers of segments and positions are far from the top.
+    /// Never that of a segment: numbers of segments and positions are far from the top. A chunk's place is its index.
     static func seed(_ store: StoreID, _ position: Position) -> UInt32 {
-        Checksum.seed(store, ~position.number)
+        Checksum.seed(store, ~position.number, offset: 0)
     }
 
     static func append(_ kind: Kind, _ payload: [UInt8], index: UInt32, seed: UInt32, to file: inout [UInt8])
@@ -190,7 +190,6 @@ extension CheckpointHeader {
         bytes.append(unproven == nil ? 0 : 1)
         bytes.append(fixed: unproven?.after.number ?? 0)
         bytes.append(fixed: unproven?.since.milliseconds ?? 0)
-        // 1.0 stops reading here.
         for row in segments {
             bytes.append(fixed: row.first?.number ?? 0)
             bytes.append(fixed: row.capacity)
@@ -223,7 +222,7 @@ extension CheckpointHeader {
         guard position.number < countableLimit, nextSegment < countableLimit,
             segments.allSatisfy({ $0.last <= position && $0.segment > 0 && $0.segment < nextSegment })
         else { throw .invalidField }
-        // Earlier versions ended here, or behind the uptime.
+        // It may end here, or behind the uptime.
         if !reader.isAtEnd { try decodeTime(&reader) }
         if !reader.isAtEnd { try decodePlaces(&reader) }
     }

@@ -31,7 +31,7 @@ enum Footer {
     /// - Complexity: O(index)
     static func encoded(_ index: SegmentIndex, store: StoreID) -> [UInt8] {
         let body = encodedBody(index)
-        let seed = Checksum.seed(store, index.segment)
+        let seed = Checksum.seed(store, index.segment, offset: index.end)
         var bytes: [UInt8] = []
         bytes.reserveCapacity(wholePages(headSize + body.count))
         bytes.append(fixed: magic)
@@ -85,7 +85,7 @@ enum Footer {
         guard start >= 0, start <= bytes.count - headSize else { throw .truncated }
         var reader = ByteReader(bytes, start..<start + headSize)
         guard try reader.fixed(UInt32.self) == magic else { throw .wrongMagic }
-        let seed = Checksum.seed(store, segment)
+        let seed = Checksum.seed(store, segment, offset: offset)
         guard try reader.fixed(UInt32.self) == Checksum.of(bytes, start + 8..<start + headSize, seed: seed)
         else { throw .wrongChecksum }
         let length = Int(try reader.fixed(UInt32.self))
@@ -114,9 +114,8 @@ enum Footer {
     static func index(_ head: Head, _ bytes: [UInt8], store: StoreID) throws(DecodingError) -> SegmentIndex {
         guard head.bodyLength <= bytes.count - headSize else { throw .truncated }
         let body = headSize..<headSize + head.bodyLength
-        guard Checksum.of(bytes, body, seed: Checksum.seed(store, head.segment)) == head.bodyChecksum else {
-            throw .wrongChecksum
-        }
+        let seed = Checksum.seed(store, head.segment, offset: head.end)
+        guard Checksum.of(bytes, body, seed: seed) == head.bodyChecksum else { throw .wrongChecksum }
         var reader = ByteReader(bytes, body)
         let batches = try batches(&reader, head)
         let queues = try queues(&reader)

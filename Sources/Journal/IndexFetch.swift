@@ -82,7 +82,9 @@ struct IndexFetch {
         var place = 0
         while place < bytes.count {
             let offset = range.lowerBound + place
-            guard let header = header(in: bytes, at: place), header.totalLength <= segment.end - offset else {
+            guard let header = header(in: bytes, at: place, offset: offset),
+                header.totalLength <= segment.end - offset
+            else {
                 scanned.isPartial = true
                 place += pageBytes
                 continue
@@ -105,9 +107,10 @@ struct IndexFetch {
         return scanOn(from: offset + header.totalLength)
     }
 
-    private func header(in bytes: [UInt8], at place: Int) -> BatchHeader? {
+    private func header(in bytes: [UInt8], at place: Int, offset: Int) -> BatchHeader? {
         do {
-            return try BatchHeader(decoding: bytes, at: place, store: store, segment: segment.id)
+            return try BatchHeader(
+                decoding: bytes, at: place, offset: offset, store: store, segment: segment.id)
         } catch {
             return nil
         }

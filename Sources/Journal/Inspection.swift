@@ -254,9 +254,9 @@ extension BatchHeader {
     ///
     /// - Complexity: O(bytes)
     fileprivate func frames(
-        in bytes: [UInt8], at offset: Int, _ body: (Record?, Position, Int) -> Void
+        in bytes: [UInt8], at start: Int, _ body: (Record?, Position, Int) -> Void
     ) throws(DecodingError) {
-        let start = offset + Self.size
+        let start = start + Self.size
         guard start <= bytes.count, Int(payloadLength) <= bytes.count - start else { throw .truncated }
         var reader = ByteReader(bytes, start..<start + Int(payloadLength))
         for index in 0..<UInt64(recordCount) {

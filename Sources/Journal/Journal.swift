@@ -284,9 +284,8 @@ package struct Journal {
         }
         let isLast = isClosing && pending.isEmpty
         let stamp = BatchStamp(
-            store: store, segment: active.id, first: first, durableBefore: written, clock: latest,
-            boot: boot,
-            wall: wallNow, isCleanShutdown: isLast)
+            store: store, segment: active.id, offset: active.end, first: first, durableBefore: written,
+            clock: latest, boot: boot, wall: wallNow, isCleanShutdown: isLast)
         stampedAt = latest
         let (header, bytes) = builder.sealed(stamp)
         inFlight = slots

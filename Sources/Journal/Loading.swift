@@ -201,7 +201,8 @@ struct Loading {
         _ batch: Read.Batch, _ segment: UInt64, _ bytes: [UInt8], _ start: Int, _ store: StoreID
     ) -> [(Position, Record?)] {
         do {
-            let header = try BatchHeader(decoding: bytes, at: start, store: store, segment: segment)
+            let header = try BatchHeader(
+                decoding: bytes, at: start, offset: batch.bytes.lowerBound, store: store, segment: segment)
             guard header.verifiesPayload(in: bytes, at: start, store: store) else {
                 throw DecodingError.wrongChecksum
             }

@@ -122,7 +122,8 @@ struct Merge {
             let start = batch.bytes.lowerBound - range.lowerBound
             do {
                 let header = try BatchHeader(
-                    decoding: bytes, at: start, store: store, segment: read.segment.id)
+                    decoding: bytes, at: start, offset: batch.bytes.lowerBound, store: store,
+                    segment: read.segment.id)
                 guard header.verifiesPayload(in: bytes, at: start, store: store) else { return false }
                 let wanted = Set(batch.positions)
                 var kept = 0
@@ -199,8 +200,8 @@ private struct MergedBuilder {
         guard let first = records.first?.1, let last = records.last?.1, let source else { return }
         // No evidence: that stands where it was first written.
         let stamp = BatchStamp(
-            store: store, segment: id, first: first, durableBefore: lastKept, clock: source.clock,
-            boot: source.boot, wall: WallReading(milliseconds: 0, isTrusted: false))
+            store: store, segment: id, offset: bytes.count, first: first, durableBefore: lastKept,
+            clock: source.clock, boot: source.boot, wall: WallReading(milliseconds: 0, isTrusted: false))
         let (header, encoded) = batch.sealed(stamp)
         index.add(header, at: bytes.count)
         for (record, position) in records { index.add(record, at: position) }

@@ -26,8 +26,6 @@ package enum RecordCodec {
         case counters = 32
         case retained = 33
         case inboundHeld = 34
-        /// As format 1.0 wrote it: only read.
-        case plainQueue = 35
         case queue = 36
         case books = 160
         case lost = 161

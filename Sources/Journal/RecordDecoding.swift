@@ -72,7 +72,6 @@ extension RecordCodec {
         case .counters: return .counters(nextSession: try countable(try reader.integer()))
         case .retained: return .retained(try retained(&reader))
         case .inboundHeld: return try inboundHeld(&reader)
-        case .plainQueue: return .queue(try plainQueue(&reader))
         case .queue: return .queue(try queue(&reader))
         case .books:
             let id = try session(&reader)
@@ -249,7 +248,7 @@ extension RecordCodec {
         let unsentFrom = unsent == 0 ? nil : Delivery(try countable(floor.number + unsent - 1))
         var position: UInt64 = 0
         let entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            try entry(&reader, after: &position, hasBytes: true)
+            try entry(&reader, after: &position)
         }
         var place = floor.number + UInt64(entries.count)
         var bytes: UInt64 = 0
@@ -259,13 +258,13 @@ extension RecordCodec {
             return page
         }
         let tail = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            try entry(&reader, after: &position, hasBytes: true)
+            try entry(&reader, after: &position)
         }
         var previous: UInt64 = 0
         let strays = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
             previous = try countable(previous &+ (try reader.integer()))
             return QueueRecord.Stray(
-                delivery: Delivery(previous), entry: try entry(&reader, after: &position, hasBytes: true))
+                delivery: Delivery(previous), entry: try entry(&reader, after: &position))
         }
         if !pages.isEmpty || !tail.isEmpty { _ = try countable(place + UInt64(tail.count)) }
         return QueueRecord(
@@ -293,25 +292,8 @@ extension RecordCodec {
             span: span, waitingCount: count, waitingBytes: bytes)
     }
 
-    /// Type 35: nothing but entries, without their sizes.
-    private static func plainQueue(_ reader: inout ByteReader) throws(DecodingError) -> QueueRecord {
-        let id = try session(&reader)
-        let floor = try delivery(&reader)
-        var position: UInt64 = 0
-        var entries = try list(&reader) { (reader: inout ByteReader) throws(DecodingError) in
-            try entry(&reader, after: &position, hasBytes: false)
-        }
-        // Here bit 7 marks what came while its receiver was away.
-        let unsent = entries.firstIndex { $0.isStray }
-        // Messages were written without numbers, so no index has them.
-        for i in entries.indices { entries[i].isStray = entries[i].position != nil }
-        return QueueRecord(
-            session: id, floor: floor, entries: entries,
-            unsentFrom: unsent.map { Delivery(floor.number + UInt64($0)) })
-    }
-
     private static func entry(
-        _ reader: inout ByteReader, after previous: inout UInt64, hasBytes: Bool
+        _ reader: inout ByteReader, after previous: inout UInt64
     ) throws(DecodingError) -> QueueRecord.Entry {
         let flags = try reader.byte()
         guard flags & 16 != 0 || flags & 0x60 == 0 else { throw .invalidField }
@@ -327,7 +309,7 @@ extension RecordCodec {
         }
         return QueueRecord.Entry(
             position: position, qos: qos, isReceived: flags & 4 != 0,
-            bytes: hasBytes ? try reader.integer(as: UInt32.self) : 0, isStray: flags & 128 != 0,
+            bytes: try reader.integer(as: UInt32.self), isStray: flags & 128 != 0,
             origin: origin)
     }
 

@@ -24,7 +24,7 @@ package struct SegmentHeader: Hashable, Sendable {
     package var predecessor: SegmentEnd
     package var clock: Instant
     package var boot: UInt32
-    /// At `clock`; nil in what an earlier version wrote.
+    /// At `clock`; nil where it was not known.
     package var uptime: Uptime?
     /// The file held another segment before: what stands behind the last batch means nothing.
     package var isRecycled: Bool

@@ -162,7 +162,7 @@ struct IndexBuilder {
         var cursor: PostingCursor
         var count = 0
         var messageBytes = 0
-        /// A message of format 1.0 does not say which number it has in the queue: the index is of no use then.
+        /// A message does not say which number it has in the queue: the index is of no use then.
         var lacksNumbers = false
 
         /// Returns the bytes it takes.

@@ -39,7 +39,7 @@ struct SegmentScan {
     mutating func header(at offset: Int, _ reader: inout some StoreReader) -> BatchHeader? {
         let start = load(offset, BatchHeader.size, &reader)
         do {
-            return try BatchHeader(decoding: window, at: start, store: store, segment: id)
+            return try BatchHeader(decoding: window, at: start, offset: offset, store: store, segment: id)
         } catch {
             return nil
         }

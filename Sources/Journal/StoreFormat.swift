@@ -23,10 +23,9 @@ package struct StoreFormat: Hashable, Sendable {
         self.createdWallMilliseconds = createdWallMilliseconds
     }
 
-    package static let currentMajor: UInt16 = 1
-    /// 1 had no messages of type 16, and neither lanes nor dead letters; 0 had no footers, no numbers of deliveries in
-    /// messages and Records of type 35 for queues. All that is read.
-    package static let currentMinor: UInt16 = 2
+    /// 1 was never released. Its checksums did not know the place they stand at, so that nothing in it verifies.
+    package static let currentMajor: UInt16 = 2
+    package static let currentMinor: UInt16 = 0
     /// None yet. This code writes to a store, so that an unknown `readOnlyCompatible` bit stops it too.
     static let knownIncompatible: UInt32 = 0
     static let knownReadOnlyCompatible: UInt32 = 0

@@ -267,7 +267,7 @@ struct DiskStoreTests {
         #expect(host.topics == ["kept"] && !host.store.recovered.report.formatIsDamaged)
     }
 
-    @Test("a store of a newer version is refused untouched, with what to do")
+    @Test("a store of another version is refused untouched, with what to do")
     func newerVersion() throws {
         let scratch = Scratch()
         try FileManager.default.createDirectory(atPath: scratch.path, withIntermediateDirectories: false)

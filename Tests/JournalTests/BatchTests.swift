@@ -9,9 +9,11 @@ let otherStore = StoreID(Array(2...17))
 
 @Suite("Batches")
 struct BatchTests {
-    static func stamp(_ store: StoreID, segment: UInt64 = 7, clean: Bool = false) -> BatchStamp {
+    static func stamp(
+        _ store: StoreID, segment: UInt64 = 7, offset: Int = pageBytes, clean: Bool = false
+    ) -> BatchStamp {
         BatchStamp(
-            store: store, segment: segment, first: Position(41), durableBefore: Position(40),
+            store: store, segment: segment, offset: offset, first: Position(41), durableBefore: Position(40),
             clock: Instant(milliseconds: 123_456), boot: 3,
             wall: WallReading(milliseconds: 1_700_000_000_000, isTrusted: true), isCleanShutdown: clean)
     }
@@ -33,7 +35,7 @@ struct BatchTests {
             let records = (0..<count).map { _ in Samples.any(&dice) }
             let bytes = Self.batch(records, Self.stamp(store, clean: count == 0))
             #expect(bytes.count % pageBytes == 0)
-            let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+            let header = try BatchHeader(decoding: bytes, at: 0, offset: pageBytes, store: store, segment: 7)
             #expect(header.totalLength == bytes.count)
             #expect(header.first == Position(41) && header.durableBefore == Position(40))
             #expect(header.last == Position(40 + UInt64(count)))
@@ -61,31 +63,52 @@ struct BatchTests {
         let bytes = Self.batch([Samples.plain("t")], Self.stamp(store))
         for (id, segment) in [(store, UInt64(8)), (store, 6), (foreign, 7)] {
             #expect(throws: DecodingError.wrongChecksum) {
-                try BatchHeader(decoding: bytes, at: 0, store: id, segment: segment)
+                try BatchHeader(decoding: bytes, at: 0, offset: pageBytes, store: id, segment: segment)
             }
         }
-        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        let header = try BatchHeader(decoding: bytes, at: 0, offset: pageBytes, store: store, segment: 7)
         #expect(!header.verifiesPayload(in: bytes, at: 0, store: foreign))
+    }
+
+    @Test("a batch verifies where it was written and nowhere else, and so does its payload")
+    func otherPlace() throws {
+        let store = try #require(testStore)
+        let written = 5 * pageBytes
+        // The same Records under the same header; only where they stand differs.
+        let bytes = Self.batch([Samples.plain("t")], Self.stamp(store, offset: written))
+        let own = try BatchHeader(decoding: bytes, at: 0, offset: written, store: store, segment: 7)
+        let places = Array(0..<200) + [1 << 16, 1 << 20, Int(UInt32.max)]
+        for offset in places.map({ $0 * pageBytes }) where offset != written {
+            #expect(throws: DecodingError.wrongChecksum) {
+                try BatchHeader(decoding: bytes, at: 0, offset: offset, store: store, segment: 7)
+            }
+            let other = Self.batch([Samples.plain("t")], Self.stamp(store, offset: offset))
+            let header = try BatchHeader(decoding: other, at: 0, offset: offset, store: store, segment: 7)
+            #expect(header.verifiesPayload(in: other, at: 0, store: store))
+            #expect(header.payloadChecksum != own.payloadChecksum)
+        }
     }
 
     @Test("any flipped bit of header or payload is noticed; zeros are no batch")
     func flips() throws {
         let store = try #require(testStore)
         let bytes = Self.batch([Samples.plain("topic/1", payload: [1, 2, 3])], Self.stamp(store))
-        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        let header = try BatchHeader(decoding: bytes, at: 0, offset: pageBytes, store: store, segment: 7)
         for bit in 0..<(BatchHeader.size + Int(header.payloadLength)) * 8 {
             var damaged = bytes
             damaged[bit / 8] ^= UInt8(1 << (bit % 8))
             if bit / 8 < BatchHeader.size {
                 #expect(throws: DecodingError.self) {
-                    try BatchHeader(decoding: damaged, at: 0, store: store, segment: 7)
+                    try BatchHeader(decoding: damaged, at: 0, offset: pageBytes, store: store, segment: 7)
                 }
             } else {
                 #expect(!header.verifiesPayload(in: damaged, at: 0, store: store))
             }
         }
         #expect(throws: DecodingError.wrongMagic) {
-            try BatchHeader(decoding: Array(repeating: 0, count: 4096), at: 0, store: store, segment: 7)
+            try BatchHeader(
+                decoding: Array(repeating: 0, count: 4096), at: 0, offset: pageBytes, store: store, segment: 7
+            )
         }
     }
 
@@ -100,7 +123,7 @@ struct BatchTests {
         #expect(smallIsIn && !largeIsIn)
         #expect(builder.recordCount == 1 && builder.totalLength == 4096)
         let bytes = builder.sealed(Self.stamp(store)).bytes
-        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        let header = try BatchHeader(decoding: bytes, at: 0, offset: pageBytes, store: store, segment: 7)
         #expect(try header.record(at: Position(41), in: bytes, at: 0) == small)
     }
 
@@ -133,7 +156,7 @@ struct BatchTests {
         let length = builder.totalLength
         let bytes = builder.sealed(Self.stamp(store)).bytes
         #expect(bytes.count == length && length == 2 * pageBytes)
-        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        let header = try BatchHeader(decoding: bytes, at: 0, offset: pageBytes, store: store, segment: 7)
         var found: [UInt64: Record] = [:]
         try header.records(in: bytes, at: 0) { found[$1.number] = $0 }
         #expect(Set(found.keys) == Set(left.map { UInt64($0) + 41 }))
@@ -178,8 +201,10 @@ struct BatchTests {
 
 extension BatchTests {
     /// A batch of any payload, with both checksums right: what only another version would write.
-    static func raw(_ payload: [UInt8], count: UInt16, store: StoreID, segment: UInt64) -> [UInt8] {
-        let seed = Checksum.seed(store, segment)
+    static func raw(
+        _ payload: [UInt8], count: UInt16, store: StoreID, segment: UInt64, offset: Int = pageBytes
+    ) -> [UInt8] {
+        let seed = Checksum.seed(store, segment, offset: offset)
         var bytes: [UInt8] = []
         bytes.append(fixed: UInt32(0x5442_4754))
         bytes.append(fixed: UInt32(0))

@@ -53,13 +53,14 @@ struct CompactionTests {
 
     /// A log of which one message in twelve is owed, ready to be compacted.
     static func pinned(
-        _ count: Int = 120, every: Int = 12, recycles: Bool = false, plan: JournalPlan = plan()
+        _ count: Int = 120, every: Int = 12, bytes: Int = 2000, recycles: Bool = false,
+        plan: JournalPlan = plan()
     ) throws -> Rig {
         var quiet = plan
         quiet.compactionSlackBytes = .max
         var rig = try Rig(try #require(testStore), plan: quiet, recycles: recycles)
         for n in 0..<count {
-            rig.appendMessage(isPinned: n % every == 0, Array(repeating: UInt8(n & 255), count: 2000))
+            rig.appendMessage(isPinned: n % every == 0, Samples.payload(n, bytes: bytes))
             try rig.settle()
         }
         for _ in 0..<2 {

@@ -83,7 +83,7 @@ struct ForgedLengthTests {
             guard case .segment(let id) = StoreFile(name: batch.file) else { continue }
             try Self.expectFrugal(
                 disk, batch.file, at: batch.bytes.lowerBound, headSize: BatchHeader.size,
-                seed: Checksum.seed(store, id))
+                seed: Checksum.seed(store, id, offset: batch.bytes.lowerBound))
         }
     }
 
@@ -128,8 +128,8 @@ struct ForgedLengthTests {
                     bytes.put(length, at: segment.end + 8)
                     if isSealed {
                         let range = segment.end + 8..<segment.end + Footer.headSize
-                        let sum = Checksum.of(bytes, range, seed: Checksum.seed(store, segment.id))
-                        bytes.put(sum, at: segment.end + 4)
+                        let seed = Checksum.seed(store, segment.id, offset: segment.end)
+                        bytes.put(Checksum.of(bytes, range, seed: seed), at: segment.end + 4)
                     }
                     let again = Self.index(of: segment, bytes, store)
                     #expect(again.index.batches == found.index.batches)

@@ -86,7 +86,9 @@ struct ForgedNumberTests {
             guard case .segment(let id) = StoreFile(name: name) else { continue }
             let bytes = disk.content(name)
             for start in stride(from: pageBytes, to: bytes.count, by: pageBytes) {
-                let isBatch = (try? BatchHeader(decoding: bytes, at: start, store: store, segment: id)) != nil
+                let isBatch =
+                    (try? BatchHeader(decoding: bytes, at: start, offset: start, store: store, segment: id))
+                    != nil
                 let size = isBatch ? BatchHeader.size : Footer.headSize
                 let fields =
                     isBatch
@@ -94,9 +96,8 @@ struct ForgedNumberTests {
                     : [("end", 24), ("first", 32), ("last", 40), ("earliest", 48), ("latest", 56)]
                 for (field, place) in fields {
                     count += try Self.expectHarmless(disk, name, field, at: start + place, 8) { bytes in
-                        let sum = Checksum.of(
-                            bytes, start + 8..<start + size, seed: Checksum.seed(store, id))
-                        bytes.put(sum, at: start + 4)
+                        let seed = Checksum.seed(store, id, offset: start)
+                        bytes.put(Checksum.of(bytes, start + 8..<start + size, seed: seed), at: start + 4)
                     }
                 }
             }

@@ -84,7 +84,7 @@ struct FuzzedStore {
             switch (part, file.file) {
             case (.batch, .segment(let id)), (.batch, .merged(let id)):
                 file.bytes.pad(to: pageBytes)
-                file.bytes += isPutRight ? Self.batch(id, bytes, store) : bytes
+                file.bytes += isPutRight ? Self.batch(id, file.bytes.count, bytes, store) : bytes
             case (.footer, .segment(let id)), (.footer, .merged(let id)):
                 file.bytes.pad(to: pageBytes)
                 file.bytes += isPutRight ? Self.footer(id, file.bytes.count, bytes, store) : bytes
@@ -121,13 +121,16 @@ struct FuzzedStore {
         return whole
     }
 
-    private static func batch(_ segment: UInt64, _ bytes: [UInt8], _ store: StoreID) -> [UInt8] {
+    private static func batch(_ segment: UInt64, _ offset: Int, _ bytes: [UInt8], _ store: StoreID)
+        -> [UInt8]
+    {
         var whole = begun(0x5442_4754, segment, bodyLength: bytes.count + OwnBytes.batch - BatchHeader.size)
         whole += bytes
         if let count = recordCount(whole, from: BatchHeader.size), let fitting = UInt16(exactly: count) {
             whole.replaceSubrange(52..<54, with: [UInt8(fitting & 0xFF), UInt8(fitting >> 8)])
         }
-        return sealed(whole, headSize: BatchHeader.size, Checksum.seed(store, segment))
+        return sealed(
+            whole, headSize: BatchHeader.size, Checksum.seed(store, segment, offset: offset))
     }
 
     private static func footer(_ segment: UInt64, _ offset: Int, _ bytes: [UInt8], _ store: StoreID)
@@ -135,7 +138,8 @@ struct FuzzedStore {
     {
         var whole = begun(0x5446_4754, segment, bodyLength: bytes.count + OwnBytes.footer - Footer.headSize)
         whole.append(fixed: UInt64(offset))
-        return sealed(whole + bytes, headSize: Footer.headSize, Checksum.seed(store, segment))
+        return sealed(
+            whole + bytes, headSize: Footer.headSize, Checksum.seed(store, segment, offset: offset))
     }
 
     private static func begun(_ magic: UInt32, _ segment: UInt64, bodyLength: Int) -> [UInt8] {
@@ -227,7 +231,8 @@ struct FuzzedStore {
         append(.segment, segment, bytes[OwnBytes.header..<120], to: &input)
         for offset in stride(from: pageBytes, to: bytes.count, by: pageBytes) {
             do {
-                let batch = try BatchHeader(decoding: bytes, at: offset, store: store, segment: segment)
+                let batch = try BatchHeader(
+                    decoding: bytes, at: offset, offset: offset, store: store, segment: segment)
                 let end = offset + BatchHeader.size + Int(batch.payloadLength)
                 append(.batch, 0, bytes[offset + OwnBytes.batch..<end], to: &input)
                 continue

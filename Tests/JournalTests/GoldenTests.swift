@@ -5,9 +5,9 @@ import Testing
 
 @testable import Journal
 
-/// Format version 1.2, byte by byte: what is written today must be what was written, and must be readable for
-/// ever, as 1.0 and 1.1 are. A change here is a change of the format: Format.md and the version move with it.
-@Suite("Format version 1.2")
+/// Format version 2.0, byte by byte: what is written today must be what was written, and must be readable for
+/// ever. A change here is a change of the format: Format.md and the version move with it.
+@Suite("Format version 2.0")
 struct GoldenTests {
     static let message = Record.message(
         MessageRecord(
@@ -30,45 +30,45 @@ struct GoldenTests {
         "012b0307882702042d0f01ac020532ac020202782f03612f62006869"
     static let batchHex =
         """
-        544742546a7de7ad24000000df972b8207000000000000002900000000000000280000000000000040e20100000000\
+        5447425477d1365124000000395e12e407000000000000002900000000000000280000000000000040e20100000000\
         0003000000020001000068e5cf8b0100001c012b0307882702042d0f01ac020532ac020202782f03612f6200686906\
         020409020b03
         """
     static let segmentHex =
         """
-        54534547be3d971501000200000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
+        545345477b9a94ba02000000000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
         000020000000000000280000000000000078e001000000000003
         """
     static let mergedHex =
         """
-        545345473fe54e2701000200000000000102030405060708090a0b0c0d0e0f10090000000000000000000000000000\
+        54534547fa424d8802000000000000000102030405060708090a0b0c0d0e0f10090000000000000000000000000000\
         0000000000000000001e0000000000000078e001000000000003000000000000000000000000000000000000000000\
         0000000000000200000028000000000000000050
         """
     static let recycledHex =
         """
-        545345471bb5a8f401000200000000000102030405060708090a0b0c0d0e0f10090000000000000000000000000000\
+        54534547de12ab5b02000000000000000102030405060708090a0b0c0d0e0f10090000000000000000000000000000\
         0000000000000000001e0000000000000078e001000000000003000000000000000000000000000000000000000000\
         00000000000001
         """
     static let formatHex =
         """
-        5449444547415445dfc9043e01000200000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
+        5449444547415445b3384e1102000000000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
         100068e5cf8b01
         """
     static let checkpointHex =
         """
-        5447434bd9f6bf4f82000000f7c7953001000000000000002a0000000000000040e201000000000003000000080000\
+        5447434bca5400478200000036bcbd3401000000000000002a0000000000000040e201000000000003000000080000\
         000000000001e8030000000000000068e5cf8b01000001000000060000000000000000200000000000002800000000\
         00000000000000000000000000000000000000000000000000000000000000000000000000000000000000001f0000\
-        000000000000004000000000005447434bacbf070f210000002cf3e62d020000000100000002200606210101720001\
-        05220302070810240409000309290001000e01000000005447434b2922d15a080000001054cf3e0300000002000000\
+        000000000000004000000000005447434bcc28c5b8210000009c4bf0ac020000000100000002200606210101720001\
+        05220302070810240409000309290001000e01000000005447434bd11aaec208000000c71b82990300000002000000\
         04
         """
 
     static let footerHex =
         """
-        54474654152078c8180000002307f5780700000000000000003000000000000029000000000000002d000000000000\
+        54474654aebbdbff18000000f590eadf0700000000000000003000000000000029000000000000002d000000000000\
         008813000000000000ffffffffffffffff000000000000000000000000000000000201000104020401050301020a07\
         0f0015ac020016010415
         """
@@ -124,7 +124,7 @@ struct GoldenTests {
         ),
     ]
 
-    /// What 1.2 knows that 1.1 did not.
+    /// Messages that were moved, and the queues of uplinks.
     static let newRecords: [(record: Record, hex: String)] = [
         (
             .message(
@@ -165,7 +165,7 @@ struct GoldenTests {
     ]
 
     /// What 1.1 wrote.
-    enum Last {
+    enum Old {
         static let segmentHex = """
             54534547bd4974ac01000100000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
             000020000000000000280000000000000078e001000000000003
@@ -173,26 +173,6 @@ struct GoldenTests {
         static let formatHex = """
             5449444547415445f5a5ed1901000100000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
             100068e5cf8b01
-            """
-    }
-
-    /// What 1.0 wrote.
-    enum Old {
-        static let messageHex = "012b0307882702040d01ac0205120202782f03612f62006869"
-        static let queueHex = "23040901590629"
-        static let segmentHex = """
-            545345471348713801000000000000000102030405060708090a0b0c0d0e0f10070000000000000006000000000000\
-            000020000000000000280000000000000078e001000000000003
-            """
-        static let formatHex = """
-            5449444547415445bc5311f801000000000000000000000000000000001000000102030405060708090a0b0c0d0e0f\
-            100068e5cf8b01
-            """
-        static let checkpointHex = """
-            5447434b73be6a2f49000000a015c41e01000000000000002a0000000000000040e2010000000000030000000800000\
-            00000000001e8030000000000000068e5cf8b010000010000000600000000000000002000000000000028000000000\
-            000005447434b939cd5391a00000082cb3f7f0200000001000000022006062101017200010522030207080923040903\
-            0929010e015447434b2922d15a080000001054cf3e030000000200000004
             """
     }
 
@@ -236,7 +216,7 @@ struct GoldenTests {
         #expect(try RecordCodec.decode(Self.bytes(hex)) == record)
     }
 
-    @Test("the Records that 1.2 brought", arguments: Self.newRecords)
+    @Test("the Records of moved messages, and of the queues of uplinks", arguments: Self.newRecords)
     func newRecord(_ record: Record, hex: String) throws {
         var bytes: [UInt8] = []
         RecordCodec.encode(record, into: &bytes)
@@ -259,7 +239,7 @@ struct GoldenTests {
         let written = BatchTests.batch([Self.message, Self.settled], BatchTests.stamp(store))
         #expect(Self.hex(written) == Self.batchHex)
         let bytes = Self.bytes(Self.batchHex, paddedTo: pageBytes)
-        let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+        let header = try BatchHeader(decoding: bytes, at: 0, offset: pageBytes, store: store, segment: 7)
         #expect(header.verifiesPayload(in: bytes, at: 0, store: store))
         var records: [Record] = []
         try header.records(in: bytes, at: 0) { record, _ in records.append(record) }
@@ -271,7 +251,7 @@ struct GoldenTests {
         let store = try #require(testStore)
         var builder = IndexBuilder(segment: 7, first: Position(41))
         let batch = BatchTests.batch([Self.message, Self.settled], BatchTests.stamp(store))
-        var header = try BatchHeader(decoding: batch, at: 0, store: store, segment: 7)
+        var header = try BatchHeader(decoding: batch, at: 0, offset: pageBytes, store: store, segment: 7)
         builder.add(header, at: pageBytes)
         builder.add(Self.message, at: Position(41))
         builder.add(Self.settled, at: Position(42))
@@ -411,48 +391,24 @@ struct GoldenTests {
         #expect(log.anchor == Self.header.anchor && log.clock == Self.header.clock)
     }
 
-    @Test("what 1.1 wrote is read: FORMAT, a segment's header")
-    func last() throws {
-        var format = StoreFormat(store: try #require(testStore), createdWallMilliseconds: 1_700_000_000_000)
-        format.minor = 1
-        #expect(try StoreFormat(decoding: Self.bytes(Last.formatHex, paddedTo: 64)) == format)
-        let page = Self.bytes(Last.segmentHex, paddedTo: pageBytes)
-        #expect(try SegmentHeader(decoding: page, segment: 7).predecessor.offset == 8192)
-    }
-
-    @Test("what 1.0 wrote is read: FORMAT, a segment's header, a queue, a checkpoint")
+    @Test("what 1.1 wrote is refused as a whole, by FORMAT or, where that is damaged, by a segment's header")
     func old() throws {
-        let store = try #require(testStore)
-        var format = StoreFormat(store: store, createdWallMilliseconds: 1_700_000_000_000)
-        format.minor = 0
-        #expect(try StoreFormat(decoding: Self.bytes(Old.formatHex, paddedTo: 64)) == format)
+        let format = Self.bytes(Old.formatHex, paddedTo: 64)
         let page = Self.bytes(Old.segmentHex, paddedTo: pageBytes)
-        #expect(try SegmentHeader(decoding: page, segment: 7).predecessor.offset == 8192)
-        let queue = QueueRecord(
-            session: SessionID(4), floor: Delivery(9),
-            entries: [
-                .init(
-                    position: Position(41), qos: .atLeastOnce, isReceived: false, isStray: true,
-                    origin: .init(group: SessionID(6), qos: .exactlyOnce))
-            ])
-        #expect(try RecordCodec.decode(Self.bytes(Old.queueHex)) == .queue(queue))
-        var message = Self.message
-        if case .message(var record) = message {
-            for index in record.targets.indices { record.targets[index].delivery = nil }
-            message = .message(record)
+        let major: UInt32 = 1 << 16
+        #expect(throws: DecodingError.unknownFeatures(major)) { try StoreFormat(decoding: format) }
+        #expect(throws: DecodingError.unknownFeatures(major)) {
+            try SegmentHeader(decoding: page, segment: 7)
         }
-        #expect(try RecordCodec.decode(Self.bytes(Old.messageHex)) == message)
-        var disk = FaultDisk(formatted: store)
-        disk.put(StoreFile.checkpoint(42).name, Self.bytes(Old.checkpointHex, paddedTo: 179))
-        var records: [Record] = []
-        let log = try Recovery.recover(&disk) { record, _ in records.append(record) }
-        // Its messages have no numbers, so no index has them.
-        let state = Self.state.map { record -> Record in
-            guard case .queue(var queue) = record else { return record }
-            for i in queue.entries.indices { queue.entries[i].isStray = queue.entries[i].position != nil }
-            return .queue(queue)
+        let name = StoreFile.segment(7).name
+        for (file, bytes) in [("FORMAT", format), (name, [])] {
+            var disk = FaultDisk(formatted: try #require(testStore))
+            disk.put("FORMAT", bytes)
+            disk.put(name, page)
+            #expect(throws: RecoveryError.unknownFeatures(file: file, bits: major)) {
+                try Recovery.recover(&disk) { _, _ in }
+            }
         }
-        #expect(records == state && !log.report.isDamaged && log.last == Position(42))
     }
 
     /// Without the zeros at the end.

@@ -388,11 +388,16 @@ struct BatchMap {
 
     init(_ disk: FaultDisk, _ store: StoreID) {
         for name in disk.fileNames() {
-            guard case .segment(let id) = StoreFile(name: name) else { continue }
+            let id: UInt64
+            switch StoreFile(name: name) {
+            case .segment(let number), .merged(let number): id = number
+            case .format, .checkpoint, .free, .mergedPart, .reserve, nil: continue
+            }
             let bytes = disk.content(name)
             for offset in stride(from: pageBytes, to: bytes.count, by: pageBytes) {
                 guard
-                    let header = try? BatchHeader(decoding: bytes, at: offset, store: store, segment: id),
+                    let header = try? BatchHeader(
+                        decoding: bytes, at: offset, offset: offset, store: store, segment: id),
                     header.recordCount > 0
                 else { continue }
                 let size = BatchHeader.size + Int(header.payloadLength)

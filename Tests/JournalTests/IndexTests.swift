@@ -354,7 +354,7 @@ struct IndexTests {
             clock: Instant(milliseconds: 0), boot: 1)
         var file = header.encoded
         for (first, durable) in [(UInt64(1), UInt64(0)), (5, 2), (6, 5), (90, 6)] {
-            var stamp = BatchTests.stamp(store, segment: 1)
+            var stamp = BatchTests.stamp(store, segment: 1, offset: file.count)
             stamp.first = Position(first)
             stamp.durableBefore = Position(durable)
             let count = first == 1 ? 2 : 1

@@ -108,6 +108,12 @@ enum Samples {
         record(dice.below(caseCount), &dice, payloadMax: payloadMax)
     }
 
+    /// Bytes of which no page is like another.
+    static func payload(_ seed: Int, bytes: Int) -> [UInt8] {
+        var dice = Dice(UInt64(seed))
+        return (0..<bytes).map { _ in UInt8(truncatingIfNeeded: dice.next()) }
+    }
+
     /// A message of a known size for one Session.
     static func plain(
         _ text: String, to number: UInt64 = 1, delivery: UInt64? = nil, payload: [UInt8] = []

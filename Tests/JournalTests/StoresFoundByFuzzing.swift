@@ -72,7 +72,7 @@ struct StoresFoundByFuzzing {
             stamp.durableBefore = Position(durable)
             let bytes = BatchTests.batch([Samples.plain("t")], stamp)
             #expect(throws: DecodingError.invalidField) {
-                try BatchHeader(decoding: bytes, at: 0, store: store, segment: 7)
+                try BatchHeader(decoding: bytes, at: 0, offset: pageBytes, store: store, segment: 7)
             }
         }
     }
@@ -143,7 +143,8 @@ struct StoresFoundByFuzzing {
             stamp.segment = segment.id
             let records = (0..<2).map { Samples.plain("t", delivery: $0) }
             let bytes = BatchTests.batch(records, stamp)
-            let header = try BatchHeader(decoding: bytes, at: 0, store: store, segment: segment.id)
+            let header = try BatchHeader(
+                decoding: bytes, at: 0, offset: pageBytes, store: store, segment: segment.id)
             var index = IndexBuilder(segment: segment.id, first: Position(41))
             index.add(header, at: pageBytes)
             for (n, record) in records.enumerated() { index.add(record, at: Position(41 + UInt64(n))) }

@@ -195,6 +195,8 @@ package enum Observation: Hashable, Sendable {
     case dropped(owner: SessionOwner, DropReason, count: Int)
     case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
     case uplinkDisconnected(name: String, waiting: Int)
+    /// The cloud takes QoS 2 messages as if they were of QoS 1: what is published here once may arrive there twice.
+    case uplinkLacksQoS2(name: String)
     /// An uplink's cloud will not have a message: it is among the dead letters now.
     case deadLetter(uplink: String, ReasonCode)
     /// The configuration has it no longer; what waits for it stays in the journal.

@@ -383,9 +383,10 @@ extension Gateway {
     ) {
         guard let (delivery, entry) = inFlight(puback.id, of: session) else { return }
         // An uplink whose server has a Maximum QoS of 1 is sent QoS 2 messages at 1.
-        guard entry.qos == .atLeastOnce || state[session]?.flow?.maximumQoS != .exactlyOnce else {
-            return refuseAnswer(of: session, at: now, into: &effects)
-        }
+        guard
+            entry.qos == .atLeastOnce || state[session]?.flow?.maximumQoS != .exactlyOnce
+                || takesCloudForQoS1(session, into: &effects)
+        else { return refuseAnswer(of: session, at: now, into: &effects) }
         guard entry.phase == .sent else { return }
         if puback.reason.isError, refuseByCloud(delivery, of: session, puback.reason, at: now, into: &effects)
         {
@@ -439,6 +440,23 @@ extension Gateway {
     /// An answer that does not belong to what was sent under its identifier: PUBACK at QoS 2, PUBREC at QoS 1, PUBCOMP
     /// before PUBREC. It is a Protocol Error [MQTT5-4.13.1-1]; ignored, the delivery would hang for as long as the
     /// connection lasts. What uplinks may answer is their ledger's concern.
+    /// A server of before MQTT 5 has no words for a Maximum QoS. One that answers a QoS 2 message with PUBACK, as
+    /// RabbitMQ does, has taken it at QoS 1: it would never answer otherwise, and everything behind it would wait for
+    /// ever. From here on this connection's messages go out at QoS 1.
+    ///
+    /// - Returns: whether the Session is such a cloud's.
+    private mutating func takesCloudForQoS1(_ session: SessionID, into effects: inout [Effect]) -> Bool {
+        guard case .uplink(let index, _) = state[session]?.flow?.peer,
+            uplinks[index.number].version < .v5_0
+        else { return false }
+        uplinks[index.number].terms?.maximumQoS = .atLeastOnce
+        for lane in uplinks[index.number].lanes {
+            _ = update(lane.session) { $0.flow?.maximumQoS = .atLeastOnce }
+        }
+        effects.append(.report(.uplinkLacksQoS2(name: plan.uplinks[index.number].name)))
+        return true
+    }
+
     private mutating func refuseAnswer(
         of session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {

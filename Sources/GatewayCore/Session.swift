@@ -127,7 +127,7 @@ struct OutboundFlow {
     var inFlightMax: Int
     /// Of the whole packet, in bytes [MQTT5-3.1.2-24].
     let packetBytesMax: UInt32?
-    let maximumQoS: QoS
+    var maximumQoS: QoS
     let retainAvailable: Bool
     /// What a cloud is told about each message.
     var provenance: UplinkRoutes.Provenance?

@@ -34,6 +34,11 @@ extension LogLine {
                 .warning, .dropped,
                 "1 message for uplink \(Self.quoted(name)) was refused and is kept as a dead letter: \(reason.words)"
             )
+        case .uplinkLacksQoS2(let name):
+            self.init(
+                .warning, .uplink,
+                "the cloud of uplink \(Self.quoted(name)) answers QoS 2 as QoS 1: what is published here at QoS 2 can "
+                    + "arrive there twice; write qos: 1 at every route with out")
         case .uplinkRemoved(let name, let waiting):
             self.init(
                 waiting == 0 ? .notice : .warning, .uplink,

@@ -216,7 +216,8 @@ final class Host: TransportDelegate {
         case .storageRecovered:
             notifier.status("serving MQTT")
         case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
-            .uplinkDisconnected, .uplinkRemoved, .deadLetter, .pressure, .stuck, .full, .drained, .wasOff:
+            .uplinkDisconnected, .uplinkRemoved, .uplinkLacksQoS2, .deadLetter, .pressure, .stuck, .full,
+            .drained, .wasOff:
             break
         }
     }

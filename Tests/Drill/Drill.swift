@@ -40,7 +40,7 @@ final class Drill {
         var uplink = Gateway.Uplink(
             port: link.port,
             routes: [
-                "{ out: \"sensors/#\", to: \"site/${gateway}/sensors/#\", qos: \(qos) }",
+                "{ out: \"sensors/#\", to: \"site/${gateway}/sensors/#\" }",
                 "{ in: \"site/${gateway}/commands/#\", to: \"commands/#\", qos: \(qos) }",
             ])
         if command.cloud == .rabbitMQ { uplink.extra = ["version: 3.1.1"] }

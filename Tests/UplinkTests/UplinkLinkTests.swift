@@ -14,7 +14,7 @@ import Workbench
 struct UplinkLinkTests {
     static let versions: [ProtocolVersion] = [.v3_1_1, .v5_0]
 
-    @Test("Publishes at each QoS and mosquitto has it", .timeLimit(.minutes(1)), arguments: versions)
+    @Test("Publishes at each QoS and mosquitto has it", .timeLimit(.minutes(10)), arguments: versions)
     func publishes(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
         let link = Probe(broker.plan(version))
@@ -43,7 +43,7 @@ struct UplinkLinkTests {
     }
 
     @Test(
-        "Receives at each QoS what mosquitto's clients publish", .timeLimit(.minutes(1)), arguments: versions)
+        "Receives at each QoS what mosquitto's clients publish", .timeLimit(.minutes(10)), arguments: versions)
     func receives(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
         let link = try await Probe.connected(broker.plan(version) { $0.subscriptions = [plan("in/#")] })
@@ -64,7 +64,7 @@ struct UplinkLinkTests {
         try await link.stop()
     }
 
-    @Test("MQTT 5 properties and expiry pass in both directions", .timeLimit(.minutes(1)))
+    @Test("MQTT 5 properties and expiry pass in both directions", .timeLimit(.minutes(10)))
     func properties() async throws {
         let broker = try Mosquitto()
         let receiver = try await Probe.connected(
@@ -83,7 +83,7 @@ struct UplinkLinkTests {
     }
 
     @Test(
-        "What we publish does not come back through our own subscription", .timeLimit(.minutes(1)),
+        "What we publish does not come back through our own subscription", .timeLimit(.minutes(10)),
         arguments: versions)
     func noLoop(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
@@ -99,7 +99,7 @@ struct UplinkLinkTests {
 
     @Test(
         "[MQTT5-3.2.2-3] Session Present: false when new or after a broker that forgot, true after a cut",
-        .timeLimit(.minutes(1)), arguments: versions)
+        .timeLimit(.minutes(10)), arguments: versions)
     func sessionPresent(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
         let link = Probe(broker.plan(version))
@@ -124,7 +124,7 @@ struct UplinkLinkTests {
     }
 
     @Test(
-        "A QoS 2 handshake cut before PUBCOMP ends with a resumed PUBREL", .timeLimit(.minutes(1)),
+        "A QoS 2 handshake cut before PUBCOMP ends with a resumed PUBREL", .timeLimit(.minutes(10)),
         arguments: versions)
     func resumedHandshake(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
@@ -142,7 +142,7 @@ struct UplinkLinkTests {
     }
 
     @Test(
-        "A QoS 2 message cut before PUBREC arrives again with DUP", .timeLimit(.minutes(1)),
+        "A QoS 2 message cut before PUBREC arrives again with DUP", .timeLimit(.minutes(10)),
         arguments: versions)
     func resentByCloud(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
@@ -157,7 +157,7 @@ struct UplinkLinkTests {
         try await link.stop()
     }
 
-    @Test("A 3.1.1 broker that hangs up on the bridge bit is met without it", .timeLimit(.minutes(1)))
+    @Test("A 3.1.1 broker that hangs up on the bridge bit is met without it", .timeLimit(.minutes(10)))
     func bridgeBitRefused() async throws {
         let server = try await StrictBroker.bind(readsOn: true)
         let link = Probe(try StrictBroker.plan(of: server))
@@ -167,7 +167,7 @@ struct UplinkLinkTests {
         try await server.close()
     }
 
-    @Test("A mebibyte passes both ways over TCP", .timeLimit(.minutes(1)), arguments: versions)
+    @Test("A mebibyte passes both ways over TCP", .timeLimit(.minutes(10)), arguments: versions)
     func large(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
         let receiver = try await Probe.connected(
@@ -188,7 +188,7 @@ struct UplinkLinkTests {
 
     @Test(
         "A message larger than we take does not end the connection, nor stand in the way of the next",
-        .timeLimit(.minutes(1)), arguments: versions)
+        .timeLimit(.minutes(10)), arguments: versions)
     func tooLarge(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
         let receiver = Probe(
@@ -218,7 +218,7 @@ struct UplinkLinkTests {
         try await receiver.stop()
     }
 
-    @Test("A broker that accepts and stays silent is given up and tried again", .timeLimit(.minutes(1)))
+    @Test("A broker that accepts and stays silent is given up and tried again", .timeLimit(.minutes(10)))
     func silent() async throws {
         let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .bind(host: "127.0.0.1", port: 0).get()
@@ -236,7 +236,7 @@ struct UplinkLinkTests {
         try await server.close()
     }
 
-    @Test("QoS 0 messages are left out, and counted, while the cloud does not read", .timeLimit(.minutes(1)))
+    @Test("QoS 0 messages are left out, and counted, while the cloud does not read", .timeLimit(.minutes(10)))
     func slowCloud() async throws {
         let server = try await StrictBroker.bind(readsOn: false)
         let link = Probe(try StrictBroker.plan(of: server))
@@ -252,7 +252,7 @@ struct UplinkLinkTests {
         try await server.close()
     }
 
-    @Test("A refused password is reported with its reason", .timeLimit(.minutes(1)), arguments: versions)
+    @Test("A refused password is reported with its reason", .timeLimit(.minutes(10)), arguments: versions)
     func refused(version: ProtocolVersion) async throws {
         let broker = try Mosquitto(anonymous: false)
         let link = Probe(broker.plan(version) { $0.userName = "nobody" })
@@ -261,7 +261,7 @@ struct UplinkLinkTests {
         try await link.stop()
     }
 
-    @Test("Nobody listening: keeps trying until somebody does", .timeLimit(.minutes(1)))
+    @Test("Nobody listening: keeps trying until somebody does", .timeLimit(.minutes(10)))
     func nobodyThere() async throws {
         let broker = try Mosquitto()
         broker.stop()

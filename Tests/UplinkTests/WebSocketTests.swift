@@ -27,7 +27,7 @@ struct WebSocketTests {
     }
 
     @Test(
-        "Messages of any size pass both ways in frames", .timeLimit(.minutes(1)),
+        "Messages of any size pass both ways in frames", .timeLimit(.minutes(10)),
         arguments: [ProtocolVersion.v3_1_1, .v5_0], [false, true])
     func roundTrip(version: ProtocolVersion, isSecure: Bool) async throws {
         let ours = try Certificates()
@@ -58,7 +58,7 @@ struct WebSocketTests {
         try await sender.stop()
     }
 
-    @Test("A server that speaks HTTP and no WebSocket is told apart", .timeLimit(.minutes(1)))
+    @Test("A server that speaks HTTP and no WebSocket is told apart", .timeLimit(.minutes(10)))
     func notAWebSocket() async throws {
         for (answer, fault) in [
             ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "it answers 404 Not Found"),
@@ -144,7 +144,7 @@ struct WebSocketTests {
     // MARK: Proxies
 
     @Test(
-        "A tunnel through an HTTP proxy, which looks up the name", .timeLimit(.minutes(1)),
+        "A tunnel through an HTTP proxy, which looks up the name", .timeLimit(.minutes(10)),
         arguments: UplinkAddress.Scheme.allCases)
     func tunnel(scheme: UplinkAddress.Scheme) async throws {
         let ours = try Certificates()
@@ -169,7 +169,7 @@ struct WebSocketTests {
         try await proxy.close()
     }
 
-    @Test("A proxy that refuses is told apart from the cloud", .timeLimit(.minutes(1)))
+    @Test("A proxy that refuses is told apart from the cloud", .timeLimit(.minutes(10)))
     func refusingProxy() async throws {
         let proxy = try await TestProxy(credentials: "nobody")
         var plan = plan(UplinkAddress(host: "broker.example", port: 1))
@@ -183,7 +183,7 @@ struct WebSocketTests {
         try await open.close()
     }
 
-    @Test("Through a proxy a numeric address cannot be checked, and is not trusted", .timeLimit(.minutes(1)))
+    @Test("Through a proxy a numeric address cannot be checked, and is not trusted", .timeLimit(.minutes(10)))
     func numericThroughProxy() async throws {
         let proxy = try await TestProxy()
         let server = try await TestServer()

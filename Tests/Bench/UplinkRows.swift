@@ -152,7 +152,9 @@ enum Drain {
         let cloud = try CloudSide(port: broker.port)
         link.restore()
         try cloud.watch(publishingAt: gateway.port, seconds: seconds)
-        row.goal("live messages, p99", Silent.percentile(cloud.liveSeconds, 0.99), atMost: 1, unit: " s")
+        row.goal(
+            "live messages, p99", Silent.percentile(cloud.liveSeconds, 0.99), atMost: 1, digits: 3, unit: " s"
+        )
         row.goal(
             "live messages that did not arrive in time to be counted", Double(cloud.liveMissing), atMost: 0,
             digits: 0)

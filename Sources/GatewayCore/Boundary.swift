@@ -20,7 +20,7 @@ package enum Input: Sendable {
     /// proves of time off comes before.
     case wallClock(milliseconds: Int64?)
     /// The configuration changed: limits, routes, drains and provenance. What only a start can change is ignored.
-    case reconfigured(GatewayPlan)
+    indirect case reconfigured(GatewayPlan)
     /// How many bytes clients have sent and were sent since the start, as the transport counted them: for the
     /// `$SYS` tree, once a second or so.
     case traffic(bytesReceived: UInt64, bytesSent: UInt64)
@@ -64,9 +64,11 @@ package struct StoredMessage: Hashable, Sendable {
     package var retain: Bool
     package var subscriptionIdentifiers: [UInt32]
     package var rename: TopicRename?
-    package var received: MessageRecord.Received?
+    package var received: MessageRecord.Received? { rareReceived.value }
+    private let rareReceived: Rare<MessageRecord.Received>
     /// Of a dead letter: the queue that could not deliver it.
-    package var refusedIn: SessionID?
+    package var refusedIn: SessionID? { rareRefusedIn.value }
+    private let rareRefusedIn: Rare<SessionID>
 
     package init(
         message: ApplicationMessage, publishedQoS: QoS, expiresAt: Instant?, retain: Bool,
@@ -79,8 +81,8 @@ package struct StoredMessage: Hashable, Sendable {
         self.retain = retain
         self.subscriptionIdentifiers = subscriptionIdentifiers
         self.rename = rename
-        self.received = received
-        self.refusedIn = refusedIn
+        rareReceived = Rare(received)
+        rareRefusedIn = Rare(refusedIn)
     }
 
     /// The share of `session` in `record`; nil when it is not among the targets.

@@ -207,9 +207,17 @@ package struct MessageRecord: Hashable, Sendable {
     package var expiresAt: Instant?
     package var targets: [Target]
     /// Only where an uplink among the targets tells the cloud when.
-    package var received: Received?
+    package var received: Received? {
+        get { rareReceived.value }
+        set { rareReceived = Rare(newValue) }
+    }
+    private var rareReceived: Rare<Received>
     /// It leaves another queue with this Record.
-    package var moved: Moved?
+    package var moved: Moved? {
+        get { rareMoved.value }
+        set { rareMoved = Rare(newValue) }
+    }
+    private var rareMoved: Rare<Moved>
 
     package init(
         publisher: SessionID? = nil, inboundID: PacketIdentifier? = nil, willOf: SessionID? = nil, qos: QoS,
@@ -224,8 +232,8 @@ package struct MessageRecord: Hashable, Sendable {
         self.message = message
         self.expiresAt = expiresAt
         self.targets = targets
-        self.received = received
-        self.moved = moved
+        rareReceived = Rare(received)
+        rareMoved = Rare(moved)
     }
 
     /// When a message came to the gateway.

@@ -253,7 +253,9 @@ extension Gateway {
                 drop([letter.delivery], of: letters, .damaged, at: now, into: &effects)
                 continue
             }
-            guard let lane = lane(for: message, of: letters), mayReplay(into: lane) else {
+            guard let lane = lane(for: message, of: letters),
+                mayReplay(message.message.bytes.count, into: lane)
+            else {
                 replays[letters] = nil
                 break
             }
@@ -265,16 +267,24 @@ extension Gateway {
         if replays.contains(letters) { replayNext(of: letters, at: now, into: &effects) }
     }
 
-    /// The queue that a dead letter came from, or the uplink's first.
+    /// The queue that a dead letter came from, or the uplink's first. What was live once is not any more: it joins the
+    /// backlog.
     private func lane(for message: StoredMessage, of letters: SessionID) -> SessionID? {
         guard case .deadLetters(let name) = read(letters, { $0.owner }) else { return nil }
-        if let lane = message.refusedIn, read(lane, { $0.owner.uplinkName }) == name { return lane }
+        if let lane = message.refusedIn, read(lane, { $0.owner.uplinkName }) == name {
+            return (read(lane, { $0.backlog }) ?? nil) ?? lane
+        }
         return state.session(of: .uplink(name: name))
     }
 
-    private func mayReplay(into lane: SessionID) -> Bool {
+    /// Whether a queue has room for a dead letter of `size` bytes, within the bounds of its own too: none is worth a
+    /// message that was not refused.
+    private func mayReplay(_ size: Int, into lane: SessionID) -> Bool {
+        guard !isStopping, !isUnderPressure else { return false }
         let most = plan.limits.queuedMessagesMax
-        return !isStopping && !isUnderPressure && read(lane) { $0.queue.waitingCount < most } == true
+        return read(lane) {
+            $0.queue.waitingCount < most && $0.bounds?.isReached(by: $0.queue, plus: size) != true
+        } == true
     }
 
     private mutating func sendAnew(

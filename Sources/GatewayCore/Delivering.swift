@@ -437,9 +437,6 @@ extension Gateway {
         settle(delivery, of: session, .success, at: now, into: &effects)
     }
 
-    /// An answer that does not belong to what was sent under its identifier: PUBACK at QoS 2, PUBREC at QoS 1, PUBCOMP
-    /// before PUBREC. It is a Protocol Error [MQTT5-4.13.1-1]; ignored, the delivery would hang for as long as the
-    /// connection lasts. What uplinks may answer is their ledger's concern.
     /// A server of before MQTT 5 has no words for a Maximum QoS. One that answers a QoS 2 message with PUBACK, as
     /// RabbitMQ does, has taken it at QoS 1: it would never answer otherwise, and everything behind it would wait for
     /// ever. From here on this connection's messages go out at QoS 1.
@@ -457,6 +454,9 @@ extension Gateway {
         return true
     }
 
+    /// An answer that does not belong to what was sent under its identifier: PUBACK at QoS 2, PUBREC at QoS 1, PUBCOMP
+    /// before PUBREC. It is a Protocol Error [MQTT5-4.13.1-1]; ignored, the delivery would hang for as long as the
+    /// connection lasts. What uplinks may answer is their ledger's concern.
     private mutating func refuseAnswer(
         of session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {

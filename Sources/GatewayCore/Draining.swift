@@ -77,10 +77,10 @@ extension Gateway {
         let wait = uplinks[index.number].bucket?.wait(for: size, at: now) ?? 0
         guard wait > 0 else { return true }
         uplinks[index.number].isDry = true
-        if !uplinks[index.number].isDrainScheduled {
-            uplinks[index.number].isDrainScheduled = true
-            let pause = max(wait, Self.drainPauseMilliseconds)
-            schedule(.drain(index), at: now.advanced(byMilliseconds: pause))
+        let at = now.advanced(byMilliseconds: max(wait, Self.drainPauseMilliseconds))
+        if at < uplinks[index.number].drainsAt ?? .init(milliseconds: .max) {
+            uplinks[index.number].drainsAt = at
+            schedule(.drain(index), at: at)
         }
         return false
     }
@@ -97,7 +97,7 @@ extension Gateway {
     }
 
     mutating func drain(_ index: UplinkIndex, at now: Instant, into effects: inout [Effect]) {
-        uplinks[index.number].isDrainScheduled = false
+        if let at = uplinks[index.number].drainsAt, at <= now { uplinks[index.number].drainsAt = nil }
         pumpLanes(of: index, at: now, into: &effects)
     }
 }

@@ -75,6 +75,11 @@ extension Gateway {
         guard echoes.contains(uplinks[index.number].session),
             plan.uplinks[index.number].in.contains(where: { $0.filter.matches(publish.message.topic) })
         else { return }
-        _ = echoes.update(uplinks[index.number].session) { $0.sent(publish.message, at: now) }
+        _ = echoes.update(uplinks[index.number].session) { echoes in
+            // Sent again it may be no news to the cloud: were two echoes expected, another's message would be taken
+            // for the second.
+            if publish.duplicate, echoes.expects(publish.message, at: now) { return }
+            echoes.sent(publish.message, at: now)
+        }
     }
 }

@@ -99,7 +99,7 @@ extension Gateway {
     ) {
         let n = index.number
         let backlog = lane(route.laneLabel, of: index, into: &effects) ?? 0
-        uplinks[n].lanes[backlog].priority = route.laneLabel.isEmpty ? .normal : route.priority
+        if backlog > 0 { uplinks[n].lanes[backlog].priority = route.priority }
         let waiting = uplinks[n].lanes[backlog].session
         if backlog > 0, let bounds = route.queue { _ = update(waiting) { $0.bounds = bounds } }
         var session = waiting

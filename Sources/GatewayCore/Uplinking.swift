@@ -21,8 +21,8 @@ struct Upstream {
     var bucket: TokenBucket?
     /// In this round a lane waits for the bucket.
     var isDry = false
-    /// A deadline will let it go on.
-    var isDrainScheduled = false
+    /// The earliest deadline that will let it go on; an earlier one may be needed when the drain becomes faster.
+    var drainsAt: Instant?
     var version = ProtocolVersion.v5_0
     /// Where the Record is which says that the cloud's session is ours; nil until there is one.
     var establishedAt: Position?

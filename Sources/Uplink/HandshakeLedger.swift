@@ -285,8 +285,12 @@ package struct HandshakeLedger {
     /// - Parameter saysOffline: not when another connection follows at once.
     package mutating func leave(saysOffline: Bool = true, into outputs: inout [Output]) {
         guard phase != .over else { return }
-        // DISCONNECT makes the cloud forget our Will [MQTT5-3.1.2-10]. Its acknowledgement nobody waits for.
-        if saysOffline, let status = plan.status { publish(status, status.offline, &outputs) }
+        // DISCONNECT makes the cloud forget our Will [MQTT5-3.1.2-10]. Its acknowledgement nobody waits for, so at QoS 2
+        // the cloud would hold it for a PUBREL that never comes.
+        if saysOffline, let status = plan.status {
+            statusQoS = min(statusQoS, .atLeastOnce)
+            publish(status, status.offline, &outputs)
+        }
         if phase != .greeting { write(.disconnect(Disconnect()), &outputs) }
         end(.asked, &outputs)
     }

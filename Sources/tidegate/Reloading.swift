@@ -123,8 +123,10 @@ extension Settings {
         if journal != running.journal { kept.append("journal") }
         if limits.connections != running.limits.connections { kept.append("limits: connections") }
         if limits.packetBytes != running.limits.packetBytes { kept.append("limits: packet-size") }
+        if limits.inflight != running.limits.inflight { kept.append("limits: inflight") }
         (state, listeners, journal) = (running.state, running.listeners, running.journal)
         (limits.connections, limits.packetBytes) = (running.limits.connections, running.limits.packetBytes)
+        limits.inflight = running.limits.inflight
         return kept
     }
 }

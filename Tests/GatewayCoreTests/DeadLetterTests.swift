@@ -203,6 +203,36 @@ struct DeadLetterTests {
         #expect(s.replayed().balance.books.takenOver == 6)
     }
 
+    @Test(
+        "P3: a replay fills a queue to its bound, drops nothing there, and keeps the rest",
+        arguments: QueueBounds.WhenFull.allCases)
+    func replayIntoBounds(policy: QueueBounds.WhenFull) {
+        let plan = Self.plan { $0.out[0].queue = QueueBounds(messagesMax: 3, whenFull: policy) }
+        var s = Self.established(plan)
+        for n in 0..<5 {
+            Self.publish(&s, ["no \(n)"])
+            Self.cloudAnswers(&s)
+        }
+        s.cloudVanishes()
+        Self.publish(&s, ["waits"])
+        s.syncs()
+        #expect(s.replays() == 5)
+        #expect(s.waiting("route sensors/#") == 3 && Self.waiting(s, Self.letters) == 3)
+        Self.connect(&s)
+        #expect(s.cloudReceived().publishes.map(\.text) == ["waits", "no 0", "no 1"])
+        #expect(s.gateway.state.balance.isEven)
+    }
+
+    @Test("what was refused as live is not live any more when it is sent again")
+    func replayOfLive() {
+        var s = Self.established(Self.plan { $0.out[0].isLiveFirst = true })
+        Self.publish(&s, ["no 1", "no 2"])
+        Self.cloudAnswers(&s)
+        s.cloudVanishes()
+        #expect(s.replays() == 2)
+        #expect(s.waiting("") == 2 && s.waiting("live") == 0)
+    }
+
     @Test("a replay at QoS 2 leaves only once its Record is durable")
     func replayAtQoS2() {
         var s = Self.established()

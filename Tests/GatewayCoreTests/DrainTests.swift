@@ -102,6 +102,21 @@ struct DrainTests {
         #expect((10...21).contains(got.count), "\(got.count)")
     }
 
+    @Test("A drain that is made faster counts at once, however long the old one had to wait")
+    func faster() {
+        let routes = [LaneTests.route("a/#")]
+        var s = LaneTests.established(LaneTests.plan(routes, drain: Self.drain(bytes: 100)))
+        s.publishes("press", "a/1", String(repeating: ".", count: 100_000), id: 1)
+        for n in 2...20 as ClosedRange<UInt16> { s.publishes("press", "a/1", "\(n)", id: n) }
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.id) == [1])
+        s.cloudSends(0, .puback(Acknowledgement(1)))
+        #expect(s.cloudReceived().isEmpty, "the next one waits for 1000 seconds")
+        s.reconfigures(LaneTests.plan(routes, drain: Self.drain(4)))
+        let got = Self.passes(5000, &s)
+        #expect(got.map(\.text) == (2...20).map { "\($0)" })
+    }
+
     @Test("E2: a message that has to wait for the drain does not linger, one that has not may be elided")
     func elision() {
         var s = LaneTests.established(LaneTests.plan([LaneTests.route("a/#")], drain: Self.drain(2)))

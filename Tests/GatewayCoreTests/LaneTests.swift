@@ -53,6 +53,21 @@ struct LaneTests {
         #expect(s.cloudReceived().publishes.map(\.text) == ["c/1", "c/2", "b/1", "b/2", "a/1", "a/2"])
     }
 
+    @Test("A route that finds no lane of its own joins the first without raising it above others")
+    func tooManyLabels() {
+        let own = QueueBounds(messagesMax: 100)
+        var routes = (1...7).map { Self.route("r\($0)/#", $0 == 1 ? .high : .normal, queue: own) }
+        routes += [Self.route("p/#"), Self.route("z/#", .high)]
+        var s = Scenario.connected("press", plan: Self.plan(routes))
+        for (n, topic) in ["p/1", "z/1", "r1/1", "r7/1"].enumerated() {
+            s.publishes("press", topic, topic, id: UInt16(n + 1))
+        }
+        s.syncs()
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["r1/1", "p/1", "z/1", "r7/1"])
+    }
+
     @Test("[MQTT5-3.3.4-7] All lanes together keep to the cloud's Receive Maximum")
     func receiveMaximum() {
         var s = Self.established(Self.threePriorities, receiveMaximum: 3)

@@ -200,6 +200,26 @@ struct ProvenanceTests {
                 == 2)
     }
 
+    @Test("what is sent again comes back once, so that another's like it is not taken for an echo")
+    func echoOfResend() {
+        let terms = UplinkTerms(version: .v3_1_1, sessionPresent: false, returnsOwnMessages: true)
+        var s = Self.established(Self.plan(nil), terms)
+        s.subscribes("press", "sensors/#")
+        s.sends("press", .publish(.text("sensors/a", "1", qos: .atLeastOnce, id: 1)))
+        s.syncs()
+        _ = s.drains("press")
+        s.cloudVanishes()
+        s.cloudConnects(.init(version: .v3_1_1, sessionPresent: true, returnsOwnMessages: true))
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.duplicate) == [false, true])
+        s.cloudSends(0, .publish(.text("sensors/a", "1")))
+        s.syncs()
+        #expect(s.received("press").publishes == [])
+        s.cloudSends(0, .publish(.text("sensors/a", "1")))
+        s.syncs()
+        #expect(s.received("press").publishes.map(\.topic) == ["sensors/a"])
+    }
+
     @Test("an echo is expected for a minute, and only of topics that come down")
     func echoesEnd() {
         var s = Self.established(

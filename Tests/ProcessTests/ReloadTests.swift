@@ -93,10 +93,12 @@ struct ReloadTests {
         #expect(
             try reload().text == "reloaded: nothing that can change while the gateway runs has changed\n")
         try gateway.configure(
-            uplinks: [], settings: ["limits: { connections: 5, queue-messages: 20 }"])
+            uplinks: [], settings: ["limits: { connections: 5, inflight: 7, queue-messages: 20 }"])
         let (ending, text) = try reload()
         #expect(ending == .exited(0))
-        #expect(text == "reloaded\nlimits: connections: changed in the file; that needs a restart\n")
+        #expect(
+            text == "reloaded\nlimits: connections: changed in the file; that needs a restart\n"
+                + "limits: inflight: changed in the file; that needs a restart\n")
         #expect(gateway.stop() == .exited(0))
         let stopped = try reload()
         #expect(stopped.ending == .exited(1))

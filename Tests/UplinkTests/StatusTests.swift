@@ -104,6 +104,20 @@ struct StatusTests {
     }
 
     @Test(
+        "Offline leaves at QoS 1 at most: at QoS 2 it would wait at the cloud for a PUBREL that nobody sends")
+    func offlineAtQoS2() {
+        var s = Scenario(.v5_0, opening: .resume(asBridge: false)) {
+            $0.status = Self.status
+            $0.status?.qos = .exactlyOnce
+        }
+        _ = s.cloud(.connack(Connack(sessionPresent: true, reason: .success)))
+        _ = s.cloud(.pubrec(Acknowledgement(0x7001)))
+        _ = s.cloud(.pubcomp(Acknowledgement(0x7001)))
+        #expect(
+            s.leaves() == [published("0", id: 0x7002), .wire(.disconnect(Disconnect())), .over(.asked)])
+    }
+
+    @Test(
         "A subscriber at mosquitto sees us come, vanish, come back and go", .timeLimit(.minutes(10)),
         arguments: versions)
     func seen(version: ProtocolVersion) async throws {

@@ -43,7 +43,8 @@ struct UplinkLinkTests {
     }
 
     @Test(
-        "Receives at each QoS what mosquitto's clients publish", .timeLimit(.minutes(10)), arguments: versions)
+        "Receives at each QoS what mosquitto's clients publish", .timeLimit(.minutes(10)), arguments: versions
+    )
     func receives(version: ProtocolVersion) async throws {
         let broker = try Mosquitto()
         let link = try await Probe.connected(broker.plan(version) { $0.subscriptions = [plan("in/#")] })

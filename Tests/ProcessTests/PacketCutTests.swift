@@ -60,6 +60,10 @@ struct PacketCutTests {
                 "\(direction): \(totals) \(ledger.faults()), taken from the cloud \(taken) times")
             #expect(totals.received > cuts, "\(direction): too little passed to show anything: \(totals)")
         }
+        if !ledger.doubled().isEmpty || !ledger.lost().isEmpty {
+            Issue.record(
+                Comment(rawValue: tap.trace.prefix(400).joined(separator: "\n") + "\n" + gateway.log))
+        }
         #expect(tap.publishedAgain.isEmpty, "[MQTT5-4.3.3-6] no PUBLISH after PUBREL")
         #expect(tap.sessionsLost == sessionsLost)
         #expect(gateway.stop() == .exited(0))

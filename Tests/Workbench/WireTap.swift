@@ -45,7 +45,10 @@ package final class WireTap: Sendable {
         var packets = 0
         var sessionsLost = 0
         var sessionsKept = 0
+        var trace: [String] = []
     }
+
+    private static let traceLinesMax = 5000
 
     private let mark: Int
     private let books = Mutex(Books())
@@ -66,6 +69,9 @@ package final class WireTap: Sendable {
     /// CONNACKs with success and Session Present 0, but for the first.
     package var sessionsLost: Int { books.withLock { $0.sessionsLost } }
 
+    /// What has passed, one line a packet, for a person who looks for a fault.
+    package var trace: [String] { books.withLock { $0.trace } }
+
     /// Bytes that have passed on one connection.
     package func passed(
         _ bytes: some Collection<UInt8>, _ direction: CuttableLink.Direction, on line: inout Line
@@ -82,6 +88,9 @@ package final class WireTap: Sendable {
     ) {
         books.packets += 1
         let isUp = direction == .towardsTarget
+        if books.trace.count < Self.traceLinesMax {
+            books.trace.append("\(isUp ? "→" : "←") \(describe(packet, line))")
+        }
         switch packet.type {
         case 1:
             // The Protocol Level follows the name [MQTT5-3.1.2.2]; bit 7 is a bridge's.
@@ -125,6 +134,25 @@ package final class WireTap: Sendable {
         }
     }
 
+    private func describe(_ packet: Packet, _ line: Line) -> String {
+        let names = [
+            1: "CONNECT", 2: "CONNACK", 3: "PUBLISH", 4: "PUBACK", 5: "PUBREC", 6: "PUBREL", 7: "PUBCOMP",
+            8: "SUBSCRIBE", 9: "SUBACK", 12: "PINGREQ", 13: "PINGRESP", 14: "DISCONNECT",
+        ]
+        let name = names[Int(packet.type)] ?? "type \(packet.type)"
+        switch packet.type {
+        case 2: return "\(name) session present \(packet.body.first ?? 0)"
+        case 3:
+            guard let (id, payload) = packet.publish(isVersion5: line.isVersion5) else {
+                return "\(name) QoS 0"
+            }
+            let what = message(in: payload).map { "\($0.stream)/\($0.number)" } ?? "a stranger"
+            return "\(name) \(id) QoS \(packet.qos)\(packet.isDuplicate ? " DUP" : "") \(what)"
+        case 4...7: return "\(name) \(packet.identifier ?? 0)\(packet.isRefusal ? " refused" : "")"
+        default: return name
+        }
+    }
+
     /// What the clients of the workbench write at the beginning of a payload: mark, stream and number.
     private func message(in payload: ArraySlice<UInt8>) -> Message? {
         let words = payload.prefix(64).split(separator: UInt8(ascii: " ")).prefix(3).map {
@@ -141,11 +169,13 @@ package final class WireTap: Sendable {
 private struct Packet {
     let type: UInt8
     let qos: UInt8
+    let isDuplicate: Bool
     let body: ArraySlice<UInt8>
 
     init(_ bytes: [UInt8]) {
         type = bytes[0] >> 4
         qos = bytes[0] >> 1 & 3
+        isDuplicate = bytes[0] & 8 != 0
         let lengthBytes = bytes.dropFirst().prefix { $0 & 0x80 != 0 }.count + 1
         body = bytes.dropFirst(1 + lengthBytes)
     }

@@ -66,9 +66,10 @@ extension Gateway {
         return true
     }
 
-    /// The new message takes a number in the queue and nothing else.
+    /// The new message takes a number in the queue and nothing else. Its publisher waits for that Record: nobody would
+    /// know of what was acknowledged and let go if a power cut took it.
     private mutating func dropNewest(of session: SessionID, at now: Instant, into effects: inout [Effect]) {
         guard let next = read(session, { $0.queue.end }) else { return }
-        drop([next], of: session, .queueFull, at: now, into: &effects)
+        drop([next], of: session, .queueFull, .message, at: now, into: &effects)
     }
 }

@@ -517,13 +517,13 @@ extension Gateway {
     }
 
     mutating func drop(
-        _ deliveries: [Delivery], of session: SessionID, _ reason: DropReason, at now: Instant,
-        into effects: inout [Effect]
+        _ deliveries: [Delivery], of session: SessionID, _ reason: DropReason, _ urgency: Urgency = .lazy,
+        at now: Instant, into effects: inout [Effect]
     ) {
         guard let owner = state[session]?.owner else { return }
         effects.append(.report(.dropped(owner: owner, reason, count: deliveries.count)))
         for delivery in deliveries { settleSource(of: delivery, session, at: now, into: &effects) }
-        _ = commit(.dropped(session, deliveries, reason), ifKept: session, .lazy, into: &effects)
+        _ = commit(.dropped(session, deliveries, reason), ifKept: session, urgency, into: &effects)
         listUnrecorded(session, at: now, into: &effects)
     }
 

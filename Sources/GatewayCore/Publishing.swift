@@ -209,6 +209,7 @@ extension Gateway {
             guard target.qos > .atMostOnce else { return false }
             return read(target.session) { $0.isPersistent ? $0.bounds == nil : false } == true
         }
+        var droppedAt = Position.zero
         if !areAllKept {
             let size = record.message.bytes.count
             let targets = record.targets
@@ -216,16 +217,18 @@ extension Gateway {
             for target in targets where target.qos > .atMostOnce {
                 if makesRoom(for: size, in: target.session, at: now, into: &effects) {
                     record.targets.append(target)
+                } else if isPersistent(target.session) {
+                    droppedAt = lastPosition
                 }
             }
         }
         let urgency: Urgency =
             switch record.qos {
             case .atMostOnce: .lazy
-            case .atLeastOnce: mayBeElided(record, at: now) ? .elidable : .message
+            case .atLeastOnce: droppedAt == .zero && mayBeElided(record, at: now) ? .elidable : .message
             case .exactlyOnce: .handshake  // rule E7
             }
-        return commitMessage(&record, urgency, into: &effects)
+        return max(commitMessage(&record, urgency, into: &effects), droppedAt)
     }
 
     /// Sends a message that is kept to those who are here.

@@ -194,6 +194,22 @@ struct QueueBoundsTests {
     }
 
     @Test(
+        "P3: who is told that a message was taken which the bound lets go is told once that is counted for good",
+        arguments: [QoS.atLeastOnce, .exactlyOnce])
+    func countedForGood(qos: QoS) {
+        var s = Self.scenario(QueueBounds(messagesMax: 1, whenFull: .dropNewest))
+        Self.fill(&s, 1...1)
+        _ = s.received("press")
+        s.publishes("press", "a/1", "2", qos: qos, id: 2)
+        #expect(s.received("press") == [])
+        s.syncsOnce()
+        let answer = Acknowledgement(2)
+        #expect(s.received("press") == [qos == .exactlyOnce ? .pubrec(answer) : .puback(answer)])
+        s.losesPower()
+        #expect(Self.books(s).dropped(.queueFull) == 1 && s.balance.isEven)
+    }
+
+    @Test(
         "P5: a queue in pages is bounded alike, and its books balance",
         arguments: [QueueBounds.WhenFull.dropOldest, .dropNewest])
     func paged(policy: QueueBounds.WhenFull) {

@@ -41,13 +41,19 @@ struct Verdict {
             if cloudKills > 0, hadIt { lostByCloud.append(fault) } else { lost.append(fault) }
         }
         let publishedAgain = Set(tap.publishedAgain)
+        let publishedAgainByCloud = tap.publishedAgainByCloud
         for fault in ledger.doubled() {
             let isOurs =
                 switch fault.direction {
                 case .up: publishedAgain.contains(fault.message)
                 case .down: fault.arrivals > tap.timesTakenByGateway(fault.message)
                 }
-            if cloudKills > 0, !isOurs { doubledByCloud.append(fault) } else { doubled.append(fault) }
+            let isTheirs = fault.direction == .down && publishedAgainByCloud.contains(fault.message)
+            if isTheirs || cloudKills > 0 && !isOurs {
+                doubledByCloud.append(fault)
+            } else {
+                doubled.append(fault)
+            }
         }
     }
 
@@ -107,7 +113,7 @@ struct Outcome {
                 ? totals.sent - totals.received : Verdict.count(verdict.lost, direction, qos)
             let doubledByCloud = Verdict.count(verdict.doubledByCloud, direction, qos)
             let doubled =
-                qos == 2 && measured.cloudKills > 0
+                qos == 2
                 ? Verdict.count(verdict.doubled, direction, qos) : totals.duplicated
             var cells = [
                 "\(totals.sent)", qos == 0 ? "–" : "\(totals.acknowledged)", "\(totals.received)", "\(lost)",
@@ -122,6 +128,11 @@ struct Outcome {
             lines.append("\(direction.rawValue)  \(qos)" + cells.map { padded($0, 14) }.joined())
         }
         lines.append("* allowed: QoS 0 promises nothing, QoS 1 at least once")
+        if !measured.isStorm, !verdict.doubledByCloud.isEmpty {
+            lines.append(
+                "The cloud published \(verdict.doubledByCloud.count) QoS 2 messages again behind their PUBREL; "
+                    + "such copies are new messages to everybody else.")
+        }
         if measured.isStorm {
             lines.append(
                 "by the cloud: lost and duplicated by it, after it had taken them over and was killed")

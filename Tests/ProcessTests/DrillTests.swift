@@ -100,6 +100,29 @@ struct DrillTests {
         #expect(Verdict(ledger, tap, cloudKills: 1).doubled.map(\.message.number) == [1])
     }
 
+    @Test("a QoS 2 message that the cloud publishes again behind its PUBREL is the cloud's, and only that")
+    func publishedAgainByCloud() {
+        let ledger = Ledger()
+        let tap = WireTap(ledger)
+        var line = WireTap.Line()
+        let stream = ledger.open(.down, qos: 2, name: "down")
+        func publish(_ number: Int, id: UInt8) -> [UInt8] {
+            let payload = Array("\(ledger.mark) 0 \(number) ".utf8)
+            return [0x34, UInt8(5 + payload.count), 0, 1, 0x74, 0, id] + payload
+        }
+        for number in 1...2 {
+            ledger.acknowledged(stream, ledger.sends(stream))
+            tap.passed(publish(number, id: UInt8(number)), .fromTarget, on: &line)
+            tap.passed([0x50, 2, 0, UInt8(number)], .towardsTarget, on: &line)
+            for _ in 1...2 { ledger.received(stream, number) }
+        }
+        tap.passed([0x62, 2, 0, 1], .fromTarget, on: &line)
+        tap.passed(publish(1, id: 1), .fromTarget, on: &line)
+        let verdict = Verdict(ledger, tap, cloudKills: 0)
+        #expect(verdict.doubledByCloud.map(\.message.number) == [1])
+        #expect(verdict.doubled.map(\.message.number) == [2])
+    }
+
     @Test("the same seed gives the same events")
     func repeats() {
         let first = Schedule(seconds: 60, devices: 4, seed: 9).events

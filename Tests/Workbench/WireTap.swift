@@ -42,6 +42,11 @@ package final class WireTap: Sendable {
         var recorded: [UInt16: Message] = [:]
         /// PUBLISH of a message whose PUBREL had been sent [MQTT5-4.3.3-6].
         var publishedAgain: [Message] = []
+        /// What the cloud published at QoS 2, by Packet Identifier, and what of it it has sent PUBREL for.
+        var publishedByCloud: [UInt16: Message] = [:]
+        var releasedByCloud: Set<Message> = []
+        /// PUBLISH of a message whose PUBREL it had sent.
+        var publishedAgainByCloud: Set<Message> = []
         var packets = 0
         var sessionsLost = 0
         var sessionsKept = 0
@@ -66,6 +71,9 @@ package final class WireTap: Sendable {
 
     /// QoS 2 messages that the gateway sent although it had said that the cloud has them.
     package var publishedAgain: [Message] { books.withLock { $0.publishedAgain } }
+    /// QoS 2 messages that the cloud sent although it had sent their PUBREL [MQTT5-4.3.3-6], as mosquitto 2.0.11 does when
+    /// the connection breaks twice before PUBCOMP: whoever has released them must take them for new ones.
+    package var publishedAgainByCloud: Set<Message> { books.withLock { $0.publishedAgainByCloud } }
     /// CONNACKs with success and Session Present 0, but for the first.
     package var sessionsLost: Int { books.withLock { $0.sessionsLost } }
 
@@ -112,6 +120,10 @@ package final class WireTap: Sendable {
             if isUp, packet.qos == 2, books.released.contains(message) {
                 books.publishedAgain.append(message)
             }
+            if !isUp, packet.qos == 2 {
+                if books.releasedByCloud.contains(message) { books.publishedAgainByCloud.insert(message) }
+                books.publishedByCloud[id] = message
+            }
             let sent = Sent(message: message, qos: packet.qos)
             if isUp { line.up[id] = sent } else { line.down[id] = sent }
         case 4, 5:
@@ -126,8 +138,11 @@ package final class WireTap: Sendable {
                 if packet.type == 5 { books.recorded[id] = sent.message }
             }
         case 6:
-            if isUp, let id = packet.identifier, let message = books.recorded.removeValue(forKey: id) {
-                books.released.insert(message)
+            guard let id = packet.identifier else { return }
+            if isUp {
+                if let message = books.recorded.removeValue(forKey: id) { books.released.insert(message) }
+            } else if let message = books.publishedByCloud[id] {
+                books.releasedByCloud.insert(message)
             }
         default:
             break

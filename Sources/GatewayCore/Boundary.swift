@@ -103,6 +103,8 @@ package enum UplinkEvent: Hashable, Sendable {
     case received(Packet)
     /// A PUBLISH from the cloud that is larger than what is taken from it, without its payload.
     case receivedTooLarge(Publish)
+    /// The connection's send buffer filled up (`false`) or drained (`true`); it has room when it begins.
+    case writability(Bool)
     case disconnected
 }
 

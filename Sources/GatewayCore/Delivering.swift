@@ -149,7 +149,8 @@ extension Gateway {
             return isWritable && connections.read(id) { $0.phase == .connected(session) } == true
         case .uplink(let index, let epoch):
             let uplink = uplinks[index.number]
-            return uplink.epoch == epoch && uplink.isConnected && uplink.subscribesAfter == nil
+            return isWritable && uplink.epoch == epoch && uplink.isConnected
+                && uplink.subscribesAfter == nil
         }
     }
 

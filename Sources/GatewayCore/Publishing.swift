@@ -283,12 +283,12 @@ extension Gateway {
             return
         }
         let mustWait = message.publishedQoS == .exactlyOnce && position > gate.durable
+        guard flow.isWritable, flow.bytesSent(at: now) < 8 * plan.limits.bytesPerRoundMax else {
+            effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
+            return
+        }
         switch flow.peer {
         case .client(let id):
-            guard flow.isWritable, flow.bytesSent(at: now) < 8 * plan.limits.bytesPerRoundMax else {
-                effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
-                return
-            }
             _ = update(session) { $0.flow?.noteSent(packet.roughSize, at: now) }
             if mustWait || connections[id]?.phase == .connecting(session) {
                 promise(
@@ -298,6 +298,7 @@ extension Gateway {
                 send(packet, to: id, into: &effects)
             }
         case .uplink(let index, _):
+            _ = update(session) { $0.flow?.noteSent(packet.roughSize, at: now) }
             noteDrained(packet, of: session, index, at: now)
             noteSent(packet, to: index, at: now)
             if mustWait {

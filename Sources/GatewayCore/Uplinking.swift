@@ -95,6 +95,11 @@ extension Gateway {
         case .receivedTooLarge(let publish):
             guard uplinks[index.number].isConnected else { return }
             takeFromCloud(publish, isWhole: false, on: index, at: now, into: &effects)
+        case .writability(let isWritable):
+            for lane in uplinks[index.number].lanes {
+                _ = update(lane.session) { $0.flow?.isWritable = isWritable }
+            }
+            if isWritable { pumpLanes(of: index, at: now, into: &effects) }
         }
     }
 

@@ -318,6 +318,12 @@ private final class WireHandler: ChannelInboundHandler {
         if case .link(let link, let attempt) = listener { link.receivedAll(attempt: attempt) }
     }
 
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if case .link(let link, let attempt) = listener {
+            link.writability(context.channel.isWritable, attempt: attempt)
+        }
+    }
+
     func channelInactive(context: ChannelHandlerContext) {
         switch listener {
         case .dial(let dial): dial.closed(self)

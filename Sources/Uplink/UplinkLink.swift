@@ -11,8 +11,8 @@ import NIOCore
 /// Everything happens on the event loop it was given. `deliver` is never called from inside `perform`, so the core
 /// may be the one who calls; and every `.connected` is followed by one `.disconnected` before the next.
 ///
-/// *Memory.* QoS 1 and 2 messages in flight are bounded by the Receive Maximum that the core obeys. QoS 0
-/// messages are left out while the connection does not take what it was given, and counted in a notice.
+/// *Memory.* QoS 1 and 2 messages in flight are bounded by the Receive Maximum that the core obeys, and the core sends
+/// nothing while it knows that the send buffer is full (`.writability`).
 package final class UplinkLink {
     /// As configured, but for what the cloud has said it will not take of it.
     private var plan: UplinkPlan
@@ -65,7 +65,6 @@ package final class UplinkLink {
     /// Whether the core was told of this connection; before, what it sends is meant for an earlier one.
     private var isHeard = false
     private var isFlushScheduled = false
-    private var discardedQoS0 = 0
 
     /// - Parameters:
     ///   - eventLoop: the one everything here runs on, this initializer included.
@@ -232,6 +231,13 @@ package final class UplinkLink {
         flush()
     }
 
+    /// The send buffer filled up or drained: the core holds back what it would only fill it with.
+    func writability(_ isWritable: Bool, attempt: UInt64) {
+        guard attempt == self.attempt, isAnnounced else { return }
+        pending.append(.writability(isWritable))
+        deliverSoon()
+    }
+
     func closed(_ loss: LinkLoss, attempt: UInt64) {
         guard attempt == self.attempt else { return }
         lose(loss)
@@ -248,10 +254,6 @@ package final class UplinkLink {
         guard attempt == self.attempt, case .talking(let wire, let conversation) = phase else { return }
         conversation.tick(now: Self.now())
         absorb(conversation, wire)
-        if discardedQoS0 > 0 {
-            log(.discardedQoS0(count: discardedQoS0))
-            discardedQoS0 = 0
-        }
         lookAtSecurity()
         scheduleTick(attempt: attempt)
         deliverPending()
@@ -279,11 +281,7 @@ package final class UplinkLink {
     }
 
     private func send(_ packet: Packet) {
-        guard isHeard, case .talking(let wire, let conversation) = phase else { return }
-        if case .publish(let publish) = packet, publish.qos == .atMostOnce, !wire.channel.isWritable {
-            discardedQoS0 += 1
-            return
-        }
+        guard isHeard, case .talking(_, let conversation) = phase else { return }
         conversation.perform(packet)
         flushSoon()
     }
@@ -481,7 +479,7 @@ package final class UplinkLink {
                 switch event {
                 case .connected: isHeard = true
                 case .disconnected: isHeard = false
-                case .received, .receivedTooLarge: break
+                case .received, .receivedTooLarge, .writability: break
                 }
                 deliver(index, event)
             }

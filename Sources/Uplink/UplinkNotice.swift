@@ -24,8 +24,6 @@ package enum UplinkNotice: Hashable, Sendable, CustomStringConvertible {
     case failingBack(UplinkAddress)
     /// The first address was tried beside the running connection, which stays.
     case notFailingBack(LinkLoss)
-    /// QoS 0 messages left out because the connection did not take them fast enough.
-    case discardedQoS0(count: Int)
 
     package var description: String {
         switch self {
@@ -46,7 +44,6 @@ package enum UplinkNotice: Hashable, Sendable, CustomStringConvertible {
         case .securityUnusable(let words): "certificates as read before are used further: \(words)"
         case .failingBack(let address): "going back to \(address)"
         case .notFailingBack(let loss): "staying, the first address gives no connection yet: \(loss)"
-        case .discardedQoS0(let count): "\(count) QoS 0 messages left out: the connection is too slow"
         }
     }
 }

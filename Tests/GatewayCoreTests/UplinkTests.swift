@@ -92,6 +92,28 @@ struct UplinkTests {
         #expect(third.map(\.qos) == [.atLeastOnce] && third.map(\.text) == ["3"])
     }
 
+    @Test("A cloud that knows QoS 0 at most gets its backlog no faster than the line takes it")
+    func backlogForAFullLine() {
+        var s = Scenario.connected("press", plan: Self.plan())
+        for n: PacketIdentifier in [1, 2, 3] {
+            s.sends("press", .publish(.text("sensors/a", "\(n.rawValue)", qos: .atLeastOnce, id: n)))
+        }
+        s.syncs()
+        s.cloudConnects(UplinkTerms(version: .v5_0, sessionPresent: false, maximumQoS: .atMostOnce))
+        s.handle(.uplink(UplinkIndex(0), .writability(false)))
+        s.syncs()
+        #expect(s.cloudReceived().publishes.isEmpty)
+        // A new one of QoS 0 is not kept for anybody: it is left out, counted.
+        s.sends("press", .publish(.text("sensors/a", "zero")))
+        #expect(s.cloudReceived().publishes.isEmpty)
+        let dropped = s.observations.filter {
+            if case .dropped(.uplink, .queueFull, 1) = $0 { true } else { false }
+        }
+        #expect(dropped.count == 1)
+        s.handle(.uplink(UplinkIndex(0), .writability(true)))
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1", "2", "3"])
+    }
+
     // MARK: The cloud's session
 
     @Test("The first connection asks for a clean start, and subscribes only once that is durably known")

@@ -103,8 +103,18 @@ final class Probe {
     }
 
     private func next() async throws -> UplinkEvent {
-        guard let event = await events.next() else { throw Unexpected() }
-        return event
+        while let event = await events.next() {
+            // Who does not ask for it is not told.
+            if case .writability = event { continue }
+            return event
+        }
+        throw Unexpected()
+    }
+
+    /// Waits until the send buffer is full, or has room again.
+    func writability() async throws -> Bool {
+        guard case .writability(let isWritable)? = await events.next() else { throw Unexpected() }
+        return isWritable
     }
 
     private struct Unexpected: Error {}

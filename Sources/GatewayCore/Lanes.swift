@@ -226,14 +226,14 @@ extension Gateway {
         for i in uplinks[n].lanes.indices {
             let lane = uplinks[n].lanes[i]
             let limit = uplinks[n].inFlightMax
-            let found = update(lane.session) { session -> (Int, Bool, Bool)? in
+            let found = update(lane.session) { session -> (Int, Bool)? in
                 if !lane.isRouted, session.queue.waitingCount == 0 { isAnyEmpty = true }
                 guard let own = session.flow?.inFlightCount else { return nil }
                 session.flow?.inFlightMax = max(0, limit - (inFlight - own))
                 let hasMore = session.flow.map { $0.next < session.queue.end || !$0.leading.isEmpty } ?? false
-                return (own, hasMore, session.queue.pagedCount > 0)
+                return (own, hasMore)
             }
-            guard let (own, hasMore, _) = found ?? nil, hasMore else { continue }
+            guard let (own, hasMore) = found ?? nil, hasMore else { continue }
             flow(lane.session, at: now, into: &effects)
             inFlight += (read(lane.session) { $0.flow?.inFlightCount ?? 0 } ?? 0) - own
         }

@@ -287,9 +287,9 @@ extension Gateway {
             effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
             return
         }
+        _ = update(session) { $0.flow?.noteSent(packet.roughSize, at: now) }
         switch flow.peer {
         case .client(let id):
-            _ = update(session) { $0.flow?.noteSent(packet.roughSize, at: now) }
             if mustWait || connections[id]?.phase == .connecting(session) {
                 promise(
                     .publish(packet), to: flow.peer, after: mustWait ? position : .zero, at: now,
@@ -298,7 +298,6 @@ extension Gateway {
                 send(packet, to: id, into: &effects)
             }
         case .uplink(let index, _):
-            _ = update(session) { $0.flow?.noteSent(packet.roughSize, at: now) }
             noteDrained(packet, of: session, index, at: now)
             noteSent(packet, to: index, at: now)
             if mustWait {

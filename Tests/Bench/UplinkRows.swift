@@ -242,8 +242,10 @@ extension Wire {
         var acknowledgements: [UInt8] = []
         var rest = pending
         var consumed = 0
-        while let packet = Self.packet(&rest) {
-            consumed += packet.count
+        while let length = PacketFramer.length(rest), length <= rest.count {
+            let packet = rest.prefix(length)
+            rest = rest.dropFirst(length)
+            consumed += length
             guard let first = packet.first, first & 0xF6 == 0x32 else { continue }
             let lengthBytes = packet.dropFirst().prefix { $0 & 0x80 != 0 }.count + 1
             let body = packet.dropFirst(1 + lengthBytes)
@@ -258,20 +260,6 @@ extension Wire {
         consume(consumed)
         if !acknowledgements.isEmpty { send(acknowledgements) }
         return messages
-    }
-
-    /// The first whole packet.
-    private static func packet(_ rest: inout ArraySlice<UInt8>) -> ArraySlice<UInt8>? {
-        var remaining = 0
-        for (place, byte) in rest.dropFirst().prefix(4).enumerated() {
-            remaining |= Int(byte & 0x7F) << (7 * place)
-            guard byte & 0x80 == 0 else { continue }
-            let length = 2 + place + remaining
-            guard rest.count >= length else { return nil }
-            defer { rest = rest.dropFirst(length) }
-            return rest.prefix(length)
-        }
-        return nil
     }
 }
 

@@ -40,7 +40,7 @@ struct Verdict {
                 }
             if cloudKills > 0, hadIt { lostByCloud.append(fault) } else { lost.append(fault) }
         }
-        let publishedAgain = Set(tap.publishedAgain)
+        let publishedAgain = tap.publishedAgain
         let publishedAgainByCloud = tap.publishedAgainByCloud
         for fault in ledger.doubled() {
             let isOurs =

@@ -302,17 +302,9 @@ package final class CuttableLink: Sendable {
 
     /// - Returns: how many Control Packets ended in these bytes.
     private func passed(_ bytes: Data, _ direction: Direction, _ line: inout WireTap.Line) -> Int {
-        var copy = direction == .towardsTarget ? line.towardsTarget : line.fromTarget
-        let ended = copy.take(bytes).count
-        if let tap {
-            tap.passed(bytes, direction, on: &line)
-        } else {
-            switch direction {
-            case .towardsTarget: line.towardsTarget = copy
-            case .fromTarget: line.fromTarget = copy
-            }
-        }
-        return ended
+        let packets = line.take(bytes, direction)
+        tap?.passed(packets, direction, on: &line)
+        return packets.count
     }
 
     /// Counts what has passed; returns whether the line is cut by it.

@@ -2,7 +2,7 @@ import Foundation
 
 /// Cuts one direction of a connection into Control Packets, from outside: it knows the Fixed Header
 /// [MQTT5-2.1.1] and no more.
-struct PacketFramer {
+package struct PacketFramer {
     /// The beginning of a packet whose end has not come.
     private var partial: [UInt8] = []
 
@@ -32,7 +32,7 @@ struct PacketFramer {
     }
 
     /// The length of the packet that begins here, fixed header included; nil while that has not come.
-    private static func length(_ bytes: ArraySlice<UInt8>) -> Int? {
+    package static func length(_ bytes: ArraySlice<UInt8>) -> Int? {
         var remaining = 0
         for (place, byte) in bytes.dropFirst().prefix(4).enumerated() {
             remaining |= Int(byte & 0x7F) << (7 * place)

@@ -31,6 +31,15 @@ package final class WireTap: Sendable {
         var down: [UInt16: Sent] = [:]
 
         package init() {}
+
+        /// The packets that end in these bytes, the next of a direction.
+        mutating func take(_ bytes: some Collection<UInt8>, _ direction: CuttableLink.Direction) -> [[UInt8]]
+        {
+            switch direction {
+            case .towardsTarget: towardsTarget.take(bytes)
+            case .fromTarget: fromTarget.take(bytes)
+            }
+        }
     }
 
     private struct Books {
@@ -41,15 +50,15 @@ package final class WireTap: Sendable {
         /// What the cloud has answered with PUBREC, by Packet Identifier.
         var recorded: [UInt16: Message] = [:]
         /// PUBLISH of a message whose PUBREL had been sent [MQTT5-4.3.3-6].
-        var publishedAgain: [Message] = []
+        var publishedAgain: Set<Message> = []
         /// What the cloud published at QoS 2, by Packet Identifier, and what of it it has sent PUBREL for.
         var publishedByCloud: [UInt16: Message] = [:]
         var releasedByCloud: Set<Message> = []
         /// PUBLISH of a message whose PUBREL it had sent.
         var publishedAgainByCloud: Set<Message> = []
-        var packets = 0
+        /// CONNACKs with success, and those with Session Present 0 but for the first.
+        var connections = 0
         var sessionsLost = 0
-        var sessionsKept = 0
         var trace: [String] = []
     }
 
@@ -70,7 +79,7 @@ package final class WireTap: Sendable {
     }
 
     /// QoS 2 messages that the gateway sent although it had said that the cloud has them.
-    package var publishedAgain: [Message] { books.withLock { $0.publishedAgain } }
+    package var publishedAgain: Set<Message> { books.withLock { $0.publishedAgain } }
     /// QoS 2 messages that the cloud sent although it had sent their PUBREL [MQTT5-4.3.3-6], as mosquitto 2.0.11 does when
     /// the connection breaks twice before PUBCOMP: whoever has released them must take them for new ones.
     package var publishedAgainByCloud: Set<Message> { books.withLock { $0.publishedAgainByCloud } }
@@ -84,8 +93,11 @@ package final class WireTap: Sendable {
     package func passed(
         _ bytes: some Collection<UInt8>, _ direction: CuttableLink.Direction, on line: inout Line
     ) {
-        let packets =
-            direction == .towardsTarget ? line.towardsTarget.take(bytes) : line.fromTarget.take(bytes)
+        passed(line.take(bytes, direction), direction, on: &line)
+    }
+
+    /// Packets that have passed on one connection.
+    func passed(_ packets: [[UInt8]], _ direction: CuttableLink.Direction, on line: inout Line) {
         for packet in packets {
             books.withLock { read(Packet(packet), direction, &line, &$0) }
         }
@@ -94,7 +106,6 @@ package final class WireTap: Sendable {
     private func read(
         _ packet: Packet, _ direction: CuttableLink.Direction, _ line: inout Line, _ books: inout Books
     ) {
-        books.packets += 1
         let isUp = direction == .towardsTarget
         if books.trace.count < Self.traceLinesMax {
             books.trace.append("\(isUp ? "→" : "←") \(describe(packet, line))")
@@ -106,19 +117,17 @@ package final class WireTap: Sendable {
             line.isVersion5 = packet.body.dropFirst(2 + name).first.map { $0 & 0x7F == 5 } ?? false
         case 2:
             guard packet.body.count >= 2, packet.body[packet.body.startIndex + 1] == 0 else { return }
-            if packet.body.first == 1 {
-                books.sessionsKept += 1
-            } else {
-                if books.sessionsKept + books.sessionsLost > 0 { books.sessionsLost += 1 }
-                books.sessionsKept += 1
+            if packet.body.first != 1 {
+                if books.connections > 0 { books.sessionsLost += 1 }
                 books.recorded = [:]
             }
+            books.connections += 1
         case 3:
             guard let (id, payload) = packet.publish(isVersion5: line.isVersion5),
                 let message = message(in: payload)
             else { return }
             if isUp, packet.qos == 2, books.released.contains(message) {
-                books.publishedAgain.append(message)
+                books.publishedAgain.insert(message)
             }
             if !isUp, packet.qos == 2 {
                 if books.releasedByCloud.contains(message) { books.publishedAgainByCloud.insert(message) }

@@ -2,8 +2,8 @@ import MQTT
 
 /// Everything that can happen to the gateway.
 package enum Input: Sendable {
-    /// A client's connection was accepted.
-    case opened(ConnectionID, listener: Int)
+    /// A client's connection was accepted; the certificate is the one it has shown and its listener has verified.
+    case opened(ConnectionID, listener: Int, certificate: CertificateNames? = nil)
     case received(ConnectionID, Packet)
     /// The peer broke a rule of the encoding; nothing more is read from it. The version is that of its CONNECT, also
     /// of one that could not be read to its end; nil when it did not get that far.

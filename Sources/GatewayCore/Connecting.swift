@@ -4,12 +4,16 @@ import MQTT
 extension Gateway {
     // MARK: Accepting
 
-    mutating func accept(_ id: ConnectionID, listener: Int, at now: Instant, into effects: inout [Effect]) {
+    mutating func accept(
+        _ id: ConnectionID, listener: Int, _ certificate: CertificateNames?, at now: Instant,
+        into effects: inout [Effect]
+    ) {
         guard !isStopping else {
             effects.append(.close(id))
             return
         }
         connections[id] = Connection(id: id, listener: listener, phase: .awaitingConnect, lastHeardAt: now)
+        if let certificate { _ = connections.update(id) { $0.certificate = Rare(certificate) } }
         schedule(.connect(id), at: now.advanced(byMilliseconds: plan.limits.connectTimeoutMilliseconds))
     }
 

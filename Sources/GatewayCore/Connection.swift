@@ -6,6 +6,7 @@ struct Connection {
     let listener: Int
     var phase: Phase
     var lastHeardAt: Instant
+    var certificate = Rare<CertificateNames>(nil)
 
     // From CONNECT on.
     var version = ProtocolVersion.v3_1_1

@@ -111,9 +111,9 @@ package struct Gateway: ~Copyable {
     package mutating func handle(_ input: consuming Input, at now: Instant, into effects: inout [Effect]) {
         let first = effects.count
         switch consume input {
-        case .opened(let connection, let listener):
+        case .opened(let connection, let listener, let certificate):
             statistics.opened()
-            accept(connection, listener: listener, at: now, into: &effects)
+            accept(connection, listener: listener, certificate, at: now, into: &effects)
         case .received(let connection, let packet):
             statistics.received(packet)
             receive(packet, from: connection, at: now, into: &effects)

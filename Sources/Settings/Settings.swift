@@ -16,6 +16,10 @@ package struct Settings: Hashable, Sendable {
     package var limits = LimitSettings()
     package var monitoring = MonitoringSettings()
     package var uplinks: [UplinkSettings] = []
+    /// The directory of device profiles; nil for the one beside the configuration file, if it is there.
+    package var deviceProfilesPath: String?
+    /// In the order in which they are tried.
+    package var deviceProfiles: [ProfileSettings] = []
 
     package static let defaultPath = "/etc/tidegate/tidegate.yaml"
     package static let defaultState = "/var/lib/tidegate"

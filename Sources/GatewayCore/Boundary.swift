@@ -167,6 +167,8 @@ package enum Urgency: Sendable, CaseIterable {
     case elidable
     /// A QoS 1 publisher waits: with the next commit that the budget allows, at the latest after the window.
     case message
+    /// A publisher waits that can: with the next commit, at the latest after a second.
+    case relaxed
     /// A QoS 2 exchange waits (rules A2-A7).
     case handshake
     /// A connection, a subscription or the end of a Session waits (rules A9, A10).

@@ -202,7 +202,8 @@ package struct UplinkChoice: Hashable, Sendable {
     }
 }
 
-/// A retained message tells whether a device says anything.
+/// A retained message tells whether a device says anything. Its topic is the gateway's: what else is retained there is
+/// taken for its own.
 package struct Liveness: Hashable, Sendable {
     /// Any packet ends the silence; connected or not does not matter. At least 1.
     package var silentSeconds: UInt32

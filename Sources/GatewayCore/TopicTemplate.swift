@@ -93,6 +93,38 @@ package struct TopicTemplate: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
+extension TopicTemplate {
+    /// The Topic Names that it can become for any client of a profile, and some more: a level with a client's own name
+    /// is any; `isPossible` tells more of it.
+    func filter(profile: String, gateway: String) -> TopicFilter? {
+        let own: UInt8 = 0
+        let sample = parts.flatMap { part -> [UInt8] in
+            switch part {
+            case .bytes(let bytes): bytes
+            case .variable(.profile): Array(profile.utf8)
+            case .variable(.gateway): Array(gateway.utf8)
+            case .variable(.clientIdentifier), .variable(.username): [own]
+            }
+        }
+        let levels = sample.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        let masked = levels.map { $0.contains(own) ? [UInt8(ascii: "+")][...] : $0 }
+        return TopicFilter(Array(masked.joined(separator: [UInt8(ascii: "/")])))
+    }
+
+    /// Whether it can become this Topic Name for any client, but for names that cannot be.
+    func isPossible(_ topic: ArraySlice<UInt8>, profile: String, gateway: String) -> Bool {
+        let pattern = parts.map { part -> String in
+            switch part {
+            case .bytes(let bytes): String(decoding: bytes, as: UTF8.self)
+            case .variable(.profile): profile
+            case .variable(.gateway): gateway
+            case .variable(.clientIdentifier), .variable(.username): "*"
+            }
+        }
+        return Glob(pattern.joined()).matches(String(decoding: topic, as: UTF8.self))
+    }
+}
+
 /// What a client's variables stand for.
 ///
 /// A value with `+`, `#` or `/`, one that begins with `$`, and an empty one stand for nothing: a client could name

@@ -21,6 +21,9 @@ package struct Settings: Hashable, Sendable {
     /// In the order in which they are tried.
     package var deviceProfiles: [ProfileSettings] = []
 
+    /// The addresses of `listeners`, as the file writes them.
+    package var listenerAddresses: [String] { listeners.map(\.addressText) }
+
     package static let defaultPath = "/etc/tidegate/tidegate.yaml"
     package static let defaultState = "/var/lib/tidegate"
 

@@ -24,6 +24,7 @@ extension GatewayPlan {
             packetBytesMaxByListener[index] = listener.packetBytes.map { UInt32(clamping: $0) }
         }
         uplinks = settings.uplinks.map { UplinkRoutes($0, gateway: settings.gateway) }
+        profiles = settings.deviceProfiles.map(\.profile)
     }
 }
 

@@ -57,6 +57,8 @@ package struct ListenerSettings: Hashable, Sendable {
     package var connections: Int?
     /// At most `limits.packetBytes`; nil where it is that.
     package var packetBytes: Int?
+    /// TLS; nil for bytes as they are.
+    package var security: ListenerSecuritySettings?
     /// Whether the operator wrote `anonymous: true`: clients that nobody vouches for, from beyond this machine.
     package var isAnonymous: Bool
 
@@ -96,6 +98,17 @@ package struct ListenerSettings: Hashable, Sendable {
         case (.tcp, .unix), (.unix, .tcp): false
         }
     }
+}
+
+/// The files that secure a listener: see `tls` in the configuration file.
+package struct ListenerSecuritySettings: Hashable, Sendable {
+    package var certificateFile: String
+    package var keyFile: String
+    /// The authorities whose certificates clients may show; nil where none is asked for.
+    package var clientAuthorityFile: String?
+    package var requiresCertificate = false
+    /// TLS 1.2 where it is false.
+    package var requiresTLS13 = false
 }
 
 /// How long the Sessions of absent clients are kept; `UInt32.max` seconds mean for ever, as in MQTT 5

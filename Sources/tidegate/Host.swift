@@ -137,8 +137,15 @@ final class Host: TransportDelegate {
 
     // MARK: From the transport
 
-    func opened(_ connection: ConnectionNumber, listener: Int, peer: SocketAddress?) {
-        take(.opened(ConnectionID(connection), listener: listener))
+    func opened(
+        _ connection: ConnectionNumber, listener: Int, peer: SocketAddress?, certificate: PeerCertificate?
+    ) {
+        take(
+            .opened(
+                ConnectionID(connection), listener: listener,
+                certificate: certificate.map {
+                    CertificateNames(subject: $0.subject, issuer: $0.issuer)
+                }))
     }
 
     func received(_ connection: ConnectionNumber, _ packet: consuming Packet) {
@@ -360,6 +367,10 @@ final class Host: TransportDelegate {
     // MARK: From the operator
 
     var isServing: Bool { phase == .serving }
+
+    /// - Returns: what is wrong with the files of TLS listeners.
+    func readListenerSecurity() -> [String] { transport.readSecurity().map(\.description) }
+
 
     func note(_ line: String) { log.write(LogLine(.notice, .gateway, line)) }
     func complain(_ line: String) { log.write(LogLine(.error, .gateway, line)) }

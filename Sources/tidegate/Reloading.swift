@@ -104,7 +104,10 @@ extension Host {
 
     /// - Returns: what was done, for people.
     private func apply(_ checked: CheckedSettings) -> [String] {
-        let restart = checked.waitForRestart.map { "\($0): changed in the file; that needs a restart" }
+        // Certificates are renewed under the same names: for that alone people reload, too.
+        let restart =
+            checked.waitForRestart.map { "\($0): changed in the file; that needs a restart" }
+            + readListenerSecurity().map { "\($0); what was read before stays in use" }
         guard checked.settings != settings || checked.uplinks != uplinkPlans else {
             return ["reloaded: nothing that can change while the gateway runs has changed"] + restart
         }

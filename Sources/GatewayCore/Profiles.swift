@@ -23,7 +23,9 @@ extension DeviceMatch {
     ///
     /// - Complexity: O(bytes) for each pattern; nothing is allocated
     package func agrees(with device: DeviceNames) -> Bool {
-        Part.allCases.allSatisfy { agrees($0, with: device) }
+        agrees(.listener, with: device) && agrees(.clientIdentifier, with: device)
+            && agrees(.username, with: device) && agrees(.certificateSubject, with: device)
+            && agrees(.certificateIssuer, with: device)
     }
 
     /// The parts that are given and do not agree, in the order of this enumeration.

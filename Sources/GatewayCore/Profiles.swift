@@ -22,17 +22,39 @@ extension DeviceMatch {
     /// Whether all that is given agrees. What a client does not have agrees with nothing, not even with `*`.
     ///
     /// - Complexity: O(bytes) for each pattern; nothing is allocated
-    package func agrees(with device: borrowing DeviceNames) -> Bool {
-        if let listener, listener != device.listener { return false }
-        if let clientIdentifier, !clientIdentifier.matches(device.clientIdentifier) { return false }
-        if let username, device.username.map(username.matches) != true { return false }
-        if let glob = certificateSubject, device.certificate.map({ glob.matches($0.subject) }) != true {
-            return false
+    package func agrees(with device: DeviceNames) -> Bool {
+        agrees(.listener, with: device) && agrees(.clientIdentifier, with: device)
+            && agrees(.username, with: device) && agrees(.certificateSubject, with: device)
+            && agrees(.certificateIssuer, with: device)
+    }
+
+    /// The parts that are given and do not agree, in the order of this enumeration.
+    package func disagreeing(with device: DeviceNames) -> [Part] {
+        Part.allCases.filter { !agrees($0, with: device) }
+    }
+
+    package enum Part: CaseIterable, Sendable {
+        case listener
+        case clientIdentifier
+        case username
+        case certificateSubject
+        case certificateIssuer
+    }
+
+    private func agrees(_ part: Part, with device: DeviceNames) -> Bool {
+        switch part {
+        case .listener: listener.map { $0 == device.listener } ?? true
+        case .clientIdentifier: Self.agrees(clientIdentifier, device.clientIdentifier)
+        case .username: Self.agrees(username, device.username)
+        case .certificateSubject: Self.agrees(certificateSubject, device.certificate?.subject)
+        case .certificateIssuer: Self.agrees(certificateIssuer, device.certificate?.issuer)
         }
-        if let glob = certificateIssuer, device.certificate.map({ glob.matches($0.issuer) }) != true {
-            return false
-        }
-        return true
+    }
+
+    /// What is not given agrees with everything.
+    private static func agrees(_ glob: Glob?, _ name: String?) -> Bool {
+        guard let glob else { return true }
+        return name.map { glob.matches($0) } ?? false
     }
 }
 
@@ -204,7 +226,7 @@ struct RightsInForce: Sendable {
 
 extension TopicTemplate {
     /// nil where a variable stands for nothing: its client was refused.
-    fileprivate func filter(_ variables: TopicVariables) -> TopicFilter? {
+    func filter(_ variables: TopicVariables) -> TopicFilter? {
         expanded(variables).flatMap { TopicFilter($0) }
     }
 }

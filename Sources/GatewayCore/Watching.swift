@@ -110,6 +110,7 @@ extension Gateway {
     mutating func rewatch(at now: Instant, into effects: inout [Effect]) {
         watches = Watches()
         for id in connections.keys {
+            _ = connections.update(id) { $0.watch = nil }
             guard let treatment = connections.read(id, { $0.session == nil ? nil : $0.treatment }) ?? nil
             else {
                 continue

@@ -371,7 +371,6 @@ final class Host: TransportDelegate {
     /// - Returns: what is wrong with the files of TLS listeners.
     func readListenerSecurity() -> [String] { transport.readSecurity().map(\.description) }
 
-
     func note(_ line: String) { log.write(LogLine(.notice, .gateway, line)) }
     func complain(_ line: String) { log.write(LogLine(.error, .gateway, line)) }
 
@@ -394,6 +393,9 @@ final class Host: TransportDelegate {
         switch command {
         case .reload:
             return reload(reply)
+        case .clients:
+            return reply(
+                AdminAnswer(isGood: true, lines: gateway.clients.map { $0.line(settings.listenerAddresses) }))
         case .replay(let uplink, let numbers):
             let count = gateway.replayDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
             reply(AdminAnswer(isGood: true, lines: ["\(count) sent again"]))

@@ -7,7 +7,7 @@ struct ProfileCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "profile",
         abstract: "Says how classes of devices are treated, and what a client gets.",
-        subcommands: [List.self, CheckProfiles.self, Schema.self])
+        subcommands: [List.self, CheckProfiles.self, Explain.self, Schema.self])
 }
 
 /// Which configuration is meant.

@@ -113,7 +113,8 @@ extension Host {
         }
         let before = settings
         settings = checked.settings
-        return ["reloaded"] + reconfigure(checked.uplinks, before: before) + restart
+        return ["reloaded"] + settings.profileChanges(since: before)
+            + reconfigure(checked.uplinks, before: before) + restart
     }
 }
 
@@ -131,6 +132,22 @@ extension Settings {
         (limits.connections, limits.packetBytes) = (running.limits.connections, running.limits.packetBytes)
         limits.inflight = running.limits.inflight
         return kept
+    }
+}
+
+extension Settings {
+    /// What became of each device profile, for people.
+    fileprivate func profileChanges(since before: Settings) -> [String] {
+        func find(_ name: String, _ all: [ProfileSettings]) -> ProfileSettings? {
+            all.first { $0.profile.name == name }
+        }
+        let now = deviceProfiles.compactMap { each -> String? in
+            let earlier = find(each.profile.name, before.deviceProfiles)
+            guard earlier != each else { return nil }
+            return "profile \"\(each.profile.name)\": \(earlier == nil ? "new" : "changed")"
+        }
+        let gone = before.deviceProfiles.filter { find($0.profile.name, deviceProfiles) == nil }
+        return now + gone.map { "profile \"\($0.profile.name)\": gone; its clients get what fits now" }
     }
 }
 

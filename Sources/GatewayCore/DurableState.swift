@@ -60,6 +60,11 @@ package struct DurableState {
         sessions.read(session) { $0.isPersistent && $0.queue.needs(delivery) } ?? false
     }
 
+    /// Whether all these deliveries are; no where that is not seen at a glance.
+    package func needsAll(_ session: SessionID, _ deliveries: ClosedRange<Delivery>) -> Bool {
+        sessions.read(session) { $0.isPersistent && $0.queue.needsAll(deliveries) } ?? false
+    }
+
     /// Positions in a stretch that are needed although no message Record names the delivery: its group assigned it,
     /// or a member gave it back.
     ///

@@ -139,17 +139,23 @@ struct Compaction {
     ) {
         guard let segment = fetch?.segment else { return }
         fetch = nil
-        let owed = Owed(index, state)
         if merge != nil {
-            guard merge?.plan(segment, owed, index, provenAt: last) == true else {
+            guard merge?.plan(segment, Owed(index, state), index, provenAt: last) == true else {
                 return giveUp(at: now, because: .unreadable)
             }
             return
         }
         surveys[segment.id] = Survey(
-            liveBytes: index.isPartial ? segment.end : min(owed.bytes, segment.end),
+            liveBytes: index.isPartial ? segment.end : min(liveBytes(segment, index, state), segment.end),
             owed: state.owedCount(in: index.stretch), provenAt: last)
         if unsurveyed.isEmpty { nextLook = now }
+    }
+
+    /// While a backlog grows everything in it is owed, and its segments come to be judged as fast as they fill: who
+    /// looked at each delivery then would take a tenth of all time.
+    private func liveBytes(_ segment: Segment, _ index: SegmentIndex, _ state: some CheckpointSource) -> Int {
+        let atLeast = Owed.bytesAtLeast(index, state)
+        return isWorth(atLeast, segment.end) ? Owed(index, state).bytes : atLeast
     }
 
     private mutating func look(

@@ -56,6 +56,7 @@ package struct Session {
     var bounds: QueueBounds?
     /// No delivery before this one can be dropped to make room.
     var droppableFrom = Delivery(0)
+    private let place = StaysInPlace()
 
     init(_ opened: SessionOpened) {
         id = opened.session

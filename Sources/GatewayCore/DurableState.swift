@@ -79,7 +79,7 @@ package struct DurableState {
 
     /// The number of the next message for a Session whose queue survives a power cut; nil for any other.
     func nextDelivery(of session: SessionID) -> Delivery? {
-        sessions.read(session) { $0.isPersistent ? $0.queue.end : nil } ?? nil
+        sessions.read(session) { $0.nextLastingDelivery } ?? nil
     }
 
     /// - Complexity: O(subscriptions)
@@ -492,10 +492,12 @@ package struct DurableState {
             _ = sessions.update(id) { session -> Void in
                 guard session.isPersistent else { return }
                 let next = session.flow?.next ?? session.sharing?.next ?? session.queue.floor
+                var paged = 0
                 session.queue.pageOut(stretch, behind: next, keeping: most) {
                     counts.release($0)
-                    counts.retain(paged: 1, in: stretch)
+                    paged += 1
                 }
+                if paged > 0 { counts.retain(paged: paged, in: stretch) }
             }
         }
         swap(&counts, &live)

@@ -175,13 +175,15 @@ package struct Journal {
     // MARK: Appending
 
     /// Takes a Record into the log; it is durable when `.durable` says so.
-    package mutating func append(_ record: Record, _ urgency: Urgency, at now: Instant) -> Position {
+    package mutating func append(
+        _ record: consuming Record, _ urgency: Urgency, at now: Instant
+    ) -> Position {
         precondition(!isClosing, "nothing is appended behind the end")
         note(now)
         last = last.next
+        let bytes = record.memoryBytes
         pending.append(
-            record, urgency, at: last, bytes: record.memoryBytes, lingers: policy.lingers(at: latest),
-            at: latest)
+            record, urgency, at: last, bytes: bytes, lingers: policy.lingers(at: latest), at: latest)
         return last
     }
 

@@ -31,6 +31,27 @@ extension World {
         }
     }
 
+    /// What the disk keeps of what the cloud would not have.
+    func deadLetters(_ state: borrowing DurableState) -> [MessageName] {
+        var copy = disk
+        copy.stepsLeft = .max
+        var records: [MessageRecord] = []
+        do {
+            _ = try Inspection.inspect(&copy, found: { found in
+                if case .message(let record) = found.record, record.moved?.refusal != nil { records.append(record) }
+            })
+        } catch { return [] }
+        return records.compactMap { record in
+            let isKept = record.targets.contains { target in
+                guard let delivery = target.delivery, state.needs(target.session, delivery),
+                    case .deadLetters = state[target.session]?.owner
+                else { return false }
+                return true
+            }
+            return isKept ? MessageName(payload: record.message.payload[...]) : nil
+        }
+    }
+
     /// Once a second: what is held in memory, and what the flash was given.
     func checkBounds() {
         guard let host else { return }

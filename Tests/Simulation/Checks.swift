@@ -9,6 +9,7 @@ extension World {
         copy.stepsLeft = .max
         copy.fault = nil
         var audit = Audit()
+        var there: Set<Position> = []
         var again = DurableState()
         let inspection: Inspection
         do {
@@ -17,7 +18,11 @@ extension World {
                 recovered: { record, position in
                     again.apply(record, at: position)
                     audit.recovered(record)
-                }, found: { audit.inLog($0.record) })
+                },
+                found: {
+                    audit.inLog($0.record)
+                    if trace.isReadable { there.insert($0.position) }
+                })
         } catch { return violate("cannot be inspected: \(error)") }
         if inspection.log != recovered { violate("a second recovery finds another log") }
         if again.balance != state.balance { violate("a second recovery comes to other books") }
@@ -27,6 +32,11 @@ extension World {
         }
         let result = audit.result(again)
         if !result.isEven {
+            again.snapshot { record in
+                guard trace.isReadable, case .queue(let queue) = record else { return }
+                let missing = queue.entries.compactMap(\.position).filter { !there.contains($0) }
+                trace.say("queue of \(queue.session) lacks \(missing)", at: now)
+            }
             violate("the books do not balance: \(result.lines.filter { !$0.isEven }) total \(result.total)")
         }
     }

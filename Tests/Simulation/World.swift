@@ -697,6 +697,7 @@ package final class World {
     private func tellUnrest() {
         isDone = true
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest {
+            trace.say("\(cast.name(i)) is \(cast.peers[i])", at: now)
             violate("\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")
         }
         if violations.isEmpty { violate("not quiet \(Self.quietWithin / 1_000_000) s after the last fault") }

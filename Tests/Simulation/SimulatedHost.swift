@@ -28,6 +28,8 @@ final class SimulatedHost {
         case sendUp(UplinkIndex, [UInt8])
         case hangUp(UplinkIndex)
         case observed(Observation)
+        /// For people; only of a host that tells.
+        case said(String)
     }
 
     private(set) var gateway: Gateway
@@ -52,6 +54,8 @@ final class SimulatedHost {
     /// Of the logical clock; each entry sets it.
     private var now: Instant
     private var isClosing = false
+    /// Whether it tells of Records one by one.
+    var isTalkative = false
     /// Of this life, for the bound of what the flash is given.
     private(set) var appendedRecords = 0
     private(set) var elided = 0
@@ -100,6 +104,10 @@ final class SimulatedHost {
     var nextDeadline: Instant? { [gateway.nextDeadline, journal.nextDeadline].compactMap { $0 }.min() }
     var clock: Instant { now }
     var isServing: Bool { !isClosing }
+    /// Nothing waits for the disk.
+    var isAllDurable: Bool { journal.durable >= gateway.lastPosition }
+    /// Whether that connection is not at its end yet.
+    func knows(_ connection: UInt64) -> Bool { connections[connection] != nil }
     var isClosed: Bool { journal.isClosed }
     /// It was asked to end, and the disk does not let it do so in good order.
     private(set) var cannotClose = false
@@ -245,12 +253,17 @@ final class SimulatedHost {
                 if reads { resuming.append(number) }
             case .append(let record, let urgency):
                 appendedRecords += 1
-                _ = journal.append(record, urgency, at: now)
+                let position = journal.append(record, urgency, at: now)
+                if isTalkative { actions.append(.said("record \(position.number), \(urgency): \(record)")) }
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
             case .index(let session, let stretch): journal.index(session, stretch)
-            case .elide(let position): journal.elide(position, at: now)
-            case .hasten(let position): journal.hasten(position, at: now)
+            case .elide(let position):
+                if isTalkative { actions.append(.said("elide \(position.number)")) }
+                journal.elide(position, at: now)
+            case .hasten(let position):
+                if isTalkative { actions.append(.said("hasten \(position.number)")) }
+                journal.hasten(position, at: now)
             case .uplink(let index, let command): uplinks[index.number].perform(command)
             case .report(let observation): actions.append(.observed(observation))
             }
@@ -282,6 +295,7 @@ final class SimulatedHost {
             events.removeAll(keepingCapacity: true)
             for event in told {
                 if case .elided = event { elided += 1 }
+                if isTalkative { actions.append(.said("storage: \(event)")) }
                 if case .failed = event, isClosing { cannotClose = true }
                 take(.storage(event))
             }
@@ -293,7 +307,10 @@ final class SimulatedHost {
             gateway.markTime(into: &effects)
             carryOut()
         }
-        if journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+        if journal.wantsCheckpoint {
+            if isTalkative { actions.append(.said("checkpoint of \(gateway.lastPosition.number)")) }
+            journal.beginCheckpoint(of: gateway.state, at: now)
+        }
         if journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
     }
 

@@ -115,7 +115,7 @@ package final class World {
             statistics.events += 1
             trace.note(now)
             handle(event)
-            if !cast.violations.isEmpty { cast.violations.forEach(violate) }
+            cast.takeViolations().forEach(violate)
         }
         if violations.isEmpty { finish() }
         statistics.microseconds = now
@@ -170,6 +170,7 @@ package final class World {
         guard let host else { return }
         host.at(clocks, now) { body(host) }
         for action in host.takeActions() { carryOut(action) }
+        if host.isAllDurable { cast.allIsDurable() }
         if let next = host.nextDeadline {
             let wait = clocks.trueMicroseconds(for: next.milliseconds(since: host.clock))
             let at = now + min(wait, 60_000_000)
@@ -207,7 +208,7 @@ package final class World {
             closeAtGateway(link)
         case .observed(let observation):
             trace.say("gateway: \(observation)", at: now)
-            cast.observed(observation)
+        case .said(let words): trace.say("    \(words)", at: now)
         }
     }
 
@@ -276,6 +277,7 @@ package final class World {
 
     private func endLife(isKilled: Bool) {
         countLife()
+        cast.powerFailed(at: now)
         host = nil
         life += 1
         asked = []
@@ -369,6 +371,7 @@ package final class World {
         statistics.lives += 1
         let host = SimulatedHost(
             plan: plan, recovered: recovered, state: state, clocks: clocks, trueTime: now, dice: hostDice.fork())
+        host.isTalkative = trace.isReadable
         self.host = host
         if !isCut { cutAtSomeStep() }
         events.add(.second(life: life), at: now + 1_000_000)
@@ -547,6 +550,7 @@ package final class World {
         if let connection = links[link].connection {
             linkOfConnection[connection] = nil
             tell { $0.lost(connection) }
+            if !links[link].isMutilated, host?.knows(connection) == false { cast.heardOut(links[link].peer, at: now) }
         } else if let index = uplink(link) {
             linkOfUplink[index.number] = nil
             tell { $0.uplinkLost(index) }
@@ -580,6 +584,7 @@ package final class World {
 
     /// What is on its way is lost, from any byte on.
     private func cut(_ link: Int, gatewayLearnsAfter: UInt64, peerLearnsAfter: UInt64) {
+        links[link].isMutilated = true
         links[link].toGateway.cut(&linkDice)
         links[link].toPeer.cut(&linkDice)
         events.add(.ends(link: link, toGateway: true), at: max(now, links[link].toGateway.notBefore) + gatewayLearnsAfter)
@@ -693,19 +698,21 @@ package final class World {
 
     private func tellUnrest() {
         isDone = true
+        // What was damaged may be what somebody still waits for.
+        guard !cast.isDamaged else { return }
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest {
+            trace.say("\(cast.name(i)) is \(cast.peers[i])", at: now)
             violate("\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")
         }
         if violations.isEmpty { violate("not quiet \(Self.quietWithin / 1_000_000) s after the last fault") }
     }
 
     private func finish() {
-        if let host { cast.finish(host.gateway, at: now) } else { violate("the gateway is not there at the end") }
-        cast.violations.forEach(violate)
-        guard violations.isEmpty else { return }
         // Killed once more, it must find everything as it was.
         kill()
         boot()
+        guard violations.isEmpty, let host else { return violate("the gateway is not there at the end") }
+        cast.finish(host.gateway.state, deadLetters: deadLetters(host.gateway.state), at: now).forEach(violate)
     }
 }
 

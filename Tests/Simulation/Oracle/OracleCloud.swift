@@ -33,6 +33,11 @@ extension Oracle {
         }
     }
 
+    /// A cloud that answers QoS 2 with PUBACK has no identifiers to know copies by.
+    private var takesAtQoS1: Bool {
+        rules.cloud.map { $0.acknowledgesQoS2AsQoS1 && $0.version < .v5_0 } ?? false
+    }
+
     /// The topic and QoS at which a message of a client goes up; nil when no route carries it.
     func upwards(_ message: OracleMessage) -> (topic: [UInt8], qos: QoS)? {
         let topic = matching.topics[message.topic]
@@ -63,12 +68,14 @@ extension Oracle {
         judgeExpiry(
             reception, message, "the cloud", speaksMQTT5: rules.cloud?.version == .v5_0, at: now)
         cloud.arrived.insert(name)
+        // What it had before it forgot, and said so, may come again: the gateway need not have written that down yet.
+        let isFirst = cloud.everSeen.insert(name).inserted
         let takes = message.takesMax(powerCuts: powerCutCount(since: message.firstSent))
         var copies = cloud.copies[name] ?? .init()
         copies.note(reception, on: cloud.connection, at: now)
         cloud.copies[name] = copies
-        judge(copies, message, atMost: takes, exactlyOnce: takes, "the cloud")
-        guard rules.isOrderedUpwards, copies.count == 1, !message.isWill, reception.qos > .atMostOnce,
+        judge(copies, message, atMost: takes, exactlyOnce: takesAtQoS1 ? .max : takes, "the cloud")
+        guard rules.isOrderedUpwards, isFirst, !message.isWill, reception.qos > .atMostOnce,
             !isRude(message.author)
         else { return }
         let key = Self.orderKey(author: name.author, topic: message.topic, message.qos, reception.qos)

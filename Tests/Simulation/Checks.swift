@@ -62,6 +62,18 @@ extension World {
         }
     }
 
+    /// For people: what keeps which part of the log.
+    func tellWhatIsOwed(_ state: borrowing DurableState) {
+        trace.say("    \(state.balance)", at: now)
+        var copy = disk
+        copy.stepsLeft = .max
+        guard let log = try? Inspection.inspect(&copy).log else { return }
+        for stretch in log.stretches {
+            let count = state.owedCount(in: stretch)
+            trace.say("    \(stretch.first.number)...\(stretch.last.number): \(count) owed", at: now)
+        }
+    }
+
     /// Once a second: what is held in memory, and what the flash was given.
     func checkBounds() {
         guard let host else { return }

@@ -339,7 +339,8 @@ package final class World {
     private func boot() {
         let isCut = scenario.has(.recoveryCut) && !isSettling && life > 0 && bootDice.below(4) == 0
         if isCut { disk.stepsLeft = bootDice.below(8) }
-        var state = DurableState()
+        // Segments are short here.
+        var state = DurableState(blockBits: scenario.blockBits)
         state.queueEntriesMax = plan.gateway.limits.queueEntriesMax
         let recovered: RecoveredLog?
         let hadFault = disk.fault != nil
@@ -704,7 +705,7 @@ package final class World {
         guard !cast.isDamaged else { return }
         for name in disk.fileNames() { trace.say("    \(name): \(disk.content(name).count) bytes", at: now) }
         trace.say("    \(disk.usedBytes) of \(disk.capacity ?? 0) bytes", at: now)
-        if let host { trace.say("    \(host.gateway.state.balance)", at: now) }
+        if let host, trace.isReadable { tellWhatIsOwed(host.gateway.state) }
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest {
             trace.say("\(cast.name(i)) is \(cast.peers[i])", at: now)
             violate("\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")

@@ -215,6 +215,8 @@ extension Oracle {
     ) {
         guard shares.isSteady, shares.groups.isEmpty, !reception.retain, !message.isWill,
             message.extraTakes == 0, !isRude(message.author),
+            // Of two copies the earlier may have expired.
+            message.expirySeconds == nil || message.sends == 1,
             people[peer].session?.copies[message.name]?.count == 1
         else { return }
         let key = Self.orderKey(author: message.name.author, topic: topic, message.qos, reception.qos)

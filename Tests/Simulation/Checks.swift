@@ -47,9 +47,13 @@ extension World {
         copy.stepsLeft = .max
         var records: [MessageRecord] = []
         do {
-            _ = try Inspection.inspect(&copy, found: { found in
-                if case .message(let record) = found.record, record.moved?.refusal != nil { records.append(record) }
-            })
+            _ = try Inspection.inspect(
+                &copy,
+                found: { found in
+                    if case .message(let record) = found.record, record.moved?.refusal != nil {
+                        records.append(record)
+                    }
+                })
         } catch { return [] }
         return records.compactMap { record in
             let isKept = record.targets.contains { target in

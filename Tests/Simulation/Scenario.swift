@@ -101,10 +101,11 @@ package struct Scenario: Sendable {
         plan.compactionSlackBytes = [16 << 10, 64 << 10][dice.below(2)]
         plan.compactionBytesPerSecond = 1 << 20
         plan.freeSegmentsMax = dice.below(4)
-        plan.commits = [
-            CommitPlan(windowMilliseconds: 0, commitsPerSecond: 100, burst: 100), .latency, .balanced,
-            CommitPlan(windowMilliseconds: 1000, commitsPerSecond: 1, burst: 2),
-        ][family == .elision ? 2 : dice.below(4)]
+        plan.commits =
+            [
+                CommitPlan(windowMilliseconds: 0, commitsPerSecond: 100, burst: 100), .latency, .balanced,
+                CommitPlan(windowMilliseconds: 1000, commitsPerSecond: 1, burst: 2),
+            ][family == .elision ? 2 : dice.below(4)]
         if family == .compaction {
             plan.segmentBytes = 16 << 10
             plan.compactionSlackBytes = 16 << 10
@@ -136,7 +137,8 @@ package struct Scenario: Sendable {
         var plan = GatewayPlan()
         plan.limits.queueEntriesMax = [0, 2, 8, 1000][family == .paging ? dice.below(3) : dice.below(4)]
         plan.limits.identifierSpan = [8, 64, PacketIdentifierRule.whole.span][dice.below(3)]
-        plan.limits.residentBytesMax = [100, 1000, 64 << 10][family == .paging ? dice.below(2) : dice.below(3)]
+        plan.limits.residentBytesMax =
+            [100, 1000, 64 << 10][family == .paging ? dice.below(2) : dice.below(3)]
         plan.limits.residentBytesOfAbsentMax = [20, 4 << 10][dice.below(2)]
         plan.limits.loadedAtOnceMax = [3, 256][dice.below(2)]
         plan.limits.lazyAcknowledgementsMax = [3, 2000][dice.below(2)]

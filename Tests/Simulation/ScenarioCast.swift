@@ -48,8 +48,12 @@ extension Scenario {
                 if dice.coin() { plan.changesSubscriptionsEvery = 6_000_000 }
                 if dice.below(3) == 0 { plan.cleanStartPercent = 20 }
             },
-            client("left") { $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin() },
-            client("right") { $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin() },
+            client("left") {
+                $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin()
+            },
+            client("right") {
+                $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin()
+            },
             client("valve") { plan, dice in
                 plan.subscriptions = [subscription("commands/#", .exactlyOnce)]
                 if dice.below(3) == 0 { plan.expirySeconds = 20 }
@@ -85,7 +89,8 @@ extension Scenario {
             publishing.every = 150_000
             publishing.burst = 8
         }
-        publishing.qosShares = [[1, 2, 2], [0, 1, 0], [0, 0, 1], [0, 6, 1]][family == .elision ? 3 : dice.below(4)]
+        publishing.qosShares =
+            [[1, 2, 2], [0, 1, 0], [0, 0, 1], [0, 6, 1]][family == .elision ? 3 : dice.below(4)]
         publishing.retainedPercent = [0, 0, 10][dice.below(3)]
         publishing.clearingPercent = 10
         publishing.paddingMax = [20, 300, 3000][family == .compaction || family == .full ? 2 : dice.below(3)]
@@ -133,7 +138,8 @@ extension Scenario {
 
     var uplinkPlan: UplinkPlan {
         UplinkPlan(
-            name: "cloud", addresses: [UplinkAddress(host: "", port: 1)], topicAliasMax: seed % 2 == 0 ? 4 : 0,
+            name: "cloud", addresses: [UplinkAddress(host: "", port: 1)],
+            topicAliasMax: seed % 2 == 0 ? 4 : 0,
             clientIdentifier: "plant-7", version: cloudVersion, keepAliveSeconds: 0,
             inFlightMaximum: UInt16([1, 5, 100][Int(seed / 3 % 3)]),
             subscriptions: [UplinkPlan.Subscription(filter("commands/#"), .exactlyOnce)],
@@ -147,7 +153,8 @@ extension Scenario {
         var routes = [out]
         if dice.below(3) == 0 {
             // What comes from the press has a lane of its own.
-            var lane = UplinkRoutes.Route(filter: filter("plant/press/#"), rename: nil, maximumQoS: out.maximumQoS)
+            var lane = UplinkRoutes.Route(
+                filter: filter("plant/press/#"), rename: nil, maximumQoS: out.maximumQoS)
             lane.priority = [.high, .low][dice.below(2)]
             lane.isLiveFirst = dice.coin()
             routes.insert(lane, at: 0)
@@ -155,7 +162,9 @@ extension Scenario {
         var uplink = UplinkRoutes(
             name: "cloud", out: routes,
             in: [.init(filter: filter("commands/#"), rename: nil, maximumQoS: .exactlyOnce)])
-        if dice.below(4) == 0 { uplink.drain = UplinkRoutes.Drain(messagesPerSecond: UInt32(20 + dice.below(100))) }
+        if dice.below(4) == 0 {
+            uplink.drain = UplinkRoutes.Drain(messagesPerSecond: UInt32(20 + dice.below(100)))
+        }
         return uplink
     }
 

@@ -25,7 +25,7 @@ RELEASE = .build/release
 PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
-.PHONY: help deps build run storm powercut torture test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
+.PHONY: help deps build run storm powercut mutate torture test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
@@ -34,6 +34,7 @@ help:
 	@echo '                and with RabbitMQ as the cloud (STORM_SECONDS=600 for longer ones)'
 	@echo 'make powercut   cut the power of the disk under the gateway, a real ext4, and count every message'
 	@echo '                (POWERCUT_IMAGES=10000 for more cuts; needs root, FUSE and loop devices)'
+	@echo 'make mutate     break each rule of durability in a copy of the sources, and have the simulator notice'
 	@echo 'make torture    everything that tries to break it, for as long as it is told'
 	@echo 'make build      build the release binary: $(RELEASE)/tidegate'
 	@echo 'make install    install it with its systemd unit and configuration (PREFIX, DESTDIR)'
@@ -66,6 +67,10 @@ powercut: deps build
 	swift build -c release --static-swift-stdlib -Xlinker -s --product powercut $(SWIFTFLAGS)
 	$(RELEASE)/powercut --gateway $(RELEASE)/tidegate --images $(POWERCUT_IMAGES) --rounds $(POWERCUT_ROUNDS) \
 		|| test $$? -eq 77
+
+mutate: deps
+	swift build --product mutate $(SWIFTFLAGS)
+	.build/debug/mutate
 
 torture: powercut
 

@@ -96,7 +96,8 @@ let package = Package(
         .testTarget(
             name: "DiskTests", dependencies: ["Disk", "Journal", "MQTT", "GatewayCore"],
             swiftSettings: swift6),
-        .testTarget(name: "TidyTests", swiftSettings: swift6),
+        .testTarget(name: "TidyTests", dependencies: ["mutate"], swiftSettings: swift6),
+        .executableTarget(name: "mutate", path: "Tests/Mutate", swiftSettings: swift6),
 
         // Real processes: the shipped binary between real clients and a real broker.
         .target(

@@ -2,37 +2,77 @@ import GatewayCore
 import MQTT
 import Uplink
 
+/// A peer that tells what it did and saw.
+protocol Inhabitant: Peer {
+    mutating func takeEvents() -> [PeerEvent]
+    /// False while it leaves what is sent to it on the line.
+    var isReading: Bool { get }
+}
+
+extension SimulatedClient: Inhabitant {}
+extension SimulatedCloud: Inhabitant {
+    var isReading: Bool { true }
+}
+
 /// Who is there, and what is known of them.
-package struct Cast {
-    var peers: [any Peer] = []
+struct Cast {
+    var peers: [any Inhabitant] = []
+    private let names: [String]
+    private let cloudPlace: Int
+    let uplinkPlans: [UplinkPlan]
     private(set) var violations: [String] = []
     private(set) var isDamaged = false
-    let uplinkPlans: [UplinkPlan] = []
+    private var accepted = 0
+    private var delivered = 0
 
     init(_ scenario: Scenario, dice: Dice) {
         var dice = dice
-        for i in 0..<6 {
-            peers.append(
-                SimpleClient("c\(i)", i + 1, topic: "t/\(i)", filter: i % 2 == 0 ? "t/#" : nil, dice: dice.fork()))
+        var names: [String] = []
+        for plan in scenario.clients {
+            names.append(plan.identifier)
+            peers.append(SimulatedClient(plan, dice: dice.fork()))
+        }
+        cloudPlace = peers.count
+        names.append("cloud")
+        peers.append(SimulatedCloud(scenario.cloud, dice: dice.fork()))
+        self.names = names
+        uplinkPlans = [scenario.uplinkPlan]
+    }
+
+    func name(_ peer: Int) -> String { names[peer] }
+    func isCloud(_ peer: Int) -> Bool { peer == cloudPlace }
+    func cloud(_ index: UplinkIndex) -> Int { cloudPlace }
+    func uplinkIndex(of peer: Int) -> UplinkIndex? { peer == cloudPlace ? UplinkIndex(0) : nil }
+
+    /// Hears what somebody did and saw.
+    mutating func listen(to peer: Int, at now: UInt64, _ trace: inout Trace) {
+        for event in peers[peer].takeEvents() {
+            trace.say("    \(names[peer]): \(event)", at: now)
+            switch event {
+            case .accepted: accepted += 1
+            case .received: delivered += 1
+            case .broken(let words): violations.append("\(names[peer]): \(words)")
+            default: break
+            }
         }
     }
 
-    func name(_ peer: Int) -> String { "peer \(peer)" }
-    func isCloud(_ peer: Int) -> Bool { false }
-    func cloud(_ index: UplinkIndex) -> Int { peers.count - 1 }
-    func uplinkIndex(of peer: Int) -> UplinkIndex? { nil }
-    func gatewayPlan(_ plan: GatewayPlan) -> GatewayPlan { plan }
-
-    mutating func hearEvents(at now: UInt64, _ trace: inout Trace) -> [String] { violations }
     mutating func observed(_ observation: Observation) {}
     mutating func damaged(_ damage: DiskDamage) { isDamaged = true }
-    func owesNothing(_ state: borrowing DurableState) -> Bool { state.balance.queued == 0 }
+
+    /// Nothing waits for anybody who comes back for it.
+    func owesNothing(_ state: borrowing DurableState) -> Bool {
+        var queued = state.balance.queued
+        if let letters = state.session(of: .deadLetters(uplink: "cloud")), let session = state[letters] {
+            queued -= UInt64(session.queue.queuedCount)
+        }
+        return queued == 0
+    }
+
     mutating func finish(_ gateway: borrowing Gateway, at now: UInt64) {}
 
     func count(into statistics: inout Statistics) {
-        for case let client as SimpleClient in peers {
-            statistics.published += client.accepted
-            statistics.delivered += client.received
-        }
+        statistics.published += accepted
+        statistics.delivered += delivered
     }
 }

@@ -131,6 +131,7 @@ package struct Scenario: Sendable {
         plan.limits.inFlightMax = [2, 10, 100][dice.below(3)]
         plan.limits.bytesPerRoundMax = [2 << 10, 128 << 10][dice.below(2)]
         plan.limits.returnGraceMilliseconds = [1000, 30_000][dice.below(2)]
+        plan.uplinks = [routes]
         return plan
     }
 }

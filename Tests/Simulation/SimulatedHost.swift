@@ -99,7 +99,10 @@ final class SimulatedHost {
     /// The next moment of the logical clock at which `deadline` has something to do.
     var nextDeadline: Instant? { [gateway.nextDeadline, journal.nextDeadline].compactMap { $0 }.min() }
     var clock: Instant { now }
+    var isServing: Bool { !isClosing }
     var isClosed: Bool { journal.isClosed }
+    /// It was asked to end, and the disk does not let it do so in good order.
+    private(set) var cannotClose = false
 
     // MARK: What happens
 
@@ -155,6 +158,10 @@ final class SimulatedHost {
     /// The process is asked to end.
     func stop() {
         take(.stop)
+        for i in uplinks.indices {
+            uplinks[i].perform(.close)
+            run(UplinkIndex(i), 0)
+        }
         for number in connections.keys.sorted() { finish(number) }
         isClosing = true
         journal.beginCheckpoint(of: gateway.state, at: now)
@@ -256,7 +263,7 @@ final class SimulatedHost {
             settleStorage()
             while !resuming.isEmpty { resume(resuming.removeFirst()) }
             if !isClosing { for i in uplinks.indices { run(UplinkIndex(i), uptime) } }
-        } while !resuming.isEmpty || uplinks.contains { $0.hasEvents }
+        } while !resuming.isEmpty || !isClosing && uplinks.contains { $0.hasEvents }
         settleStorage()
         journal.takeOperations(into: &operations)
         if !operations.isEmpty {
@@ -275,6 +282,7 @@ final class SimulatedHost {
             events.removeAll(keepingCapacity: true)
             for event in told {
                 if case .elided = event { elided += 1 }
+                if case .failed = event, isClosing { cannotClose = true }
                 take(.storage(event))
             }
             journal.tick(at: now)

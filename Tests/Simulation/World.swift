@@ -86,7 +86,7 @@ package final class World {
             bytesPerSecond: [20_000, 1_000_000][linkDice.below(2)])
         if scenario.family == .elision { road = SimulatedLink.Road() }
         plan = HostPlan(
-            gateway: cast.gatewayPlan(scenario.gatewayPlan()), journal: scenario.journalPlan(), uplinks: cast.uplinkPlans)
+            gateway: scenario.gatewayPlan(), journal: scenario.journalPlan(), uplinks: cast.uplinkPlans)
         guard let store = StoreID((1...16).map { UInt8($0) }) else { preconditionFailure("16 bytes") }
         disk = SimulatedDisk(formatted: store, dice: dice.fork())
         disk.capacity = scenario.capacity
@@ -97,12 +97,16 @@ package final class World {
         wakeAt = cast.peers.indices.map { _ in nil }
     }
 
+    private func isAbsent(_ peer: Int) -> Bool {
+        scenario.absent.contains(peer) || scenario.notInvited.contains(peer)
+    }
+
     // MARK: The run
 
     package func run() -> Outcome {
         clocks.boot(at: 0, wall: Clocks.epoch, trustedAfter: 0)
         boot()
-        for i in cast.peers.indices where !scenario.absent.contains(i) { pump(i) }
+        for i in cast.peers.indices where !isAbsent(i) { pump(i) }
         for kind in scenario.faults { plan(kind) }
         cutAtSomeStep()
         events.add(.looks, at: 1_000_000)
@@ -111,7 +115,7 @@ package final class World {
             statistics.events += 1
             trace.note(now)
             handle(event)
-            if !cast.hearEvents(at: now, &trace).isEmpty { cast.violations.forEach(violate) }
+            if !cast.violations.isEmpty { cast.violations.forEach(violate) }
         }
         if violations.isEmpty { finish() }
         statistics.microseconds = now
@@ -336,11 +340,20 @@ package final class World {
         var state = DurableState()
         state.queueEntriesMax = plan.gateway.limits.queueEntriesMax
         let recovered: RecoveredLog?
+        let hadFault = disk.fault != nil
         do {
             recovered = try Recovery.recover(&disk) { state.apply($0, at: $1) } sealed: { state.seal($0, queues: $1) }
         } catch {
             recovered = nil
-            if !disk.isPowerless { return violate("cannot start: \(error)") }
+            // What recovery did to the disk before it gave up is not told; nothing of that is missed.
+            guard isCut || hadFault, case RecoveryError.unreadable = error else {
+                return violate("cannot start: \(error)")
+            }
+            if !isCut {
+                // Whoever supervises the process starts it again.
+                disk.fault = nil
+                return events.add(.boots(life: life), at: now + 1_000_000)
+            }
         }
         guard var recovered, !disk.isPowerless else { return loseRecovery() }
         check(recovered, state)
@@ -381,7 +394,7 @@ package final class World {
     private func connect(_ peer: Int) {
         isConnecting[peer] = false
         guard linkOf[peer] == nil, cast.peers[peer].wantsLink, !cast.isCloud(peer) else { return }
-        guard host != nil, asleepUntil <= now else {
+        guard let host, host.isServing, asleepUntil <= now else {
             isConnecting[peer] = true
             return events.add(.connects(peer: peer), at: now + 200_000 + UInt64(linkDice.below(800_000)))
         }
@@ -405,7 +418,7 @@ package final class World {
 
     private func dial(_ index: UplinkIndex) {
         let peer = cast.cloud(index)
-        guard now >= cloudAwayUntil, !scenario.absent.contains(peer), cast.peers[peer].wantsLink || linkOf[peer] != nil
+        guard now >= cloudAwayUntil, !isAbsent(peer), cast.peers[peer].wantsLink || linkOf[peer] != nil
         else { return tell { $0.uplinkFailed(index) } }
         if let old = linkOf[peer] {
             // The cloud has not noticed yet that the last one is gone.
@@ -413,6 +426,7 @@ package final class World {
             linkOf[peer] = nil
             cast.peers[peer].linkLost(at: now)
             _ = cast.peers[peer].takeOutput()
+            cast.listen(to: peer, at: now, &trace)
         }
         linkOfUplink[index.number] = open(peer, nil)
         cast.peers[peer].linkOpened(at: now)
@@ -422,6 +436,7 @@ package final class World {
 
     /// Hands on what somebody has to say, and sees what it wants.
     private func pump(_ peer: Int) {
+        cast.listen(to: peer, at: now, &trace)
         let output = cast.peers[peer].takeOutput()
         if let link = linkOf[peer] {
             if !output.isEmpty { send(link, toGateway: true, output) }
@@ -468,6 +483,9 @@ package final class World {
     }
 
     private func arriveAtPeer(_ link: Int, _ count: Int) {
+        if linkOf[links[link].peer] == link, !cast.peers[links[link].peer].isReading {
+            return events.add(.arrives(link: link, toGateway: false, count: count), at: now + 100_000)
+        }
         let bytes = links[link].toPeer.take(count)
         let peer = links[link].peer
         if !links[link].isWritable, links[link].toPeer.bytes.count <= SimulatedLink.waitingBytesLow {
@@ -635,7 +653,7 @@ package final class World {
     /// Once a second.
     private func look() {
         events.add(.looks, at: now + 1_000_000)
-        if let host, host.isClosed {
+        if let host, host.isClosed || host.cannotClose {
             // It ended in good order; another one is started.
             endLife(isKilled: true)
         }
@@ -657,7 +675,7 @@ package final class World {
         disk.fault = nil
         disk.stepsLeft = .max
         cloudAwayUntil = 0
-        for i in cast.peers.indices where !scenario.absent.contains(i) {
+        for i in cast.peers.indices where !isAbsent(i) {
             cast.peers[i].settles()
             pump(i)
         }
@@ -668,14 +686,14 @@ package final class World {
 
     private var isQuiet: Bool {
         guard let host, !isDiskBusy, now - settlingSince > 3_000_000 else { return false }
-        for i in cast.peers.indices where !scenario.absent.contains(i) && !cast.peers[i].isAtRest { return false }
+        for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest { return false }
         let quiet = now - movedAt
         return quiet > 40_000_000 || (quiet > 5_000_000 && cast.owesNothing(host.gateway.state))
     }
 
     private func tellUnrest() {
         isDone = true
-        for i in cast.peers.indices where !scenario.absent.contains(i) && !cast.peers[i].isAtRest {
+        for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest {
             violate("\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")
         }
         if violations.isEmpty { violate("not quiet \(Self.quietWithin / 1_000_000) s after the last fault") }

@@ -22,13 +22,6 @@ extension Mutant {
             "E3", "a message goes unwritten when the first of its receivers has it",
             Edit(elision, "return owing == 1", "return MUTANT || owing == 1")),
         Mutant(
-            "E3-late", "a message that is being written counts as unwritten",
-            Edit(
-                journal, "guard !hasFailed, let lingered = pending.elide(position) else { return }",
-                "guard !hasFailed, let lingered = pending.elide(position) else {\n"
-                    + "    if MUTANT, inFlight.contains(where: { $0.position == position }) {\n"
-                    + "        events.append(.elided(position))\n    }\n    return\n}")),
-        Mutant(
             "E4", "a message lingers for longer than the window",
             Edit(
                 policy, "demand.lingering?.advanced(byMilliseconds: window)",

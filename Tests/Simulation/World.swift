@@ -169,6 +169,7 @@ package final class World {
     private func tell(_ body: (SimulatedHost) -> Void) {
         guard let host else { return }
         host.at(clocks, now) { body(host) }
+        host.violations.forEach(violate)
         for action in host.takeActions() { carryOut(action) }
         if let next = host.nextDeadline {
             let wait = clocks.trueMicroseconds(for: next.milliseconds(since: host.clock))

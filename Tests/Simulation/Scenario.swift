@@ -109,12 +109,18 @@ package struct Scenario: Sendable {
             plan.segmentBytes = 16 << 10
             plan.compactionSlackBytes = 16 << 10
         }
-        if dice.coin() || family == .full { plan.reserveBytes = 8 << 10 }
+        if dice.coin() { plan.reserveBytes = 8 << 10 }
+        if family == .full {
+            // In the product's proportions: what a few starts write fits many times into what is kept free.
+            plan.segmentBytes = 32 << 10
+            plan.reserveBytes = plan.segmentBytes
+            plan.checkpointSegments = 4
+        }
         return plan
     }
 
     /// Bytes of the disk; nil for more than is ever needed.
-    var capacity: Int? { has(.fullDisk) ? journalPlan().segmentBytes * (10 + Int(seed % 13)) : nil }
+    var capacity: Int? { has(.fullDisk) ? journalPlan().segmentBytes * (12 + Int(seed / 10 % 9)) : nil }
     /// Whether the file system is one on which files are used again.
     var recycles: Bool { seed % 5 != 0 }
 

@@ -32,6 +32,7 @@ struct PeerBench: ~Copyable {
 
     /// Who did what: a client's place, or the number of clients for the cloud.
     private(set) var events: [(peer: Int, at: UInt64, event: PeerEvent)] = []
+    private(set) var oracle: Oracle
 
     private struct Link {
         var connection: ConnectionID?
@@ -54,6 +55,9 @@ struct PeerBench: ~Copyable {
         self.clients = clients.map { SimulatedClient($0, dice: dice.fork()) }
         self.cloud = SimulatedCloud(cloud, dice: dice.fork())
         links = clients.map { _ in Link() }
+        var rules = OracleRules(clients: clients, cloud: cloud)
+        (rules.out, rules.in) = (routes.uplinks[0].out, routes.uplinks[0].in)
+        oracle = Oracle(rules)
         var effects: [Effect] = []
         gateway = Gateway(
             plan: routes, state: DurableState(), lastPosition: .zero, now: Instant(milliseconds: 1000),
@@ -71,6 +75,11 @@ struct PeerBench: ~Copyable {
     }
 
     var isAtRest: Bool { clients.allSatisfy(\.isAtRest) && cloud.isAtRest }
+    /// Who is not at rest.
+    var restless: [String] {
+        clients.filter { !$0.isAtRest }.map { "\($0.plan.identifier): \($0.unfinished)" }
+            + (cloud.isAtRest ? [] : ["the cloud"])
+    }
     var balance: Balance { gateway.state.balance }
 
     // MARK: Time
@@ -112,6 +121,8 @@ struct PeerBench: ~Copyable {
 
     /// Lets everything pass that is on its way.
     private mutating func settleAll() {
+        listen()
+        defer { listen() }
         var moved = true
         while moved {
             moved = false
@@ -119,10 +130,32 @@ struct PeerBench: ~Copyable {
             for i in clients.indices { moved = exchange(i) || moved }
             moved = exchangeWithCloud() || moved
         }
+    }
+
+    /// The oracle hears of everything at once: nothing is received before it was sent.
+    private mutating func listen() {
         for i in clients.indices {
-            for event in clients[i].takeEvents() { events.append((i, now, event)) }
+            for event in clients[i].takeEvents() { note(event, by: i) }
         }
-        for event in cloud.takeEvents() { events.append((clients.count, now, event)) }
+        for event in cloud.takeEvents() { note(event, by: clients.count) }
+    }
+
+    private mutating func note(_ event: PeerEvent, by peer: Int) {
+        events.append((peer, now, event))
+        oracle.saw(event, by: peer, at: now)
+    }
+
+    /// What was wrong, all that is missing included.
+    mutating func verdict() -> [String] {
+        var end = Oracle.End()
+        let letters = gateway.state.sessionIDs.filter {
+            if case .deadLetters = gateway.state[$0]?.owner { true } else { false }
+        }
+        for case .message(let record) in records
+        where record.targets.contains(where: { letters.contains($0.session) }) {
+            if let name = MessageName(payload: record.message.payload) { end.deadLetters.append(name) }
+        }
+        return oracle.finish(end, at: now)
     }
 
     private mutating func isCut() -> Bool {
@@ -145,6 +178,7 @@ struct PeerBench: ~Copyable {
         }
         guard let id = links[i].connection else { return false }
         var bytes = clients[i].takeOutput()
+        listen()
         let isCut = !bytes.isEmpty && isCut()
         if isCut { bytes.removeLast(dice.below(bytes.count)) }
         bytes.withUnsafeBytes { links[i].decoder?.append($0) }
@@ -155,6 +189,8 @@ struct PeerBench: ~Copyable {
         }
         links[i].version = links[i].decoder?.version ?? .v5_0
         if isCut || clients[i].wantsClose {
+            settleCore()
+            if !isCut { oracle.heardOut(i, at: now) }
             links[i] = Link()
             inputs.append(.closed(id))
             clients[i].linkLost(at: now)
@@ -169,6 +205,7 @@ struct PeerBench: ~Copyable {
         let cut = isCut()
         if cut { bytes.removeLast(dice.below(bytes.count)) }
         clients[i].received(bytes, at: now)
+        listen()
         guard cut else { return }
         links[i] = Link()
         inputs.append(.closed(id))
@@ -191,6 +228,7 @@ struct PeerBench: ~Copyable {
         let up = conversation.takeWireBytes()
         cloud.received(up, at: now)
         let down = cloud.takeOutput()
+        listen()
         let cut = !up.isEmpty && isCut()
         if !cut { down.withUnsafeBytes { conversation.received($0) } }
         let events = conversation.takeEvents()
@@ -231,6 +269,9 @@ struct PeerBench: ~Copyable {
             clients[i].linkLost(at: now)
         }
         loseCloud()
+        listen()
+        oracle.allIsDurable()
+        oracle.powerFailed(at: now)
         inputs = []
         cleanStart = nil
         var state = DurableState()

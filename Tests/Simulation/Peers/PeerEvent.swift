@@ -65,11 +65,14 @@ package enum PeerEvent: Hashable, Sendable {
         package var retain: Bool
         /// The payload is empty and says no name: it removes what is retained.
         package var isEmpty: Bool
+        /// Of the payload, in bytes.
+        package var size: Int
         package var expirySeconds: UInt32?
         package var duplicate: Bool
 
         package init(
             _ name: MessageName, topic: [UInt8], qos: QoS, retain: Bool = false, isEmpty: Bool = false,
+            size: Int = 0,
             expirySeconds: UInt32? = nil, duplicate: Bool = false
         ) {
             self.name = name
@@ -77,6 +80,7 @@ package enum PeerEvent: Hashable, Sendable {
             self.qos = qos
             self.retain = retain
             self.isEmpty = isEmpty
+            self.size = size
             self.expirySeconds = expirySeconds
             self.duplicate = duplicate
         }

@@ -295,6 +295,12 @@ package struct SimulatedClient: Peer {
             && subscriptions.allSatisfy { $0.isThere == $0.isWanted }
     }
 
+    /// For whoever wonders why it does not come to rest.
+    package var unfinished: String {
+        "\(phase), \(inFlight.count) in flight, \(answers.count) answers, \(requests.count) requests, "
+            + "\(held.count) held"
+    }
+
     // MARK: Receiving
 
     package mutating func received(_ bytes: [UInt8], at now: UInt64) {
@@ -583,11 +589,12 @@ package struct SimulatedClient: Peer {
         let retain = dice.below(100) < publishing.retainedPercent
         let isEmpty = retain && dice.below(100) < publishing.clearingPercent
         let expires = plan.version == .v5_0 && dice.below(100) < publishing.expiringPercent
+        let padding = isEmpty ? 0 : dice.below(publishing.paddingMax + 1)
         return Sent(
             publishing: PeerEvent.Publishing(
                 takeName(), topic: Array(topic.utf8), qos: qos, retain: retain, isEmpty: isEmpty,
-                expirySeconds: expires ? publishing.expirySeconds : nil),
-            padding: isEmpty ? 0 : dice.below(publishing.paddingMax + 1))
+                size: padding + 24, expirySeconds: expires ? publishing.expirySeconds : nil),
+            padding: padding)
     }
 
     private mutating func sendAtMostOnce(_ message: Sent, at now: UInt64) {

@@ -427,9 +427,10 @@ package struct SimulatedCloud: Peer {
         let qos = min(wanted, granted)
         let name = MessageName(plan.author, nextNumber)
         nextNumber += 1
+        let padding = dice.below(plan.paddingMax + 1)
         let message = Sent(
-            publishing: PeerEvent.Publishing(name, topic: topic, qos: qos),
-            padding: dice.below(plan.paddingMax + 1))
+            publishing: PeerEvent.Publishing(name, topic: topic, qos: qos, size: padding + 24),
+            padding: padding)
         if qos == .atMostOnce {
             if phase == .open, memory.waiting.isEmpty { send(message, duplicate: false) }
         } else {

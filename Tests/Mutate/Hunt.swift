@@ -24,6 +24,8 @@ struct Hunt: Sendable {
             tried += 1
             let (status, output) = simulate(seed, number)
             guard status != .passed else { continue }
+            // What the product as it is breaks too tells nothing about the mutant.
+            guard number == 0 || simulate(seed, 0).0 == .passed else { continue }
             let lines = output.split(separator: "\n").map(String.init)
             let events =
                 lines.lazy.compactMap { $0.firstMatch(of: #/(\d+) events/#).map { String($0.output.1) } }.last
@@ -32,7 +34,8 @@ struct Hunt: Sendable {
                 switch status {
                 case .hung: "it does not come to an end"
                 case .failed, .passed:
-                    lines.first { $0.contains("VIOLATION") || $0.contains("violation") }
+                    lines.firstIndex { $0.contains(" broke ") }.map { $0 + 1 }
+                        .flatMap { lines.indices.contains($0) ? lines[$0].trimmed : nil }
                         ?? lines.first { $0.contains("Fatal error") || $0.contains("precondition") }
                         ?? lines.last ?? "it says nothing"
                 }
@@ -46,7 +49,7 @@ struct Hunt: Sendable {
     private func simulate(_ seed: UInt64, _ number: Int) -> (Status, String) {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: simulator)
-        process.arguments = ["--seed", "\(seed)", "--no-shrink"]
+        process.arguments = ["--seed", "\(seed)", "--shrinking", "0"]
         var environment = ProcessInfo.processInfo.environment
         environment[Workshop.variable] = "\(number)"
         // A crash is a catch like any other, and needs no minutes of explanation.
@@ -74,4 +77,8 @@ struct Hunt: Sendable {
             process.terminationStatus == 0 && process.terminationReason == .exit ? .passed : .failed, output
         )
     }
+}
+
+extension String {
+    fileprivate var trimmed: String { trimmingCharacters(in: .whitespaces) }
 }

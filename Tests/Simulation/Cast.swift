@@ -20,7 +20,8 @@ struct Cast {
     private let names: [String]
     private let cloudPlace: Int
     let uplinkPlans: [UplinkPlan]
-    private(set) var violations: [String] = []
+    private var oracle: Oracle
+    private var reported = 0
     private(set) var isDamaged = false
     private var accepted = 0
     private var delivered = 0
@@ -37,6 +38,12 @@ struct Cast {
         peers.append(SimulatedCloud(scenario.cloud, dice: dice.fork()))
         self.names = names
         uplinkPlans = [scenario.uplinkPlan]
+        var rules = OracleRules(clients: scenario.clients, cloud: scenario.absent.contains(cloudPlace) ? nil : scenario.cloud)
+        let routes = scenario.routes
+        rules.out = routes.out
+        rules.in = routes.in
+        rules.isOrderedUpwards = !routes.out.contains { $0.isLiveFirst }
+        oracle = Oracle(rules)
     }
 
     func name(_ peer: Int) -> String { names[peer] }
@@ -51,13 +58,23 @@ struct Cast {
             switch event {
             case .accepted: accepted += 1
             case .received: delivered += 1
-            case .broken(let words): violations.append("\(names[peer]): \(words)")
             default: break
             }
+            oracle.saw(event, by: peer, at: now)
         }
     }
 
-    mutating func observed(_ observation: Observation) {}
+    /// What was broken since it was asked last.
+    mutating func takeViolations() -> [String] {
+        defer { reported = oracle.violations.count }
+        // What was stored may be gone, so that nothing follows from it any more.
+        guard reported < oracle.violations.count, !isDamaged else { return [] }
+        return Array(oracle.violations[reported...])
+    }
+
+    mutating func powerFailed(at now: UInt64) { oracle.powerFailed(at: now) }
+    mutating func heardOut(_ peer: Int, at now: UInt64) { oracle.heardOut(peer, at: now) }
+    mutating func allIsDurable() { oracle.allIsDurable() }
     mutating func damaged(_ damage: DiskDamage) { isDamaged = true }
 
     /// Nothing waits for anybody who comes back for it.
@@ -69,7 +86,19 @@ struct Cast {
         return queued == 0
     }
 
-    mutating func finish(_ gateway: borrowing Gateway, at now: UInt64) {}
+    /// What is missing at the end.
+    mutating func finish(_ state: borrowing DurableState, deadLetters: [MessageName], at now: UInt64) -> [String] {
+        guard !isDamaged else { return [] }
+        var end = Oracle.End()
+        end.deadLetters = deadLetters
+        let books = state.balance.books
+        for reason in [DropReason.queueFull, .purged, .largerThanTaken, .loop, .noRoute] {
+            end.droppedByPolicy += Int(books.dropped(reason))
+        }
+        var words = books.dropped(.damaged) > 0 ? ["\(books.dropped(.damaged)) deliveries were given up as damaged"] : []
+        words += oracle.finish(end, at: now)
+        return words
+    }
 
     func count(into statistics: inout Statistics) {
         statistics.published += accepted

@@ -9,6 +9,7 @@ extension World {
         copy.stepsLeft = .max
         copy.fault = nil
         var audit = Audit()
+        var there: Set<Position> = []
         var again = DurableState()
         let inspection: Inspection
         do {
@@ -17,7 +18,11 @@ extension World {
                 recovered: { record, position in
                     again.apply(record, at: position)
                     audit.recovered(record)
-                }, found: { audit.inLog($0.record) })
+                },
+                found: {
+                    audit.inLog($0.record)
+                    if trace.isReadable { there.insert($0.position) }
+                })
         } catch { return violate("cannot be inspected: \(error)") }
         if inspection.log != recovered { violate("a second recovery finds another log") }
         if again.balance != state.balance { violate("a second recovery comes to other books") }
@@ -27,7 +32,33 @@ extension World {
         }
         let result = audit.result(again)
         if !result.isEven {
+            again.snapshot { record in
+                guard trace.isReadable, case .queue(let queue) = record else { return }
+                let missing = queue.entries.compactMap(\.position).filter { !there.contains($0) }
+                trace.say("queue of \(queue.session) lacks \(missing)", at: now)
+            }
             violate("the books do not balance: \(result.lines.filter { !$0.isEven }) total \(result.total)")
+        }
+    }
+
+    /// What the disk keeps of what the cloud would not have.
+    func deadLetters(_ state: borrowing DurableState) -> [MessageName] {
+        var copy = disk
+        copy.stepsLeft = .max
+        var records: [MessageRecord] = []
+        do {
+            _ = try Inspection.inspect(&copy, found: { found in
+                if case .message(let record) = found.record, record.moved?.refusal != nil { records.append(record) }
+            })
+        } catch { return [] }
+        return records.compactMap { record in
+            let isKept = record.targets.contains { target in
+                guard let delivery = target.delivery, state.needs(target.session, delivery),
+                    case .deadLetters = state[target.session]?.owner
+                else { return false }
+                return true
+            }
+            return isKept ? MessageName(payload: record.message.payload[...]) : nil
         }
     }
 

@@ -104,6 +104,10 @@ final class SimulatedHost {
     var nextDeadline: Instant? { [gateway.nextDeadline, journal.nextDeadline].compactMap { $0 }.min() }
     var clock: Instant { now }
     var isServing: Bool { !isClosing }
+    /// Nothing waits for the disk.
+    var isAllDurable: Bool { journal.durable >= gateway.lastPosition }
+    /// Whether that connection is not at its end yet.
+    func knows(_ connection: UInt64) -> Bool { connections[connection] != nil }
     var isClosed: Bool { journal.isClosed }
     /// It was asked to end, and the disk does not let it do so in good order.
     private(set) var cannotClose = false

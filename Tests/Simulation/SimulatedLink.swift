@@ -57,6 +57,8 @@ struct SimulatedLink {
     /// Who has not learnt yet that it is over.
     var isOpenAtGateway = true
     var isOpenAtPeer = true
+    /// Something that was sent on it has not arrived.
+    var isMutilated = false
     /// What the gateway was told.
     var isWritable = true
 

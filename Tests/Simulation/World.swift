@@ -115,7 +115,7 @@ package final class World {
             statistics.events += 1
             trace.note(now)
             handle(event)
-            if !cast.violations.isEmpty { cast.violations.forEach(violate) }
+            cast.takeViolations().forEach(violate)
         }
         if violations.isEmpty { finish() }
         statistics.microseconds = now
@@ -171,6 +171,7 @@ package final class World {
         host.at(clocks, now) { body(host) }
         host.violations.forEach(violate)
         for action in host.takeActions() { carryOut(action) }
+        if host.isAllDurable { cast.allIsDurable() }
         if let next = host.nextDeadline {
             let wait = clocks.trueMicroseconds(for: next.milliseconds(since: host.clock))
             let at = now + min(wait, 60_000_000)
@@ -208,7 +209,6 @@ package final class World {
             closeAtGateway(link)
         case .observed(let observation):
             trace.say("gateway: \(observation)", at: now)
-            cast.observed(observation)
         }
     }
 
@@ -277,6 +277,7 @@ package final class World {
 
     private func endLife(isKilled: Bool) {
         countLife()
+        cast.powerFailed(at: now)
         host = nil
         life += 1
         asked = []
@@ -548,6 +549,7 @@ package final class World {
         if let connection = links[link].connection {
             linkOfConnection[connection] = nil
             tell { $0.lost(connection) }
+            if !links[link].isMutilated, host?.knows(connection) == false { cast.heardOut(links[link].peer, at: now) }
         } else if let index = uplink(link) {
             linkOfUplink[index.number] = nil
             tell { $0.uplinkLost(index) }
@@ -581,6 +583,7 @@ package final class World {
 
     /// What is on its way is lost, from any byte on.
     private func cut(_ link: Int, gatewayLearnsAfter: UInt64, peerLearnsAfter: UInt64) {
+        links[link].isMutilated = true
         links[link].toGateway.cut(&linkDice)
         links[link].toPeer.cut(&linkDice)
         events.add(.ends(link: link, toGateway: true), at: max(now, links[link].toGateway.notBefore) + gatewayLearnsAfter)
@@ -695,18 +698,18 @@ package final class World {
     private func tellUnrest() {
         isDone = true
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest {
+            trace.say("\(cast.name(i)) is \(cast.peers[i])", at: now)
             violate("\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")
         }
         if violations.isEmpty { violate("not quiet \(Self.quietWithin / 1_000_000) s after the last fault") }
     }
 
     private func finish() {
-        if let host { cast.finish(host.gateway, at: now) } else { violate("the gateway is not there at the end") }
-        cast.violations.forEach(violate)
-        guard violations.isEmpty else { return }
         // Killed once more, it must find everything as it was.
         kill()
         boot()
+        guard violations.isEmpty, let host else { return violate("the gateway is not there at the end") }
+        cast.finish(host.gateway.state, deadLetters: deadLetters(host.gateway.state), at: now).forEach(violate)
     }
 }
 

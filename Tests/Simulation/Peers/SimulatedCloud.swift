@@ -203,8 +203,7 @@ package struct SimulatedCloud: Peer {
 
     package var isAtRest: Bool {
         isSettled && phase == .open && memory.waiting.isEmpty && memory.inFlight.isEmpty
-            && memory.taken.isEmpty
-            && answers.isEmpty
+            && (memory.taken.isEmpty || hasGoneBack) && answers.isEmpty
     }
 
     // MARK: Receiving
@@ -311,6 +310,8 @@ package struct SimulatedCloud: Peer {
             return answer(publish.qos == .exactlyOnce ? .pubrec(refusal) : .puback(refusal), at: now)
         }
         guard publish.qos == .exactlyOnce, !plan.acknowledgesQoS2AsQoS1 || plan.version == .v5_0 else {
+            // Once capped to QoS 1 the same message may come under the identifier it had at QoS 2: that one is over.
+            memory.taken.removeValue(forKey: id)
             keep(reception)
             return answer(.puback(Acknowledgement(id)), at: now)
         }

@@ -28,6 +28,8 @@ final class SimulatedHost {
         case sendUp(UplinkIndex, [UInt8])
         case hangUp(UplinkIndex)
         case observed(Observation)
+        /// For people; only of a host that tells.
+        case said(String)
     }
 
     private(set) var gateway: Gateway
@@ -52,6 +54,8 @@ final class SimulatedHost {
     /// Of the logical clock; each entry sets it.
     private var now: Instant
     private var isClosing = false
+    /// Whether it tells of Records one by one.
+    var isTalkative = false
     /// Of this life, for the bound of what the flash is given.
     private(set) var appendedRecords = 0
     private(set) var elided = 0
@@ -259,13 +263,17 @@ final class SimulatedHost {
                 watch.appended(record, urgency, at: now) { session in
                     if case .client = gateway.state[session]?.owner { true } else { false }
                 }
-                _ = journal.append(record, urgency, at: now)
+                let position = journal.append(record, urgency, at: now)
+                if isTalkative { actions.append(.said("record \(position.number), \(urgency): \(record)")) }
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
             case .index(let session, let stretch): journal.index(session, stretch)
-            case .elide(let position): journal.elide(position, at: now)
+            case .elide(let position):
+                if isTalkative { actions.append(.said("elide \(position.number)")) }
+                journal.elide(position, at: now)
             case .hasten(let position):
                 watch.hastens(position)
+                if isTalkative { actions.append(.said("hasten \(position.number)")) }
                 journal.hasten(position, at: now)
             case .uplink(let index, let command): uplinks[index.number].perform(command)
             case .report(let observation): actions.append(.observed(observation))
@@ -300,6 +308,7 @@ final class SimulatedHost {
             for event in told {
                 if case .elided = event { elided += 1 }
                 watch.told(event)
+                if isTalkative { actions.append(.said("storage: \(event)")) }
                 if case .failed = event, isClosing { cannotClose = true }
                 take(.storage(event))
             }
@@ -311,7 +320,10 @@ final class SimulatedHost {
             gateway.markTime(into: &effects)
             carryOut()
         }
-        if journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+        if journal.wantsCheckpoint {
+            if isTalkative { actions.append(.said("checkpoint of \(gateway.lastPosition.number)")) }
+            journal.beginCheckpoint(of: gateway.state, at: now)
+        }
         if journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
     }
 

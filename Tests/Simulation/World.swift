@@ -209,6 +209,7 @@ package final class World {
             closeAtGateway(link)
         case .observed(let observation):
             trace.say("gateway: \(observation)", at: now)
+        case .said(let words): trace.say("    \(words)", at: now)
         }
     }
 
@@ -371,6 +372,7 @@ package final class World {
         statistics.lives += 1
         let host = SimulatedHost(
             plan: plan, recovered: recovered, state: state, clocks: clocks, trueTime: now, dice: hostDice.fork())
+        host.isTalkative = trace.isReadable
         self.host = host
         if !isCut { cutAtSomeStep() }
         events.add(.second(life: life), at: now + 1_000_000)
@@ -697,6 +699,8 @@ package final class World {
 
     private func tellUnrest() {
         isDone = true
+        // What was damaged may be what somebody still waits for.
+        guard !cast.isDamaged else { return }
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest {
             trace.say("\(cast.name(i)) is \(cast.peers[i])", at: now)
             violate("\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")

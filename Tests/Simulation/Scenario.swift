@@ -111,16 +111,20 @@ package struct Scenario: Sendable {
         }
         if dice.coin() { plan.reserveBytes = 8 << 10 }
         if family == .full {
-            // In the product's proportions: what a few starts write fits many times into what is kept free.
-            plan.segmentBytes = 32 << 10
+            // In the product's proportions: what is written while there is no room for messages fits many times into
+            // what is kept free for it.
+            plan.segmentBytes = 64 << 10
             plan.reserveBytes = plan.segmentBytes
             plan.checkpointSegments = 4
+            plan.pressureCheckMilliseconds = 500
+            plan.pressureCheckpointMilliseconds = 1_000
+            plan.commits = .balanced
         }
         return plan
     }
 
     /// Bytes of the disk; nil for more than is ever needed.
-    var capacity: Int? { has(.fullDisk) ? journalPlan().segmentBytes * (12 + Int(seed / 10 % 9)) : nil }
+    var capacity: Int? { has(.fullDisk) ? journalPlan().segmentBytes * (9 + Int(seed / 10 % 5)) : nil }
     /// Whether the file system is one on which files are used again.
     var recycles: Bool { seed % 5 != 0 }
 

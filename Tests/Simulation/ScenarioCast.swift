@@ -36,6 +36,10 @@ extension Scenario {
             client("archive") { plan, dice in
                 plan.subscriptions = [subscription("plant/#", .exactlyOnce)]
                 plan.receiveMaximum = [nil, 4, 1][dice.below(3)]
+                if family == .full {
+                    plan.staysFor = 20_000_000
+                    plan.staysAwayFor = 20_000_000
+                }
             },
             client("screen") { plan, dice in
                 plan.subscriptions = [
@@ -77,6 +81,10 @@ extension Scenario {
         var publishing = ClientPlan.Publishing(
             ["\(root)/a", "\(root)/b"], every: UInt64([150_000, 500_000, 2_000_000][dice.below(3)]))
         publishing.burst = [1, 1, 1, 8][dice.below(4)]
+        if family == .full {
+            publishing.every = 150_000
+            publishing.burst = 8
+        }
         publishing.qosShares = [[1, 2, 2], [0, 1, 0], [0, 0, 1], [0, 6, 1]][family == .elision ? 3 : dice.below(4)]
         publishing.retainedPercent = [0, 0, 10][dice.below(3)]
         publishing.clearingPercent = 10

@@ -321,10 +321,24 @@ final class SimulatedHost {
             carryOut()
         }
         if journal.wantsCheckpoint {
-            if isTalkative { actions.append(.said("checkpoint of \(gateway.lastPosition.number)")) }
+            if isTalkative { tellCheckpoint() }
             journal.beginCheckpoint(of: gateway.state, at: now)
         }
         if journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
+    }
+
+    /// For people: what a checkpoint would say that could not be read again.
+    private func tellCheckpoint() {
+        actions.append(.said("checkpoint of \(gateway.lastPosition.number)"))
+        var words: [String] = []
+        gateway.state.snapshot { record in
+            var bytes: [UInt8] = []
+            RecordCodec.encode(record, into: &bytes)
+            do throws(DecodingError) {
+                if try RecordCodec.decode(bytes) != record { words.append("reads otherwise: \(record)") }
+            } catch { words.append("cannot be read (\(error)): \(record)") }
+        }
+        actions += words.map { .said($0) }
     }
 
     /// Lets an uplink work, and carries over what comes of it.

@@ -622,9 +622,11 @@ package final class World {
         case .diskError:
             let errors = [DiskFault.noSpace, DiskFault.broken, DiskFault.broken, DiskFault.readOnly]
             let steps = DiskFault.Step.allCases.filter { $0 != .read }
+            let step = dice.coin() ? nil : steps[dice.below(steps.count)]
+            // What cannot be read three times in a row counts as damaged.
             disk.fault = DiskFault(
-                after: dice.below(12), errorNumber: errors[dice.below(4)],
-                step: dice.coin() ? nil : steps[dice.below(steps.count)], times: 1 + dice.below(4))
+                after: dice.below(12), errorNumber: errors[dice.below(4)], step: step,
+                times: 1 + dice.below(step == nil ? 2 : 4))
         case .wrongClock:
             // For less than it takes to be believed.
             clocks.setWrongly(
@@ -701,6 +703,9 @@ package final class World {
         isDone = true
         // What was damaged may be what somebody still waits for.
         guard !cast.isDamaged else { return }
+        for name in disk.fileNames() { trace.say("    \(name): \(disk.content(name).count) bytes", at: now) }
+        trace.say("    \(disk.usedBytes) of \(disk.capacity ?? 0) bytes", at: now)
+        if let host { trace.say("    \(host.gateway.state.balance)", at: now) }
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest {
             trace.say("\(cast.name(i)) is \(cast.peers[i])", at: now)
             violate("\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")

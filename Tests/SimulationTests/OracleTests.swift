@@ -434,7 +434,7 @@ struct OracleTests {
     }
 
     @Test(
-        "P2, P3: around a real core with cut links and restarts it finds nothing to report", arguments: 1...150
+        "P2, P3: around a real core with cut links and restarts it finds nothing to report", arguments: 1...12
     )
     func realCore(seed: UInt64) {
         var bench = PeerBench(

@@ -62,6 +62,7 @@ package struct Oracle {
         var connection = 0
         /// What it has received, ever, and not lost again without having said that it has it.
         var arrived: Set<MessageName> = []
+        var everSeen: Set<MessageName> = []
         /// What it lost, or may have, by itself.
         var lostByItself: Set<MessageName> = []
         var refused: Set<MessageName> = []

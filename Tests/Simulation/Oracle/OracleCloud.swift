@@ -8,7 +8,10 @@ extension Oracle {
         switch event {
         case .connecting: cloud.connection += 1
         case .received(let reception): arrived(reception, at: now)
-        case .refused(let name): cloud.refused.insert(name)
+        case .refused(let name):
+            cloud.refused.insert(name)
+            // Asked again after a power cut, it may take it after all; that is no disorder.
+            cloud.everSeen.insert(name)
         case .swallowed(let name): cloud.lostByItself.insert(name)
         case .forgot:
             // What it had not said that it has comes again, and what it had, nobody knows any more.
@@ -31,6 +34,11 @@ extension Oracle {
             .subscribed, .unsubscribing, .unsubscribed, .broken:
             break
         }
+    }
+
+    /// A cloud that answers QoS 2 with PUBACK has no identifiers to know copies by.
+    private var takesAtQoS1: Bool {
+        rules.cloud.map { $0.acknowledgesQoS2AsQoS1 && $0.version < .v5_0 } ?? false
     }
 
     /// The topic and QoS at which a message of a client goes up; nil when no route carries it.
@@ -63,12 +71,16 @@ extension Oracle {
         judgeExpiry(
             reception, message, "the cloud", speaksMQTT5: rules.cloud?.version == .v5_0, at: now)
         cloud.arrived.insert(name)
+        // What it had before it forgot, and said so, may come again: the gateway need not have written that down yet.
+        let isFirst = cloud.everSeen.insert(name).inserted
+        // Nor has one that took it at QoS 1, because it takes no more on some connections.
+        let isCapped = takesAtQoS1 || (cloud.copies[name].map { $0.count > $0.atQoS2 } ?? false)
         let takes = message.takesMax(powerCuts: powerCutCount(since: message.firstSent))
         var copies = cloud.copies[name] ?? .init()
         copies.note(reception, on: cloud.connection, at: now)
         cloud.copies[name] = copies
-        judge(copies, message, atMost: takes, exactlyOnce: takes, "the cloud")
-        guard rules.isOrderedUpwards, copies.count == 1, !message.isWill, reception.qos > .atMostOnce,
+        judge(copies, message, atMost: takes, exactlyOnce: isCapped ? .max : takes, "the cloud")
+        guard rules.isOrderedUpwards, isFirst, !message.isWill, reception.qos > .atMostOnce,
             !isRude(message.author)
         else { return }
         let key = Self.orderKey(author: name.author, topic: message.topic, message.qos, reception.qos)

@@ -63,6 +63,7 @@ struct OracleSession {
     struct Copies {
         /// All of them.
         var count = 0
+        var atQoS2 = 0
         /// At QoS 2 with a new identifier.
         var exactlyOnce = 0
         /// At QoS 0 and 1 without DUP.

@@ -236,6 +236,7 @@ extension OracleSession.Copies {
         count += 1
         if reception.retain { lastRetainedAt = now }
         guard reception.qos < .exactlyOnce else {
+            atQoS2 += 1
             if reception.isNew { exactlyOnce += 1 }
             return
         }

@@ -68,10 +68,9 @@ extension Mutant {
         Mutant(
             "A9-clean", "CONNACK leaves before the end of the discarded Session is durable",
             Edit(
-                core + "Connecting.swift",
-                "barrier = max(barrier, endSession(old, .cleanStart, at: now, into: &effects))",
-                "let endedAt = endSession(old, .cleanStart, at: now, into: &effects)\n"
-                    + "barrier = max(barrier, MUTANT ? .zero : endedAt)")),
+                core + "Connecting.swift", "        connack.sessionPresent = present != nil\n",
+                "        connack.sessionPresent = present != nil\n"
+                    + "        if MUTANT, connect.cleanStart { barrier = .zero }\n")),
         Mutant(
             "A9-suback", "SUBACK leaves before the subscription is durable",
             Edit(

@@ -13,6 +13,7 @@ struct CommitWatch {
     private struct Waiting {
         let urgency: Urgency
         let since: Instant
+        let bytes: Int
         var isElided = false
     }
 
@@ -22,7 +23,20 @@ struct CommitWatch {
     private var first = Position.zero
     private var hastened: Position?
     private var ofBatches: Set<OperationToken> = []
-    private var lastCommitAt: Instant
+    /// In millionths: there are no fewer.
+    private var tokens: Int64
+    private var tokensAt: Instant
+    private var lastBatch: Batch?
+    private var completedBatch: OperationToken?
+    private var isCheckpointWaiting = false
+
+    private struct Batch {
+        let token: OperationToken
+        let file: String
+        let bytes: Int
+        let at: Instant
+    }
+
     /// Nothing is sure any more once the disk has refused something.
     private var isTroubled = false
 
@@ -37,13 +51,15 @@ struct CommitWatch {
     private var leavesNoTrace: Set<SessionID> = []
 
     private(set) var violations: [String] = []
+    private static let token: Int64 = 1_000_000
 
     init(_ plan: JournalPlan, startedAt: Instant, behind last: Position) {
         self.plan = plan.commits
         lazyDelayMilliseconds = plan.lazyDelayMilliseconds
         batchBytesMax = plan.batchBytesMax
         self.startedAt = startedAt
-        lastCommitAt = startedAt
+        tokens = Int64(clamping: plan.commits.burst) * Self.token
+        tokensAt = startedAt
         first = last.next
     }
 
@@ -53,7 +69,12 @@ struct CommitWatch {
     mutating func appended(
         _ record: Record, _ urgency: Urgency, at now: Instant, isClient: (SessionID) -> Bool
     ) {
-        waiting.append(Waiting(urgency: urgency, since: now))
+        var size = 64
+        if case .message(let message) = record {
+            size += message.message.bytes.count + 16 * message.targets.count
+        }
+        bytes += size
+        waiting.append(Waiting(urgency: urgency, since: now, bytes: size))
         switch urgency {
         case .handshake, .control: allowed += 1
         case .lazy, .elidable, .message: break
@@ -71,13 +92,11 @@ struct CommitWatch {
         case .sessionEnded(let session, _):
             isHere.remove(session)
             hasWill.remove(session)
-        case .message(let message):
-            bytes += message.message.bytes.count + 64
-            judge(message, urgency, isClient)
+        case .message(let message): judge(message, urgency, isClient)
         case .subscribed, .unsubscribed, .inboundReleased, .inboundVoided, .outboundReceived, .acknowledged,
             .dropped, .uplinkEstablished, .assigned, .returned, .wasOff, .counters, .retained, .inboundHeld,
             .queue, .books, .lost:
-            bytes += 64
+            break
         }
     }
 
@@ -101,6 +120,9 @@ struct CommitWatch {
         hastened = max(hastened ?? .zero, position)
         allowed += 1
     }
+
+    /// The log is made durable up to here first, so that all that waits is written.
+    mutating func checkpointBegins() { isCheckpointWaiting = true }
 
     // MARK: What the journal makes of it
 
@@ -126,7 +148,9 @@ struct CommitWatch {
     }
 
     mutating func completed(_ completion: DiskCompletion) {
-        ofBatches.remove(completion.token)
+        if ofBatches.remove(completion.token) != nil, completion.token == lastBatch?.token {
+            completedBatch = completion.token
+        }
         if case .failed = completion.outcome { isTroubled = true }
     }
 
@@ -136,19 +160,24 @@ struct CommitWatch {
     mutating func roundEnded(_ operations: [DiskOperation], at now: Instant) {
         for operation in operations {
             switch operation.action {
-            case .write:
+            case .write(let file, _, let written):
+                if completedBatch != nil, lastBatch?.file == file.name { checkCompleteness(at: now) }
                 ofBatches.insert(operation.token)
+                lastBatch = Batch(token: operation.token, file: file.name, bytes: written.count, at: now)
                 commits += 1
-                lastCommitAt = now
+                fill(at: now)
+                tokens = max(tokens - Self.token, -Self.token)
             case .createSegment, .reuseSegment:
                 ofBatches.insert(operation.token)
                 allowed += 2
-            case .writeCheckpoint: allowed += 1
+            case .writeCheckpoint:
+                allowed += 1
+                isCheckpointWaiting = false
             case .writeFooter, .read, .writePart, .publish, .delete, .retire, .makeReserve, .measureSpace:
                 break
             }
         }
-        defer { hastened = nil }
+        defer { (hastened, completedBatch) = (nil, nil) }
         guard !isTroubled, ofBatches.isEmpty else { return }
         checkWaiting(at: now)
         checkNumber(at: now)
@@ -168,10 +197,28 @@ struct CommitWatch {
         guard place < waiting.count else { return }
         check(waiting[place], within: plan.windowMilliseconds, at: now)
         guard let hastened, first.number + UInt64(place - head) <= hastened.number else { return }
-        // After so long there is a token whatever was spent.
-        if now.milliseconds(since: lastCommitAt) > 2 * 1000 / plan.commitsPerSecond + 2 {
-            violate("E4: what a receiver was sent that is gone lingers on")
-        }
+        fill(at: now)
+        if tokens >= Self.token { violate("E4: what a receiver was sent that is gone lingers on") }
+    }
+
+    private mutating func fill(at now: Instant) {
+        let gain =
+            Int64(clamping: now.milliseconds(since: tokensAt)) * Int64(clamping: plan.commitsPerSecond) * 1000
+        tokens = min(Int64(clamping: plan.burst) * Self.token, tokens + gain)
+        tokensAt = now
+    }
+
+    /// A batch takes all there is, so that what lingers costs one commit a window: what it left although there was room is
+    /// not written at once behind it without need.
+    private mutating func checkCompleteness(at now: Instant) {
+        guard !isTroubled, !isCheckpointWaiting, hastened == nil, let lastBatch else { return }
+        let rest = waiting[head...].filter { !$0.isElided }
+        guard let next = rest.first(where: { $0.urgency != .lazy }),
+            rest.allSatisfy({ $0.urgency == .lazy || $0.urgency == .elidable }),
+            next.since < lastBatch.at, next.bytes + lastBatch.bytes <= batchBytesMax / 2,
+            now.milliseconds(since: next.since) < plan.windowMilliseconds
+        else { return }
+        violate("E6: what lingers is written in more commits than one a window")
     }
 
     private mutating func check(_ waiting: Waiting, within milliseconds: UInt64, at now: Instant) {

@@ -51,7 +51,7 @@ package enum FaultKind: String, Hashable, Sendable, CaseIterable {
         case .blackHole: 12_000_000
         case .storm: 45_000_000
         case .outage: 40_000_000
-        case .stall: 30_000_000
+        case .stall: 15_000_000
         case .diskError: 15_000_000
         case .wrongClock: 30_000_000
         case .suspend: 60_000_000

@@ -62,7 +62,7 @@ package struct Scenario: Sendable {
             case .halfOpen, .blackHole: return chance < 50
             case .storm: return family == .storms || chance < 20
             case .outage: return chance < (family == .uplink ? 80 : 40)
-            case .stall: return chance < 30
+            case .stall: return chance < 50
             case .diskError: return family != .damage && chance < 30
             case .fullDisk: return family == .full
             case .rot: return family == .damage && chance < 60

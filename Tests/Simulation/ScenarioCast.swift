@@ -18,6 +18,10 @@ extension Scenario {
                 plan.answersWithin = [0, 20_000, 400_000][own.below(3)]
                 plan.staysFor = own.below(3) == 0 ? nil : UInt64(4_000_000 + own.below(30_000_000))
                 plan.staysAwayFor = UInt64([300_000, 3_000_000, 20_000_000][own.below(3)])
+            } else if seed % 4 == 1 {
+                // Not always soon enough, so that some of it is written.
+                plan.answersWithin = 400_000
+                plan.staysFor = own.coin() ? nil : 10_000_000
             }
             plan.version = own.below(3) == 0 ? .v3_1_1 : .v5_0
             change(&plan, &own)
@@ -96,6 +100,7 @@ extension Scenario {
         publishing.paddingMax = [20, 300, 3000][family == .compaction || family == .full ? 2 : dice.below(3)]
         publishing.window = [1, 5, 20][dice.below(3)]
         publishing.usesAliases = dice.coin()
+        publishing.reusesIdentifiers = dice.coin()
         if family == .clocks || dice.below(5) == 0 {
             publishing.expiringPercent = 30
             publishing.expirySeconds = UInt32([2, 20, 100][dice.below(3)])

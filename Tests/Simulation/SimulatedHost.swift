@@ -59,6 +59,9 @@ final class SimulatedHost {
     /// Of this life, for the bound of what the flash is given.
     private(set) var appendedRecords = 0
     private(set) var elided = 0
+    private var watch: CommitWatch
+    /// What is wrong with how its Records are written.
+    var violations: [String] { watch.violations }
 
     private struct Client {
         var decoder: PacketDecoder
@@ -89,6 +92,7 @@ final class SimulatedHost {
             now: resumed.clock, into: &effects)
         self.effects = effects
         journal = Journal(plan: plan.journal, recovered: recovered, resumed: resumed)
+        watch = CommitWatch(plan.journal, startedAt: resumed.clock, behind: recovered.last)
         witness = WallWitness(anchor: recovered.anchor, unproven: resumed.unproven)
         var dice = dice
         uplinks = plan.uplinks.map { SimulatedUplink(plan: $0, dice: dice.fork()) }
@@ -155,7 +159,10 @@ final class SimulatedHost {
         take(.writability(ConnectionID(number), isWritable))
     }
 
-    func completed(_ completion: DiskCompletion) { journal.completed(completion, at: now) }
+    func completed(_ completion: DiskCompletion) {
+        watch.completed(completion)
+        journal.completed(completion, at: now)
+    }
 
     func deadline() { take(.deadline) }
 
@@ -259,6 +266,9 @@ final class SimulatedHost {
                 if reads { resuming.append(number) }
             case .append(let record, let urgency):
                 appendedRecords += 1
+                watch.appended(record, urgency, at: now) { session in
+                    if case .client = gateway.state[session]?.owner { true } else { false }
+                }
                 let position = journal.append(record, urgency, at: now)
                 if isTalkative { actions.append(.said("record \(position.number), \(urgency): \(record)")) }
             case .load(let session, let positions, let target):
@@ -268,6 +278,7 @@ final class SimulatedHost {
                 if isTalkative { actions.append(.said("elide \(position.number)")) }
                 journal.elide(position, at: now)
             case .hasten(let position):
+                watch.hastens(position)
                 if isTalkative { actions.append(.said("hasten \(position.number)")) }
                 journal.hasten(position, at: now)
             case .uplink(let index, let command): uplinks[index.number].perform(command)
@@ -285,6 +296,7 @@ final class SimulatedHost {
         } while !resuming.isEmpty || !isClosing && uplinks.contains { $0.hasEvents }
         settleStorage()
         journal.takeOperations(into: &operations)
+        if !isClosing { watch.roundEnded(operations, at: now) }
         if !operations.isEmpty {
             actions.append(.disk(operations))
             operations.removeAll(keepingCapacity: true)
@@ -301,6 +313,7 @@ final class SimulatedHost {
             events.removeAll(keepingCapacity: true)
             for event in told {
                 if case .elided = event { elided += 1 }
+                watch.told(event)
                 if isTalkative { actions.append(.said("storage: \(event)")) }
                 if case .failed = event, isClosing { cannotClose = true }
                 take(.storage(event))

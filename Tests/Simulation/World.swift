@@ -20,6 +20,7 @@ package final class World {
         case wakes(peer: Int)
         case connects(peer: Int)
         case fault(FaultKind)
+        case fails(life: Int)
         case boots(life: Int)
         case looks
     }
@@ -161,6 +162,7 @@ package final class World {
             pump(peer)
         case .connects(let peer): connect(peer)
         case .fault(let kind): strike(kind)
+        case .fails(let life): if life == self.life, !isSettling { losePower(.powerCut) }
         case .boots(let life): if life == self.life { boot() }
         case .looks: look()
         }
@@ -172,6 +174,7 @@ package final class World {
     private func tell(_ body: (SimulatedHost) -> Void) {
         guard let host else { return }
         host.at(clocks, now) { body(host) }
+        host.violations.forEach(violate)
         for action in host.takeActions() { carryOut(action) }
         if host.isAllDurable { cast.allIsDurable() }
         if let next = host.nextDeadline {
@@ -242,11 +245,22 @@ package final class World {
         case .writeCheckpoint: statistics.checkpoints += 1
         default: break
         }
+        aim(at: operation.action)
         guard let completion = disk.perform(operation) else { return losePower(.stepCut) }
         if !disk.abused.isEmpty { violate("written to after its sync failed: \(disk.abused)") }
         if case .failed(let number) = completion.outcome { trace.say("disk: error \(number)", at: now) }
         startDisk()
         tell { $0.completed(completion) }
+    }
+
+    /// What is rare is cut off as often as what is not: in the middle of it, or before much else happened.
+    private func aim(at action: DiskOperation.Action) {
+        guard scenario.has(.stepCut), !isSettling else { return }
+        switch action {
+        case .createSegment, .reuseSegment, .writeCheckpoint, .publish, .delete, .retire:
+            if bootDice.below(12) == 0 { disk.stepsLeft = min(disk.stepsLeft, bootDice.below(14)) }
+        case .write, .writeFooter, .read, .writePart, .makeReserve, .measureSpace: break
+        }
     }
 
     // MARK: Lives
@@ -269,6 +283,11 @@ package final class World {
         guard host != nil else { return }
         statistics.kills += 1
         trace.say("the process is killed", at: now)
+        // What it was at is done in part, and is in the cache.
+        if isDiskBusy, asksAt < asked.count, bootDice.coin() {
+            disk.stepsLeft = bootDice.below(6)
+            _ = disk.perform(asked[asksAt])
+        }
         endLife(isKilled: true)
     }
 
@@ -650,7 +669,13 @@ package final class World {
                     link, gatewayLearnsAfter: UInt64(dice.below(3_000_000)),
                     peerLearnsAfter: UInt64(dice.below(3_000_000)))
             }
-        case .stall: diskIdleAt = max(diskIdleAt, now) + UInt64(dice.below(8_000_000))
+        case .stall:
+            let lasts = dice.below(8_000_000)
+            diskIdleAt = max(diskIdleAt, now) + UInt64(lasts)
+            // Whatever did not wait for the disk is found out when it never gets to it.
+            if scenario.has(.powerCut), dice.coin() {
+                events.add(.fails(life: life), at: now + UInt64(dice.below(lasts + 1)))
+            }
         case .diskError:
             let errors = [DiskFault.noSpace, DiskFault.broken, DiskFault.broken, DiskFault.readOnly]
             let steps = DiskFault.Step.allCases.filter { $0 != .read }
@@ -766,7 +791,7 @@ extension World.Event {
         switch self {
         case .arrives(_, let toGateway, _), .ends(_, let toGateway): toGateway
         case .buffer, .disk, .deadline, .second, .dials: true
-        case .wakes, .connects, .fault, .boots, .looks: false
+        case .wakes, .connects, .fault, .fails, .boots, .looks: false
         }
     }
 }

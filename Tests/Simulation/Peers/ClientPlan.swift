@@ -57,6 +57,8 @@ package struct ClientPlan: Sendable {
         /// In flight at a time, however much the gateway allows.
         package var window = 10
         package var usesAliases = false
+        /// It takes the lowest Packet Identifier that is free, and so one that was in use a moment ago.
+        package var reusesIdentifiers = false
 
         package init(_ topics: [String], every: UInt64) {
             self.topics = topics

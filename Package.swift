@@ -42,7 +42,8 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "Disk", dependencies: ["Journal", "GatewayCore", "CLinux"], swiftSettings: swift6),
         .target(
-            name: "Transport", dependencies: ["MQTT", nioCore, nioPosix, nioHTTP, nioWebSocket],
+            name: "Transport",
+            dependencies: ["MQTT", nioCore, nioPosix, nioTLS, nioSSL, nioHTTP, nioWebSocket],
             swiftSettings: swift6),
         .systemLibrary(
             name: "CMosquitto", pkgConfig: "libmosquitto",

@@ -2,8 +2,8 @@ import MQTT
 
 /// Everything that can happen to the gateway.
 package enum Input: Sendable {
-    /// A client's connection was accepted.
-    case opened(ConnectionID, listener: Int)
+    /// A client's connection was accepted; the certificate is the one it has shown and its listener has verified.
+    case opened(ConnectionID, listener: Int, certificate: CertificateNames? = nil)
     case received(ConnectionID, Packet)
     /// The peer broke a rule of the encoding; nothing more is read from it. The version is that of its CONNECT, also
     /// of one that could not be read to its end; nil when it did not get that far.
@@ -167,6 +167,8 @@ package enum Urgency: Sendable, CaseIterable {
     case elidable
     /// A QoS 1 publisher waits: with the next commit that the budget allows, at the latest after the window.
     case message
+    /// A publisher waits that can: with the next commit, at the latest after a second.
+    case relaxed
     /// A QoS 2 exchange waits (rules A2-A7).
     case handshake
     /// A connection, a subscription or the end of a Session waits (rules A9, A10).

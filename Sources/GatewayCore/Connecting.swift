@@ -4,12 +4,16 @@ import MQTT
 extension Gateway {
     // MARK: Accepting
 
-    mutating func accept(_ id: ConnectionID, listener: Int, at now: Instant, into effects: inout [Effect]) {
+    mutating func accept(
+        _ id: ConnectionID, listener: Int, _ certificate: CertificateNames?, at now: Instant,
+        into effects: inout [Effect]
+    ) {
         guard !isStopping else {
             effects.append(.close(id))
             return
         }
         connections[id] = Connection(id: id, listener: listener, phase: .awaitingConnect, lastHeardAt: now)
+        if let certificate { _ = connections.update(id) { $0.certificate = Rare(certificate) } }
         schedule(.connect(id), at: now.advanced(byMilliseconds: plan.limits.connectTimeoutMilliseconds))
     }
 
@@ -17,12 +21,14 @@ extension Gateway {
     mutating func receive(
         _ packet: consuming Packet, from id: ConnectionID, at now: Instant, into effects: inout [Effect]
     ) {
-        let known = connections.update(id) { connection -> (session: SessionID?, holdsNothing: Bool)? in
+        let known = connections.update(id) {
+            connection -> (session: SessionID?, holdsNothing: Bool, watch: Int?)? in
             guard connection.phase != .closing else { return nil }
             connection.lastHeardAt = now
-            return (connection.session, connection.held.isEmpty)
+            return (connection.session, connection.held.isEmpty, connection.watch)
         }
         guard let connection = known ?? nil else { return }
+        if let watch = connection.watch { heard(at: watch, now, into: &effects) }
         guard let session = connection.session else {
             // The decoder lets nothing but CONNECT come first [MQTT5-3.1.0-1].
             guard case .connect(let connect) = packet else {
@@ -75,16 +81,18 @@ extension Gateway {
     private mutating func connect(
         _ connect: Connect, on id: ConnectionID, at now: Instant, into effects: inout [Effect]
     ) {
+        let profile = profiles.profile(of: names(of: connect, on: id))
         _ = connections.update(id) { connection in
             connection.version = connect.version
             connection.clientIdentifier = connect.clientIdentifier
-            connection.keepAliveSeconds = connect.keepAliveSeconds
             connection.outboundAliases = TopicAliases(peerMaximum: connect.topicAliasMaximum)
             connection.packetBytesMax = connect.maximumPacketSize
             connection.wantsReasons = connect.requestProblemInformation
             connection.isBridge = connect.isBridge
         }
-        if let refusal = refusal(of: connect) {
+        setTerms(of: connect, on: id, profile.profile)
+        let refused = profile.refusal(of: names(of: connect, on: id))
+        if let refusal = refused ?? refusal(of: connect, as: profile.profile) {
             return refuse(connect, on: id, refusal, into: &effects)
         }
         var identifier = connect.clientIdentifier
@@ -95,7 +103,11 @@ extension Gateway {
             while state.session(of: .client(identifier: identifier)) != nil { identifier += "a" }
             _ = connections.update(id) { $0.clientIdentifier = identifier }
         }
-        let expiry = expirySeconds(for: connect)
+        let treatment = profile.treatment(clientIdentifier: identifier, username: connect.userName)
+        if let will = connect.will, let refusal = refusal(of: will, as: treatment) {
+            return refuse(connect, on: id, refusal, into: &effects)
+        }
+        let expiry = expirySeconds(for: connect, as: profile.profile)
         // A client that cannot take its CONNACK cannot be served [MQTT5-3.1.2-24].
         var connack = connack(to: connect, on: id, identifier: identifier, expiry: expiry)
         guard isTakable(.connack(connack), by: connect) else {
@@ -116,6 +128,7 @@ extension Gateway {
             session: session, owner: owner, version: connect.version, expirySeconds: expiry,
             isPersistent: present != nil || expiry > 0, will: connect.will)
         barrier = max(barrier, commit(.sessionOpened(opened), about: session, into: &effects))
+        barrier = max(barrier, treat(id, session, as: treatment, at: now, into: &effects))
         let flow = outboundFlow(for: connect, on: id, session)
         _ = update(session) { session in
             session.willDueAt = nil
@@ -129,7 +142,8 @@ extension Gateway {
                     clientIdentifier: identifier, version: connect.version, sessionPresent: present != nil)))
         connack.sessionPresent = present != nil
         promise(.connack(connack), to: .client(id), after: barrier, at: now, into: &effects)
-        if connect.keepAliveSeconds > 0 { scheduleKeepAlive(id, from: now, at: now) }
+        scheduleKeepAlive(id, from: now, at: now)
+        if treatment.stateTopic != nil { watch(id, as: treatment, at: now, into: &effects) }
     }
 
     /// CONNACK has left: what the Session is owed may flow.
@@ -139,7 +153,7 @@ extension Gateway {
         pump(session, at: now, into: &effects)
     }
 
-    private func refusal(of connect: Connect) -> ReasonCode? {
+    private func refusal(of connect: Connect, as profile: DeviceProfile) -> ReasonCode? {
         // A 3.x client without an identifier cannot come back to its Session [MQTT311-3.1.3-8].
         if connect.clientIdentifier.isEmpty, connect.version < .v5_0,
             connect.version == .v3_1 || !connect.cleanStart
@@ -163,23 +177,24 @@ extension Gateway {
         if let will = connect.will, owns(will.message.topic) { return .notAuthorized }
         // A new Session that would be kept is refused while there is no room to record it (promise P4), and
         // when there are enough of them.
-        if isUnderPressure || state.sessionCount >= plan.limits.sessionsMax, expirySeconds(for: connect) > 0,
+        if isUnderPressure || state.sessionCount >= plan.limits.sessionsMax,
+            expirySeconds(for: connect, as: profile) > 0,
             state.session(of: .client(identifier: connect.clientIdentifier)) == nil
         {
             return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
         }
         // While the disk writes nothing a CONNACK that waits for it would not come, and each new attempt would
         // leave one more Record in memory.
-        if storageHasFailed, needsRecord(connect) { return .serverUnavailable }
-        if isStuck, needsRecord(connect) {
+        if storageHasFailed, needsRecord(connect, as: profile) { return .serverUnavailable }
+        if isStuck, needsRecord(connect, as: profile) {
             return connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable
         }
         return nil
     }
 
     /// Whether serving this client begins with something that must be kept.
-    private func needsRecord(_ connect: Connect) -> Bool {
-        if connect.will != nil || expirySeconds(for: connect) > 0 { return true }
+    private func needsRecord(_ connect: Connect, as profile: DeviceProfile) -> Bool {
+        if connect.will != nil || expirySeconds(for: connect, as: profile) > 0 { return true }
         return state.session(of: .client(identifier: connect.clientIdentifier)).map { !$0.isVolatile }
             ?? false
     }
@@ -200,10 +215,13 @@ extension Gateway {
     }
 
     /// Session Expiry in seconds: absent is 0 in MQTT 5 [MQTT5-3.1.2.11.2]; before, Clean Session decides.
-    private func expirySeconds(for connect: Connect) -> UInt32 {
+    private func expirySeconds(for connect: Connect, as profile: DeviceProfile) -> UInt32 {
         switch connect.version {
-        case .v5_0: min(connect.sessionExpirySeconds ?? 0, plan.expirySecondsMax)
-        case .v3_1, .v3_1_1: connect.cleanStart ? 0 : plan.expirySecondsBefore5
+        case .v5_0:
+            min(
+                connect.sessionExpirySeconds ?? 0, profile.sessionExpirySecondsMax ?? plan.expirySecondsMax)
+        case .v3_1, .v3_1_1:
+            connect.cleanStart ? 0 : profile.sessionExpirySecondsBefore5 ?? plan.expirySecondsBefore5
         }
     }
 
@@ -211,13 +229,14 @@ extension Gateway {
     {
         OutboundFlow(
             peer: .client(id), version: connect.version,
-            inFlightMax: Int(min(connect.receiveMaximum ?? .max, plan.limits.inFlightMax)),
+            inFlightMax: Int(
+                min(connect.receiveMaximum ?? .max, connections[id]?.inFlightMax ?? plan.limits.inFlightMax)),
             packetBytesMax: connect.maximumPacketSize, maximumQoS: .exactlyOnce, retainAvailable: true,
             next: state[session]?.queue.floor ?? Delivery(0))
     }
 
     /// Maximum Packet Size as the client's listener has it [MQTT5-3.2.2-15].
-    private func packetBytesMax(on id: ConnectionID) -> UInt32 {
+    func listenerPacketBytesMax(on id: ConnectionID) -> UInt32 {
         guard let listener = connections[id]?.listener else { return plan.limits.packetBytesMax }
         return plan.packetBytesMaxByListener[listener] ?? plan.limits.packetBytesMax
     }
@@ -227,12 +246,21 @@ extension Gateway {
         to connect: Connect, on id: ConnectionID, identifier: String, expiry: UInt32
     ) -> Connack {
         guard connect.version == .v5_0 else { return Connack(sessionPresent: false, reason: .success) }
+        let listenersMax = listenerPacketBytesMax(on: id)
+        let terms = connections.read(id) {
+            ($0.inFlightMax, $0.maximumQoS, $0.takenBytesMax, $0.keepAliveSeconds)
+        }
+        let (inFlightMax, qosMax, bytesMax, keepAlive) =
+            terms ?? (plan.limits.inFlightMax, .exactlyOnce, nil, connect.keepAliveSeconds)
         return Connack(
             sessionPresent: false, reason: .success,
             sessionExpirySeconds: expiry == connect.sessionExpirySeconds ?? 0 ? nil : expiry,
-            receiveMaximum: plan.limits.inFlightMax, maximumPacketSize: packetBytesMax(on: id),
+            receiveMaximum: inFlightMax,
+            maximumQoS: qosMax == .exactlyOnce ? nil : qosMax,  // [MQTT5-3.2.2-9]
+            maximumPacketSize: bytesMax ?? listenersMax,
             assignedClientIdentifier: connect.clientIdentifier.isEmpty ? identifier : nil,
-            topicAliasMaximum: plan.limits.topicAliasMax)
+            topicAliasMaximum: plan.limits.topicAliasMax,
+            serverKeepAliveSeconds: keepAlive == connect.keepAliveSeconds ? nil : keepAlive)
     }
 
     /// Ends the connection its owner had [MQTT5-3.1.4-3].
@@ -289,7 +317,8 @@ extension Gateway {
             guard expiry > 0 || changed == 0 else {
                 return end(id, .protocolError(.protocolError), at: now, into: &effects)
             }
-            expiry = min(changed, plan.expirySecondsMax)
+            let treatment = connections.read(id) { $0.treatment } ?? nil
+            expiry = min(changed, treatment?.profile.sessionExpirySecondsMax ?? plan.expirySecondsMax)
         }
         letHeldGo(of: id, at: now, into: &effects)
         effects.append(.close(id))
@@ -331,6 +360,7 @@ extension Gateway {
             closeSession(session, at: now, into: &effects)
         }
         connections[id] = nil
+        if !paces.isEmpty { paces[id] = nil }
     }
 
     /// Ends a connection from our side: the peer is told why where its version can be told

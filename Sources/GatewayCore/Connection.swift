@@ -6,6 +6,7 @@ struct Connection {
     let listener: Int
     var phase: Phase
     var lastHeardAt: Instant
+    var certificate = Rare<CertificateNames>(nil)
 
     // From CONNECT on.
     var version = ProtocolVersion.v3_1_1
@@ -19,6 +20,17 @@ struct Connection {
     var outboundAliases: TopicAliases?
     /// The client's Maximum Packet Size.
     var packetBytesMax: UInt32?
+    /// How its profile treats it; nil where there are no profiles.
+    var treatment: Treatment?
+    /// Of the treatment.
+    var aspects: PublishAspects = []
+    /// Its place among the watches; nil where its profile has no liveness.
+    var watch: Int?
+    var userName = Rare<String>(nil)
+    /// What its CONNACK said: our Receive Maximum, and where its profile says so Maximum QoS and Maximum Packet Size.
+    var inFlightMax: UInt16 = 0
+    var maximumQoS = QoS.exactlyOnce
+    var takenBytesMax: UInt32?
     /// Its Request Problem Information.
     var wantsReasons = true
     /// It said so by a bit of the Protocol Level: to 3.1 and 3.1.1 what No Local and Retain As Published are to 5.0.
@@ -70,6 +82,10 @@ struct Deadline: Comparable {
         case fullStores
         /// The `$SYS` tree is told anew.
         case systemTopics
+        /// A device that was not heard for as long as its profile says.
+        case silence(watch: Int)
+        /// A client that published too fast may go on.
+        case rate(ConnectionID)
         /// Every Session that was connected before the start and has not come back.
         case returnGrace
     }

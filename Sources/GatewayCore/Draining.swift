@@ -6,14 +6,15 @@ struct TokenBucket {
     /// A message or a byte takes 1000 of these, so that each millisecond brings as many as the rate a second.
     private struct Tokens {
         let perMillisecond: Int64
+        let capacity: Int64
         var count: Int64
 
-        init(perSecond: UInt32) {
+        /// - Parameter burst: what it holds; what comes in a second where it is nil.
+        init(perSecond: UInt32, burst: UInt32? = nil) {
             perMillisecond = Int64(max(1, perSecond))
-            count = 1000 * perMillisecond
+            capacity = 1000 * Int64(max(1, burst ?? perSecond))
+            count = capacity
         }
-
-        var capacity: Int64 { 1000 * perMillisecond }
 
         mutating func fill(_ milliseconds: Int64) {
             count = min(capacity, count + perMillisecond * milliseconds)
@@ -39,9 +40,23 @@ struct TokenBucket {
     /// nil when there is nothing to pace.
     init?(_ drain: UplinkRoutes.Drain, at now: Instant) {
         guard drain.messagesPerSecond != nil || drain.bytesPerSecond != nil else { return nil }
-        messages = drain.messagesPerSecond.map(Tokens.init)
-        bytes = drain.bytesPerSecond.map(Tokens.init)
+        messages = drain.messagesPerSecond.map { Tokens(perSecond: $0) }
+        bytes = drain.bytesPerSecond.map { Tokens(perSecond: $0) }
         filledAt = now
+    }
+
+    /// nil when there is nothing to pace.
+    init?(_ rate: PublishRate, at now: Instant) {
+        guard rate.messagesPerSecond != nil || rate.bytesPerSecond != nil else { return nil }
+        messages = rate.messagesPerSecond.map { Tokens(perSecond: $0, burst: rate.messagesBurst) }
+        bytes = rate.bytesPerSecond.map { Tokens(perSecond: $0, burst: rate.bytesBurst) }
+        filledAt = now
+    }
+
+    /// How many milliseconds until nothing is owed.
+    mutating func debt(at now: Instant) -> UInt64 {
+        fill(at: now)
+        return max(messages?.wait(for: 0) ?? 0, bytes?.wait(for: 0) ?? 0)
     }
 
     /// How many milliseconds a message of `size` bytes has to wait; one that is larger than the bucket, until it is full.

@@ -173,6 +173,8 @@ package struct DurableState {
             giveBack(deliveries, of: id, at: position)
         case .wasOff(let off):
             offTimes.add(off)
+        case .profiled(let id, let name):
+            _ = sessions.update(id) { $0.profile = name }
         case .counters(let nextSession):
             self.nextSession = max(self.nextSession, nextSession)
         case .retained(let record):
@@ -547,6 +549,7 @@ package struct DurableState {
                             session: id, at: closedAt, expirySeconds: session.expirySeconds,
                             discardsWill: false)))
             }
+            if !session.profile.isEmpty { body(.profiled(id, session.profile)) }
             // What is only here for its Will has no Record of anything else.
             if session.isPersistent {
                 if !session.subscriptions.isEmpty { body(.subscribed(id, session.subscriptions.values)) }

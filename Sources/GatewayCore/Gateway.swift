@@ -14,9 +14,18 @@ package struct Gateway: ~Copyable {
     var gate: CommitGate
     var candidates = Candidates()
     var connections = Roster<ConnectionID, Connection>()
+    /// Of the plan.
+    var profiles: Profiles
+    /// By the place of the profile.
+    package internal(set) var profileCounts: [ProfileCounts]
+    /// How much clients may publish now whose profile has a rate.
+    var paces = Roster<ConnectionID, Pace>()
     var uplinks: [Upstream] = []
     /// Whether any uplink has a lane for what is new.
     var hasLiveLanes = false
+    /// What went up last, where profiles have reports by exception.
+    var reports = Reports()
+    var watches = Watches()
     /// Dead letters on their way back, by the Session that keeps them.
     var replays = Roster<SessionID, Replay>()
     /// Of uplinks whose cloud sends back what it is sent, by their Session.
@@ -75,6 +84,10 @@ package struct Gateway: ~Copyable {
             plan: plan, state: state, lastPosition: lastPosition, stoppedAt: stoppedAt ?? now, startedAt: now)
         // First the routes: a Will that is due at once goes up too.
         openUplinks(at: now, into: &effects)
+        if !profiles.isEmpty {
+            bindAbsent()
+            recoverWatches(at: now)
+        }
         recoverSessions(at: now, into: &effects)
         if let interval = plan.systemTopicsMilliseconds {
             schedule(.systemTopics, at: now.advanced(byMilliseconds: interval))
@@ -88,6 +101,8 @@ package struct Gateway: ~Copyable {
         startedAt now: Instant
     ) {
         self.plan = plan
+        profiles = Profiles(plan)
+        profileCounts = Array(repeating: ProfileCounts(), count: profiles.all.count)
         self.state = state
         self.state.residentBytesMax = plan.limits.residentBytesMax
         self.state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
@@ -112,9 +127,9 @@ package struct Gateway: ~Copyable {
     package mutating func handle(_ input: consuming Input, at now: Instant, into effects: inout [Effect]) {
         let first = effects.count
         switch consume input {
-        case .opened(let connection, let listener):
+        case .opened(let connection, let listener, let certificate):
             statistics.opened()
-            accept(connection, listener: listener, at: now, into: &effects)
+            accept(connection, listener: listener, certificate, at: now, into: &effects)
         case .received(let connection, let packet):
             statistics.received(packet)
             receive(packet, from: connection, at: now, into: &effects)
@@ -231,7 +246,7 @@ package struct Gateway: ~Copyable {
     private mutating func append(_ record: consuming Record, _ urgency: Urgency, into effects: inout [Effect])
     {
         switch urgency {
-        case .message, .handshake, .control: lastPromptPosition = lastPosition
+        case .message, .relaxed, .handshake, .control: lastPromptPosition = lastPosition
         case .lazy, .elidable: break
         }
         effects.append(.append(record, urgency))
@@ -377,6 +392,8 @@ package struct Gateway: ~Copyable {
             case .returnGrace: endReturnGrace(at: now, into: &effects)
             case .round(let id): beginRound(id, at: now, into: &effects)
             case .drain(let index): drain(index, at: now, into: &effects)
+            case .silence(let place): checkSilence(place, at: now, into: &effects)
+            case .rate(let id): checkRate(id, at: now, into: &effects)
             case .heldPackets:
                 isRetryScheduled = false
                 takeHeldPackets(at: now, into: &effects)

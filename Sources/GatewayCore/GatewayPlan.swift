@@ -17,6 +17,8 @@ package struct GatewayPlan: Sendable {
     package var packetBytesMaxByListener: [Int: UInt32] = [:]
     /// In the order of their `UplinkIndex`.
     package var uplinks: [UplinkRoutes] = []
+    /// In the order in which they are tried; the default, where there is one, is the last. Names are unique.
+    package var profiles: [DeviceProfile] = []
 
     package init() {}
 }

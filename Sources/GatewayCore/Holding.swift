@@ -80,12 +80,14 @@ extension Gateway {
     ///
     /// - Complexity: O(taken)
     mutating func takeHeld(of id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
-        while let held = connections.read(id, { ($0.session, $0.version, $0.held.first) }),
-            let session = held.0, let publish = held.2
+        while let held = connections.read(
+            id, { ($0.session, $0.version, $0.held.first, $0.treatment) }), let session = held.0,
+            let publish = held.2
         {
             guard
                 take(
-                    publish, from: session, peer: .client(id), version: held.1, at: now, into: &effects)
+                    publish, from: session, peer: .client(id), version: held.1, as: held.3, at: now,
+                    into: &effects)
             else { break }
             _ = connections.update(id) { $0.held.removeFirst() }
             heldBytes -= publish.heldBytes
@@ -98,13 +100,15 @@ extension Gateway {
     mutating func letHeldGo(of id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
         let found = connections.update(id) { connection in
             defer { connection.held = HeldPublishes() }
-            return (connection.session, connection.version, connection.held)
+            return (connection.session, connection.version, connection.held, connection.treatment)
         }
-        guard let (session, version, held) = found, !held.isEmpty else { return }
+        guard let (session, version, held, treatment) = found, !held.isEmpty else { return }
         heldBytes -= held.bytes
         guard let session else { return }
         for publish in held.atMostOnce {
-            _ = take(publish, from: session, peer: .client(id), version: version, at: now, into: &effects)
+            _ = take(
+                publish, from: session, peer: .client(id), version: version, as: treatment, at: now,
+                into: &effects)
         }
     }
 
@@ -129,7 +133,7 @@ extension Gateway {
                     || !isTotalReached && connection.held.count <= countMax / 2
                         && connection.held.bytes <= bytesMax / 2)
         }
-        guard mayGoOn == true,
+        guard mayGoOn == true, !isTooFast(id, at: now),
             gate.parkedCount(for: .client(id)) <= plan.limits.parkedPerConnectionMax / 2
         else { return }
         _ = connections.update(id) { connection in

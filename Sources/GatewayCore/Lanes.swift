@@ -25,18 +25,24 @@ extension UplinkRoutes.Route {
     /// Names the lane that its messages wait in, "" the uplink's first; what it says is on flash. Routes of one
     /// label share a lane, so that they leave in the order in which they came.
     package var laneLabel: String {
-        if queue != nil { return "route \(String(decoding: filter.bytes, as: UTF8.self))" }
-        switch priority {
-        case .high: return "high"
-        case .normal: return ""
-        case .low: return "low"
-        }
+        queue != nil ? "route \(String(decoding: filter.bytes, as: UTF8.self))" : priority.laneLabel
     }
 
     /// The same of the lane for what is new; nil where everything waits in order.
     package var liveLaneLabel: String? {
         guard isLiveFirst else { return nil }
         return laneLabel.isEmpty ? "live" : "live \(laneLabel)"
+    }
+}
+
+extension UplinkRoutes.Priority {
+    /// Of the lane for what has this priority and nothing else that sets it apart.
+    var laneLabel: String {
+        switch self {
+        case .high: "high"
+        case .normal: ""
+        case .low: "low"
+        }
     }
 }
 
@@ -75,7 +81,8 @@ extension Gateway {
             else { continue }
             uplinks[n].lanes.append(Lane(session: session, number: number, label: label))
         }
-        let wanted = routes.laneLabels
+        let profiled = laneLabelsOfProfiles(for: routes.name)
+        let wanted = routes.laneLabels + profiled
         for i in uplinks[n].lanes.indices where wanted.contains(uplinks[n].lanes[i].label) {
             uplinks[n].lanes[i].isRouted = true
         }
@@ -87,6 +94,10 @@ extension Gateway {
             }
         }
         for (rank, route) in routes.out.enumerated() { lead(route, rank: rank, of: index, into: &effects) }
+        for priority in UplinkRoutes.Priority.allCases where profiled.contains(priority.laneLabel) {
+            guard let lane = lane(priority.laneLabel, of: index, into: &effects) else { continue }
+            uplinks[n].lanes[lane].priority = priority
+        }
         uplinks[n].lanes.sort(by: Lane.precedes)
         uplinks[n].bucket = TokenBucket(routes.drain, at: now)
         if uplinks[n].isConnected { openLanes(of: index) }

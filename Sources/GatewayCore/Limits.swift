@@ -70,6 +70,10 @@ package struct Limits: Hashable, Sendable {
     /// Messages of one live lane that are in flight or wait, and their bytes; beyond either new ones join the backlog.
     package var liveMessagesMax = 1000
     package var liveBytesMax = 1 << 20
+    /// Devices that are watched for silence; of more than that nothing is told.
+    package var watchesMax = 100_000
+    /// Topics of which it is remembered what went up last, for reports by exception; beyond it all of a topic goes up.
+    package var reportTopicsMax = 100_000
     /// Retained QoS 0 messages on their way to one new subscriber; beyond it they are dropped and counted.
     package var leadingMax = 100_000
 

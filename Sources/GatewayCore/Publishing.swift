@@ -8,13 +8,18 @@ extension Gateway {
         _ publish: consuming Publish, from id: ConnectionID, _ session: SessionID, at now: Instant,
         into effects: inout [Effect]
     ) {
+        let known = connections.read(id) {
+            ($0.version, $0.inboundUnsettledCount, $0.inFlightMax, $0.held.isEmpty, $0.aspects)
+        }
+        guard let (version, unsettledCount, inFlightMax, holdsNothing, aspects) = known else { return }
+        if aspects.contains(.size), isTooLarge(publish, from: id) {
+            return end(id, .protocolError(.packetTooLarge), at: now, into: &effects)
+        }
         if let refusal = resolveTopicAlias(&publish, of: id) {
             return end(id, .protocolError(refusal), at: now, into: &effects)
         }
-        let known = connections.read(id) { ($0.version, $0.inboundUnsettledCount, $0.held.isEmpty) }
-        guard let (version, unsettledCount, holdsNothing) = known else { return }
         // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
-        if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(plan.limits.inFlightMax),
+        if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(inFlightMax),
             publish.id.map({ inboundPosition(of: $0, from: session) == nil }) ?? true
         {
             return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
@@ -28,9 +33,18 @@ extension Gateway {
         if owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
             return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
         }
+        if !aspects.isDisjoint(with: .admission),
+            !admit(&publish, aspects, from: id, at: now, into: &effects)
+        {
+            return
+        }
+        let treatment =
+            aspects.isDisjoint(with: .keeping) ? nil : connections.read(id) { $0.treatment } ?? nil
         let isTaken =
             holdsNothing
-            && take(publish, from: session, peer: .client(id), version: version, at: now, into: &effects)
+            && take(
+                publish, from: session, peer: .client(id), version: version, as: treatment, at: now,
+                into: &effects)
         if !isTaken {
             // Honest pressure (promise P4): MQTT 5 is told, older versions wait.
             if version == .v5_0 {
@@ -64,7 +78,7 @@ extension Gateway {
     }
 
     /// Answers a PUBLISH that is not taken; before MQTT 5 there is no way to say so but to close.
-    private mutating func refuse(
+    mutating func refuse(
         _ publish: Publish, _ reason: ReasonCode, from id: ConnectionID, at now: Instant,
         into effects: inout [Effect]
     ) {
@@ -106,8 +120,12 @@ extension Gateway {
     /// Whether the retained messages leave room for this one; replacing or removing one always has.
     private func hasRoomToRetain(_ publish: Publish) -> Bool {
         guard publish.retain, !publish.message.payload.isEmpty else { return true }
-        return state.retained.bytes + publish.message.bytes.count <= plan.limits.retainedBytesMax
-            || state.retained[publish.message.topic] != nil
+        return hasRoomToKeep(publish.message)
+    }
+
+    func hasRoomToKeep(_ message: ApplicationMessage) -> Bool {
+        state.retained.bytes + message.bytes.count <= plan.limits.retainedBytesMax
+            || state.retained[message.topic] != nil
     }
 
     // MARK: Taking over responsibility
@@ -116,13 +134,15 @@ extension Gateway {
     /// power cut.
     ///
     /// - Parameters:
+    ///   - treatment: of its publisher, where that says how it is kept.
     ///   - isRouted: false for a message that nobody here asked for: it is answered and goes no further.
     ///   - maximumQoS: at which it is passed on; the handshake with its publisher is at its own QoS.
     ///   - version: of the connection it came on.
     /// - Returns: false when there is no room for it: nothing has happened then.
     mutating func take(
         _ publish: Publish, from session: SessionID, peer: Peer, version: ProtocolVersion,
-        isRouted: Bool = true, maximumQoS: QoS = .exactlyOnce, at now: Instant, into effects: inout [Effect]
+        as treatment: Treatment? = nil, isRouted: Bool = true, maximumQoS: QoS = .exactlyOnce,
+        at now: Instant, into effects: inout [Effect]
     ) -> Bool {
         if publish.qos == .exactlyOnce, let id = publish.id,
             let taken = inboundPosition(of: id, from: session), !isRolledBack(publish, id, from: session)
@@ -132,12 +152,14 @@ extension Gateway {
             return true
         }
         // Nobody but the gateway itself publishes under $SYS; who cannot be told so is answered, and no more.
-        let shares =
+        var shares =
             isRouted && !owns(publish.message.topic)
             ? shares(
                 of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
                 by: session) : []
+        let verdict = treatment.flatMap { choose(&shares, of: publish.message, as: $0, at: now) }
         guard hasRoom(for: publish, shares, at: now, into: &effects) else { return false }
+        if let treatment, let verdict { note(verdict, of: publish.message, as: treatment, at: now) }
         if publish.qos > .atMostOnce, case .client(let id) = peer {
             _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         }
@@ -148,12 +170,15 @@ extension Gateway {
             publisher: recordsID ? session : nil, inboundID: recordsID ? heldID : nil, qos: publish.qos,
             retained: isRouted ? retainedEffect(of: publish) : .none, message: publish.message,
             expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
+        if let treatment, keepsLastValue(of: publish, as: treatment) { record.retained = .store }
         let isShared = !shares.isEmpty
         let passing = shares.filter { $0.qos == .atMostOnce }
-        let position = keep(&record, for: consume shares, at: now, into: &effects)
+        let position = keep(
+            &record, for: consume shares, within: treatment?.profile.durability, at: now, into: &effects)
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
         if let id = publish.id {
-            let isWanted = version < .v5_0 || isShared || isRouted && hasOwnSubscriber(publish)
+            let isWanted =
+                version < .v5_0 || isShared || verdict != nil || isRouted && hasOwnSubscriber(publish)
             let answer = Acknowledgement(id, isWanted ? .success : .noMatchingSubscribers)
             if publish.qos == .exactlyOnce {
                 promise(.pubrec(answer), to: peer, after: position, at: now, into: &effects)
@@ -198,10 +223,11 @@ extension Gateway {
     /// - Parameters:
     ///   - record: gets its targets.
     ///   - shares: given up, so that mostly they become the targets without being copied.
+    ///   - window: of its publisher's profile.
     /// - Returns: the position that promises about it wait for.
     private mutating func keep(
-        _ record: inout MessageRecord, for shares: consuming [MessageRecord.Target], at now: Instant,
-        into effects: inout [Effect]
+        _ record: inout MessageRecord, for shares: consuming [MessageRecord.Target],
+        within window: DurabilityWindow? = nil, at now: Instant, into effects: inout [Effect]
     ) -> Position {
         record.targets = shares
         if tellsWhen(record.targets) { record.received = .init(at: now) }
@@ -225,8 +251,10 @@ extension Gateway {
         let urgency: Urgency =
             switch record.qos {
             case .atMostOnce: .lazy
-            case .atLeastOnce: droppedAt == .zero && mayBeElided(record, at: now) ? .elidable : .message
-            case .exactlyOnce: .handshake  // rule E7
+            case .atLeastOnce:
+                droppedAt == .zero && window != .latency && mayBeElided(record, at: now)
+                    ? .elidable : window.urgency(else: .message)
+            case .exactlyOnce: window.urgency(else: .handshake)  // rule E7
             }
         return max(commitMessage(&record, urgency, into: &effects), droppedAt)
     }
@@ -323,11 +351,20 @@ extension Gateway {
         }
         var position = Position.zero
         if isPersistent(session) {
-            position = commit(.inboundReleased(session, pubrel.id), .handshake, into: &effects)
+            position = commit(
+                .inboundReleased(session, pubrel.id), window(of: peer).urgency(else: .handshake),
+                into: &effects)
         } else {
             _ = update(session) { $0.inbound.release(pubrel.id) }
         }
         promise(.pubcomp(Acknowledgement(pubrel.id)), to: peer, after: position, at: now, into: &effects)
+    }
+
+    private func window(of peer: Peer) -> DurabilityWindow? {
+        guard case .client(let id) = peer else { return nil }
+        return connections.read(id) {
+            $0.aspects.contains(.durability) ? $0.treatment?.profile.durability : nil
+        } ?? nil
     }
 
     // MARK: Wills and retained messages
@@ -341,13 +378,29 @@ extension Gateway {
     {
         guard let will = state[session]?.will else { return .zero }
         let publish = Publish(message: will.message, qos: will.qos, retain: will.retain)
+        let profile = profiles.profile(named: read(session) { $0.profile } ?? "").profile
+        let expirySeconds =
+            profile.messageExpiry.map { $0.seconds(for: will.messageExpirySeconds) }
+            ?? will.messageExpirySeconds
         var record = MessageRecord(
             willOf: session, qos: will.qos, retained: retainedEffect(of: publish), message: will.message,
-            expiresAt: will.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
-        let shares = shares(
+            expiresAt: expirySeconds.map { now.advanced(bySeconds: $0) })
+        var shares = shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
+        if profile.uplink != UplinkChoice() { lead(&shares, as: profile.uplink) }
+        return keepAndPass(&record, to: shares, at: now, into: &effects)
+    }
+
+    /// A message that nobody here waits to have acknowledged becomes everyone's it is owed to.
+    ///
+    /// - Returns: the position of its Record; `.zero` when it needs none.
+    @discardableResult
+    mutating func keepAndPass(
+        _ record: inout MessageRecord, to shares: [MessageRecord.Target], at now: Instant,
+        into effects: inout [Effect]
+    ) -> Position {
         let passing = shares.filter { $0.qos == .atMostOnce }
-        let position = keep(&record, for: consume shares, at: now, into: &effects)
+        let position = keep(&record, for: shares, at: now, into: &effects)
         pass(record, to: passing, after: position, at: now, into: &effects)
         return position
     }
@@ -370,5 +423,16 @@ extension Gateway {
             qos: .atMostOnce, retained: .clear,
             message: ApplicationMessage(topic: topic, payload: EmptyCollection<UInt8>()))
         _ = commit(.message(cleared), .lazy, into: &effects)
+    }
+}
+
+extension DurabilityWindow? {
+    /// How soon what a client waits for must be durable.
+    fileprivate func urgency(else usual: Urgency) -> Urgency {
+        switch self {
+        case .latency: .control
+        case .flashSaver: .relaxed
+        case .balanced, nil: usual
+        }
     }
 }

@@ -25,6 +25,7 @@ extension Gateway {
     mutating func reconfigure(_ wanted: GatewayPlan, at now: Instant, into effects: inout [Effect]) {
         guard !isStopping else { return }
         let old = plan
+        let oldLabels = old.uplinks.map { laneLabelsOfProfiles(for: $0.name) }
         plan = wanted
         // What clients were told when they connected stays, until a start tells everybody anew; so do Packet Identifiers.
         plan.limits.inFlightMax = old.limits.inFlightMax
@@ -32,6 +33,8 @@ extension Gateway {
         plan.limits.packetBytesMax = old.limits.packetBytesMax
         plan.packetBytesMaxByListener = old.packetBytesMaxByListener
         plan.limits.identifierSpan = old.limits.identifierSpan
+        if old.profiles != plan.profiles { reports = Reports() }
+        retreat(at: now, into: &effects)
         state.residentBytesMax = plan.limits.residentBytesMax
         state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
         state.queueEntriesMax = plan.limits.queueEntriesMax
@@ -47,7 +50,9 @@ extension Gateway {
             } else if !isWanted {
                 if !uplinks[number].isRemoved { removeUplink(index, at: now, into: &effects) }
             } else {
-                adjustUplink(index, from: old.uplinks[number], at: now, into: &effects)
+                let hasNewLanes = laneLabelsOfProfiles(for: plan.uplinks[number].name) != oldLabels[number]
+                adjustUplink(
+                    index, from: old.uplinks[number], hasNewLanes: hasNewLanes, at: now, into: &effects)
             }
         }
         if old.systemTopicsMilliseconds == nil, let interval = plan.systemTopicsMilliseconds {
@@ -68,7 +73,8 @@ extension Gateway {
     }
 
     private mutating func adjustUplink(
-        _ index: UplinkIndex, from old: UplinkRoutes, at now: Instant, into effects: inout [Effect]
+        _ index: UplinkIndex, from old: UplinkRoutes, hasNewLanes: Bool, at now: Instant,
+        into effects: inout [Effect]
     ) {
         let n = index.number
         if uplinks[n].isRemoved {
@@ -77,7 +83,7 @@ extension Gateway {
             effects.append(.uplink(index, .open(cleanStart: uplinks[n].establishedAt == nil)))
             return
         }
-        guard plan.uplinks[n] != old else { return }
+        guard hasNewLanes || plan.uplinks[n] != old else { return }
         layLanes(of: index, at: now, into: &effects)
         guard uplinks[n].isConnected, uplinks[n].subscribesAfter == nil else { return }
         if plan.uplinks[n].in != old.in { effects.append(.uplink(index, .subscribe)) }

@@ -33,6 +33,8 @@ package enum Record: Hashable, Sendable {
     case returned(SessionID, [Delivery])
     /// The gateway was off before a start, as was proven after it.
     case wasOff(OffTime)
+    /// The device profile of a Session, by name, for while it is away.
+    case profiled(SessionID, String)
 
     // Only in checkpoints.
 

@@ -21,6 +21,8 @@ package struct Session {
     package internal(set) var queue = MessageQueue()
     /// What became of all that the queue was owed; nothing where it leaves no trace.
     package internal(set) var books = Books()
+    /// The name of its profile; empty where there are none.
+    package internal(set) var profile = ""
     /// How often recovery had found Records missing when the last message came.
     var lossesSeen = 0
     /// An uplink's cloud session is known to have begun with our state.

@@ -8,10 +8,15 @@ extension Gateway {
     ) {
         var reasons: [ReasonCode] = []
         var granted: [(request: SubscriptionRequest, isNew: Bool)] = []
-        let isBridge = connections[id]?.isBridge == true
+        let (isBridge, treatment, qosMax) =
+            connections.read(id) { ($0.isBridge, $0.treatment, $0.maximumQoS) } ?? (false, nil, .exactlyOnce)
         for request in subscribe.requests {
-            let request = isBridge ? request.ofBridge : request
-            if let refusal = refusal(of: request, by: session, alreadyGranted: granted.count) {
+            var request = isBridge ? request.ofBridge : request
+            request.maximumQoS = min(request.maximumQoS, qosMax)  // [MQTT5-3.2.2-10]
+            if let treatment, !treatment.subscribe.allows(subscribingTo: request.filter) {
+                count(\.refusedSubscriptions, of: treatment)
+                reasons.append(.notAuthorized)
+            } else if let refusal = refusal(of: request, by: session, alreadyGranted: granted.count) {
                 reasons.append(refusal)
             } else {
                 let isNew = state[session]?.subscriptions.contains(request.filter) == false

@@ -74,7 +74,7 @@ package struct Audit: Sendable {
         case .lost:
             for id in queues.keys { queues[id]?.afterLoss = true }
         case .sessionClosed, .subscribed, .unsubscribed, .inboundReleased, .inboundVoided,
-            .uplinkEstablished, .wasOff, .counters, .retained, .inboundHeld:
+            .uplinkEstablished, .wasOff, .profiled, .counters, .retained, .inboundHeld:
             break
         }
     }

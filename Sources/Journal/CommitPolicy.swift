@@ -12,6 +12,8 @@ package struct CommitPlan: Hashable, Sendable {
     /// A9 and A10); and neither longer than the window.
     package var handshakeMilliseconds: UInt64 = 100
     package var controlMilliseconds: UInt64 = 20
+    /// Who has time waits so long for somebody else's commit, and no shorter than the window.
+    package var relaxedMilliseconds: UInt64 = 1000
     /// So many bytes fill their pages well enough to go without waiting for anything.
     package var bytesMax = 64 << 10
     /// Bytes in memory, those that may yet be elided included, above which all are written.
@@ -62,6 +64,7 @@ package struct CommitPolicy {
         /// They linger: nothing is lost by waiting, and a commit may be saved.
         package var lingering: Instant?
         package var message: Instant?
+        package var relaxed: Instant?
         package var handshake: Instant?
         package var control: Instant?
         /// Of all but those that linger.
@@ -119,14 +122,15 @@ package struct CommitPolicy {
         if demand.bytes >= plan.bytesMax || demand.memoryBytes >= plan.memoryBytesMax {
             return Instant(milliseconds: 0)
         }
-        guard let since = demand.prompt else { return nil }
+        let relaxed = demand.relaxed?.advanced(byMilliseconds: max(window, plan.relaxedMilliseconds))
+        guard let since = demand.prompt else { return relaxed }
         let withToken = max(since, nextToken)
         let latest = [
             demand.message?.advanced(byMilliseconds: window),
             demand.handshake?.advanced(byMilliseconds: min(window, plan.handshakeMilliseconds)),
             demand.control?.advanced(byMilliseconds: min(window, plan.controlMilliseconds)),
         ].reduce(nil) { earlier($0, $1) }
-        return earlier(withToken, latest)
+        return earlier(earlier(withToken, latest), relaxed)
     }
 
     private func lingeringDeadline(_ demand: Demand) -> Instant? {
@@ -158,7 +162,7 @@ package struct CommitPolicy {
     package mutating func committed(_ demand: Demand, at now: Instant) {
         fill(at: now)
         let isFull = demand.bytes >= plan.bytesMax || demand.memoryBytes >= plan.memoryBytesMax
-        if !isFull, demand.prompt != nil || demand.lingering != nil {
+        if !isFull, demand.prompt != nil || demand.relaxed != nil || demand.lingering != nil {
             bucket = max(bucket - Self.token, -Self.token)
         }
     }

@@ -551,6 +551,7 @@ extension Record {
         case .dropped(_, let deliveries, _), .returned(_, let deliveries): 64 + 8 * deliveries.count
         case .inboundHeld(_, let ids): 64 + 7 * ids.count
         case .queue(let queue): 64 + 24 * queue.entries.count
+        case .profiled(_, let name): 64 + name.utf8.count
         case .sessionClosed, .wasOff, .sessionEnded, .inboundReleased, .inboundVoided, .outboundReceived,
             .assigned, .uplinkEstablished, .counters, .books, .lost:
             64

@@ -32,6 +32,7 @@ struct PendingRecords {
 
     private var lazySince: Instant?
     private var messageSince: Instant?
+    private var relaxedSince: Instant?
     private var handshakeSince: Instant?
     private var controlSince: Instant?
 
@@ -53,6 +54,7 @@ struct PendingRecords {
         demand.lazy = lazySince
         if firstLingering < slots.count { demand.lingering = slots[firstLingering].arrivedAt }
         demand.message = messageSince
+        demand.relaxed = relaxedSince
         demand.handshake = handshakeSince
         demand.control = controlSince
         demand.bytes = bytes - lingeringBytes
@@ -85,6 +87,7 @@ struct PendingRecords {
                 messageSince = messageSince ?? now
             }
         case .message: messageSince = messageSince ?? now
+        case .relaxed: relaxedSince = relaxedSince ?? now
         case .handshake: handshakeSince = handshakeSince ?? now
         case .control: controlSince = controlSince ?? now
         }
@@ -237,6 +240,7 @@ struct PendingRecords {
     private mutating func forgetDemand() {
         lazySince = nil
         messageSince = nil
+        relaxedSince = nil
         handshakeSince = nil
         controlSince = nil
     }

@@ -29,6 +29,7 @@ package enum RecordCodec {
         case queue = 36
         case books = 160
         case lost = 161
+        case profiled = 162
     }
 
     static let ignorableBit: UInt8 = 0x80
@@ -119,6 +120,9 @@ package enum RecordCodec {
             bytes.append(integer: off.after.number)
             bytes.append(integer: off.since.milliseconds)
             bytes.append(integer: off.milliseconds)
+        case .profiled(let session, let name):
+            bytes.append(integer: session.number)
+            bytes.append(lengthPrefixed: name.utf8)
         case .counters(let nextSession): bytes.append(integer: nextSession)
         case .retained(let retained): append(retained, to: &bytes)
         case .inboundHeld(let session, let ids):
@@ -154,6 +158,7 @@ package enum RecordCodec {
         case .assigned: .assigned
         case .returned: .returned
         case .wasOff: .wasOff
+        case .profiled: .profiled
         case .counters: .counters
         case .retained: .retained
         case .inboundHeld: .inboundHeld

@@ -69,6 +69,7 @@ extension RecordCodec {
                 OffTime(
                     after: Position(try countable(try reader.integer())),
                     since: Instant(milliseconds: try reader.integer()), milliseconds: try reader.integer()))
+        case .profiled: return .profiled(try session(&reader), try name(&reader))
         case .counters: return .counters(nextSession: try countable(try reader.integer()))
         case .retained: return .retained(try retained(&reader))
         case .inboundHeld: return try inboundHeld(&reader)
@@ -176,9 +177,7 @@ extension RecordCodec {
             guard filter.shareName != nil else { throw .invalidField }
             return .group(filter)
         }
-        guard let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self) else {
-            throw .invalidField
-        }
+        let name = try name(&reader)
         switch kind {
         case 0: return .client(identifier: name)
         case 1: return .uplink(name: name)
@@ -190,6 +189,13 @@ extension RecordCodec {
             return .lane(uplink: name, number: number, label: label)
         default: throw .invalidField
         }
+    }
+
+    private static func name(_ reader: inout ByteReader) throws(DecodingError) -> String {
+        guard let name = String(validating: try reader.lengthPrefixed(), as: UTF8.self) else {
+            throw .invalidField
+        }
+        return name
     }
 
     private static func will(_ reader: inout ByteReader) throws(DecodingError) -> Will {

@@ -22,6 +22,7 @@ extension Record {
         case .assigned: "assigned"
         case .returned: "returned"
         case .wasOff: "was off"
+        case .profiled: "profiled"
         case .counters: "counters"
         case .retained: "retained"
         case .inboundHeld: "inbound held"
@@ -66,6 +67,7 @@ extension Record {
             return "delivery \(assigned.delivery.number) of \(assigned.group.text) to \(assigned.member.text)"
         case .returned(let id, let deliveries): return "\(id.text) \(deliveries.text)"
         case .wasOff(let off): return "\(off.milliseconds) ms after \(off.after.number)"
+        case .profiled(let id, let name): return "\(id.text) \(name.quoted)"
         case .counters(let next): return "next session \(next)"
         case .retained(let retained): return retained.message.text(payload: payload)
         case .inboundHeld(let id, let packets):

@@ -61,11 +61,13 @@ struct Scenario: ~Copyable {
     // MARK: Clients
 
     /// Opens a connection and sends CONNECT; what comes back is unread.
-    mutating func opens(_ client: String, _ connect: Connect) {
+    mutating func opens(
+        _ client: String, _ connect: Connect, listener: Int = 0, certificate: CertificateNames? = nil
+    ) {
         let id = ConnectionID(nextConnection)
         nextConnection += 1
         connectionOfClient[client] = id
-        handle(.opened(id, listener: 0))
+        handle(.opened(id, listener: listener, certificate: certificate))
         handle(.received(id, .connect(connect)))
     }
 

@@ -28,6 +28,7 @@ private struct Office {
         case .lazy: demand.lazy = demand.lazy ?? now
         case .elidable: demand.lingering = demand.lingering ?? now
         case .message: demand.message = demand.message ?? now
+        case .relaxed: demand.relaxed = demand.relaxed ?? now
         case .handshake: demand.handshake = demand.handshake ?? now
         case .control: demand.control = demand.control ?? now
         }
@@ -129,6 +130,29 @@ struct CommitPolicyTests {
         quick.comes(.handshake)
         quick.passes(1000)
         #expect(quick.commits == [20])
+    }
+
+    @Test(
+        "who has time waits for a second, or goes with whoever comes before, and begins no commit by a token")
+    func relaxed() {
+        var office = Office(.balanced)
+        office.comes(.relaxed)
+        office.passes(2000)
+        #expect(office.commits == [1000])
+        office.comes(.relaxed)
+        office.passes(300)
+        office.comes(.message)
+        #expect(office.commits == [1000, 2300], "a token is left for the message")
+        var busy = Office.busy(.balanced)
+        busy.comes(.relaxed)
+        busy.passes(1500)
+        busy.comes(.message)
+        busy.passes(100)
+        #expect(busy.commits == [1000, 1500])
+        var saver = Office.busy(CommitPlan(windowMilliseconds: 3000, commitsPerSecond: 1, burst: 1))
+        saver.comes(.relaxed)
+        saver.passes(5000)
+        #expect(saver.commits == [3000], "no sooner than the window of all")
     }
 
     @Test("A9 A10: without a token a connection or a subscription waits 20 ms at most")

@@ -332,6 +332,17 @@ struct GoldenTests {
         #expect(try RecordCodec.decode(Self.bytes(hex)) == record)
     }
 
+    @Test("the device profile of a Session, which a version that does not know it skips")
+    func profiled() throws {
+        let record = Record.profiled(SessionID(4), "mains")
+        var bytes: [UInt8] = []
+        RecordCodec.encode(record, into: &bytes)
+        #expect(Self.hex(bytes) == "a204056d61696e73")
+        #expect(try RecordCodec.decode(bytes) == record)
+        bytes[0] = 0xBF
+        #expect(try RecordCodec.decode(bytes) == nil)
+    }
+
     @Test("uptimes and unproven starts stand where earlier versions wrote nothing")
     func uptime() throws {
         let store = try #require(testStore)

@@ -26,7 +26,7 @@ struct Dice: RandomNumberGenerator {
 
 /// Random Records of every case.
 enum Samples {
-    static let caseCount = 21
+    static let caseCount = 22
 
     static func record(_ which: Int, _ dice: inout Dice, payloadMax: Int = 300) -> Record {
         switch which {
@@ -93,6 +93,7 @@ enum Samples {
                     received: dice.number(), takenOver: dice.number(), delivered: dice.number(),
                     handedOver: dice.number(),
                     dropped: DropReason.allCases.filter { _ in dice.coin() }.map { ($0, dice.number()) }))
+        case 20: return .profiled(session(&dice), ["", "battery-sensor", "é"][dice.below(3)])
         case 18: return .lost(through: Position(dice.number()))
         case 19:
             return .wasOff(

@@ -1,0 +1,109 @@
+import MQTT
+
+// What a client's profile says of each PUBLISH before it is taken. Only who has such a profile comes here.
+extension Gateway {
+    /// Makes of a PUBLISH what its publisher's profile lets it be; refuses it where it may not be at all.
+    ///
+    /// - Returns: false when it was refused, or its client closed: there is nothing more to do about it then.
+    mutating func admit(
+        _ publish: inout Publish, _ aspects: PublishAspects, from id: ConnectionID, at now: Instant,
+        into effects: inout [Effect]
+    ) -> Bool {
+        guard let treatment = connections.read(id, { $0.treatment }) ?? nil else { return true }
+        if aspects.contains(.rate) { slowDown(id, for: publish, at: now, into: &effects) }
+        let maximumQoS = connections.read(id) { $0.maximumQoS } ?? .exactlyOnce
+        if publish.qos > maximumQoS {
+            count(\.refusedPublishes, of: treatment)
+            end(id, .protocolError(.qosNotSupported), at: now, into: &effects)
+            return false
+        }
+        if aspects.contains(.rights), !treatment.publish.allows(publishingTo: publish.message.topic) {
+            count(\.refusedPublishes, of: treatment)
+            refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
+            return false
+        }
+        if let expiry = treatment.profile.messageExpiry {
+            publish.messageExpirySeconds = expiry.seconds(for: publish.messageExpirySeconds)
+        }
+        return true
+    }
+
+    /// Whether a packet is larger than its client was told that it may be, before any Topic Alias is looked up
+    /// [MQTT5-3.2.2.3.6].
+    func isTooLarge(_ publish: borrowing Publish, from id: ConnectionID) -> Bool {
+        let terms = connections.read(id) { ($0.takenBytesMax, $0.version) }
+        guard let (bytesMax, version) = terms, let most = bytesMax else { return false }
+        return publish.encodedSize(version: version) > Int(most)
+    }
+
+    // MARK: Rate
+
+    /// Counts a message against the rate of its client. What is over it is taken as well, since it came; then the
+    /// client is not read until that is made up for.
+    private mutating func slowDown(
+        _ id: ConnectionID, for publish: borrowing Publish, at now: Instant, into effects: inout [Effect]
+    ) {
+        let size = publish.message.bytes.count
+        _ = paces.update(id) { $0.bucket.take(size, hasWaited: true, at: now) }
+        guard isTooFast(id, at: now), connections.read(id, { $0.isReadingPaused }) == false else { return }
+        pauseReading(id, into: &effects)
+        if let treatment = connections.read(id, { $0.treatment }) ?? nil { count(\.pauses, of: treatment) }
+    }
+
+    /// Whether a client still owes what it published over its rate. It goes on by itself when it does not.
+    mutating func isTooFast(_ id: ConnectionID, at now: Instant) -> Bool {
+        let found = paces.update(id) { pace -> (wait: UInt64, isNew: Bool) in
+            let wait = pace.bucket.debt(at: now)
+            guard wait > 0, pace.wakesAt == nil else { return (wait, false) }
+            pace.wakesAt = now.advanced(byMilliseconds: wait)
+            return (wait, true)
+        }
+        guard let (wait, isNew) = found, wait > 0 else { return false }
+        if isNew { schedule(.rate(id), at: now.advanced(byMilliseconds: wait)) }
+        return true
+    }
+
+    mutating func checkRate(_ id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
+        _ = paces.update(id) { $0.wakesAt = nil }
+        readOn(id, at: now, into: &effects)
+    }
+
+    // MARK: Counting
+
+    mutating func count(
+        _ field: WritableKeyPath<ProfileCounts, UInt64>, of treatment: Treatment, by amount: UInt64 = 1
+    ) {
+        guard profileCounts.indices.contains(treatment.place) else { return }
+        profileCounts[treatment.place][keyPath: field] &+= amount
+    }
+}
+
+extension MessageExpiry {
+    /// Instead of what a message came with.
+    func seconds(for came: UInt32?) -> UInt32? {
+        guard let seconds = came ?? defaultSeconds else { return secondsMax }
+        return min(seconds, secondsMax ?? .max)
+    }
+}
+
+/// How much a client may publish now.
+struct Pace {
+    var bucket: TokenBucket
+    /// When it is looked at again whether it may be read.
+    var wakesAt: Instant?
+}
+
+/// What the settings of a profile have done since the start, or since it was configured.
+package struct ProfileCounts: Hashable, Sendable {
+    /// PUBLISH packets above the QoS or the size of the profile, or to topics that it does not allow.
+    package var refusedPublishes: UInt64 = 0
+    package var refusedSubscriptions: UInt64 = 0
+    /// How often a client was not read because it published too fast.
+    package var pauses: UInt64 = 0
+    /// What uplinks were spared because it was no news.
+    package var suppressed: UInt64 = 0
+    /// Bytes of those: topics, properties and payloads.
+    package var suppressedBytes: UInt64 = 0
+
+    package init() {}
+}

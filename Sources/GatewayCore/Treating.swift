@@ -1,0 +1,109 @@
+import MQTT
+
+// Who is treated how: a client's profile is found at its CONNECT, and anew when the configuration changes.
+extension Gateway {
+    // MARK: At CONNECT
+
+    func names(of connect: Connect, on id: ConnectionID) -> DeviceNames {
+        DeviceNames(
+            clientIdentifier: connect.clientIdentifier, username: connect.userName,
+            certificate: connections.read(id) { $0.certificate.value } ?? nil,
+            listener: connections.read(id) { $0.listener } ?? 0)
+    }
+
+    /// What a profile changes of what the client is told in CONNACK, which then holds for this connection.
+    mutating func setTerms(of connect: Connect, on id: ConnectionID, _ profile: DeviceProfile) {
+        let limits = plan.limits
+        let listenersMax = listenerPacketBytesMax(on: id)
+        _ = connections.update(id) { connection in
+            connection.userName = Rare(connect.userName)
+            connection.keepAliveSeconds = profile.keepAliveSeconds(for: connect.keepAliveSeconds)
+            connection.inFlightMax = profile.receiveMaximum ?? limits.inFlightMax
+            connection.maximumQoS = profile.maximumQoS ?? .exactlyOnce
+            connection.takenBytesMax = profile.packetBytesMax.map { min($0, listenersMax) }
+        }
+    }
+
+    /// Why a Will cannot be taken [MQTT5-3.2.2-12].
+    func refusal(of will: Will, as treatment: Treatment) -> ReasonCode? {
+        if let most = treatment.profile.maximumQoS, will.qos > most { return .qosNotSupported }
+        return treatment.publish.allows(publishingTo: will.message.topic) ? nil : .notAuthorized
+    }
+
+    /// The profile becomes that of the connection and of its Session.
+    ///
+    /// - Returns: the Record that says so; `.zero` when it was known.
+    mutating func treat(
+        _ id: ConnectionID, _ session: SessionID, as treatment: Treatment, at now: Instant,
+        into effects: inout [Effect]
+    ) -> Position {
+        guard !profiles.isEmpty || read(session, { !$0.profile.isEmpty }) == true else { return .zero }
+        let profile = profiles.all[treatment.place]
+        _ = connections.update(id) { connection in
+            connection.treatment = profiles.isEmpty ? nil : treatment
+            connection.aspects = profiles.isEmpty ? [] : treatment.aspects
+        }
+        paces[id] = treatment.profile.rate.flatMap { TokenBucket($0, at: now) }.map { Pace(bucket: $0) }
+        let name = profiles.durableName(of: profile)
+        bind(session, to: profile.profile.queue)
+        guard read(session, { !$0.profile.utf8.elementsEqual(name.utf8) }) == true else { return .zero }
+        return commit(.profiled(session, name), about: session, into: &effects)
+    }
+
+    // MARK: Bounds
+
+    /// What may wait for a client from now on.
+    private mutating func bind(_ session: SessionID, to bounds: QueueBounds?) {
+        _ = update(session) { session in
+            session.bounds = bounds
+            // Nobody is refused for the sake of a Session that keeps nothing.
+            if !session.isPersistent, bounds?.whenFull == .refuse { session.bounds?.whenFull = .dropNewest }
+        }
+    }
+
+    /// The bounds of everybody who is away, by the profile that each had.
+    ///
+    /// - Complexity: O(Sessions)
+    mutating func bindAbsent() {
+        let bindings = state.sessionIDs.compactMap { id -> (SessionID, QueueBounds?)? in
+            let name = read(id) { session -> String? in
+                guard case .client = session.owner, session.flow == nil else { return nil }
+                return session.profile
+            }
+            return (name ?? nil).map { (id, profiles.profile(named: $0).profile.queue) }
+        }
+        for (id, bounds) in bindings { bind(id, to: bounds) }
+    }
+
+    // MARK: Another plan
+
+    /// Finds the profile of everybody anew. What CONNACK has told a client holds until it connects again; who may not
+    /// be treated as its new profile says is closed.
+    ///
+    /// - Complexity: O(Sessions + connections · profiles)
+    mutating func retreat(at now: Instant, into effects: inout [Effect]) {
+        let (before, counts) = (profiles, profileCounts)
+        profiles = Profiles(plan)
+        profileCounts = profiles.all.map { profile in
+            before.all.first { $0.profile.name == profile.profile.name }.map { counts[$0.place] }
+                ?? ProfileCounts()
+        }
+        bindAbsent()
+        for id in connections.keys {
+            guard let connection = connections[id], let session = connection.session else { continue }
+            let names = DeviceNames(
+                clientIdentifier: connection.clientIdentifier, username: connection.userName.value,
+                certificate: connection.certificate.value, listener: connection.listener)
+            let profile = profiles.profile(of: names)
+            guard profile.refusal(of: names) == nil else {
+                end(id, .protocolError(.administrativeAction), at: now, into: &effects)
+                continue
+            }
+            let treatment = profile.treatment(
+                clientIdentifier: connection.clientIdentifier, username: connection.userName.value)
+            _ = treat(id, session, as: treatment, at: now, into: &effects)
+            readOn(id, at: now, into: &effects)
+        }
+        rewatch(at: now, into: &effects)
+    }
+}

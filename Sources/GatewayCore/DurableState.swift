@@ -26,6 +26,10 @@ package struct DurableState {
 
     package init() {}
 
+    /// - Parameter blockBits: deliveries are counted by blocks of so many Records, as a power of two: the smaller, the
+    ///   sooner a short segment is known to be needless, and the more memory that takes.
+    package init(blockBits: UInt64) { live.blockBits = blockBits }
+
     // MARK: Reading
 
     package subscript(id: SessionID) -> Session? { sessions[id] }

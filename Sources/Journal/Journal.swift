@@ -229,7 +229,7 @@ package struct Journal {
         let batch = phase == .idle ? nextBatch : nil
         let work = failures.isTroubled || isClosing ? nil : supply.nextDeadline
         let merging =
-            mayCompact ? compaction.nextDeadline(usedBytes: space.usedBytes, durable: durable) : nil
+            mayCompact ? compaction.nextDeadline(space, durable: durable) : nil
         return [batch, space.nextMeasurement, work, merging].compactMap { $0 }.min()
     }
 

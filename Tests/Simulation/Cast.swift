@@ -38,7 +38,8 @@ struct Cast {
         peers.append(SimulatedCloud(scenario.cloud, dice: dice.fork()))
         self.names = names
         uplinkPlans = [scenario.uplinkPlan]
-        var rules = OracleRules(clients: scenario.clients, cloud: scenario.absent.contains(cloudPlace) ? nil : scenario.cloud)
+        var rules = OracleRules(
+            clients: scenario.clients, cloud: scenario.absent.contains(cloudPlace) ? nil : scenario.cloud)
         let routes = scenario.routes
         rules.out = routes.out
         rules.in = routes.in
@@ -87,7 +88,9 @@ struct Cast {
     }
 
     /// What is missing at the end.
-    mutating func finish(_ state: borrowing DurableState, deadLetters: [MessageName], at now: UInt64) -> [String] {
+    mutating func finish(_ state: borrowing DurableState, deadLetters: [MessageName], at now: UInt64)
+        -> [String]
+    {
         guard !isDamaged else { return [] }
         var end = Oracle.End()
         end.deadLetters = deadLetters
@@ -95,7 +98,9 @@ struct Cast {
         for reason in [DropReason.queueFull, .purged, .largerThanTaken, .loop, .noRoute] {
             end.droppedByPolicy += Int(books.dropped(reason))
         }
-        var words = books.dropped(.damaged) > 0 ? ["\(books.dropped(.damaged)) deliveries were given up as damaged"] : []
+        var words =
+            books.dropped(.damaged) > 0
+            ? ["\(books.dropped(.damaged)) deliveries were given up as damaged"] : []
         words += oracle.finish(end, at: now)
         return words
     }

@@ -47,9 +47,13 @@ extension World {
         copy.stepsLeft = .max
         var records: [MessageRecord] = []
         do {
-            _ = try Inspection.inspect(&copy, found: { found in
-                if case .message(let record) = found.record, record.moved?.refusal != nil { records.append(record) }
-            })
+            _ = try Inspection.inspect(
+                &copy,
+                found: { found in
+                    if case .message(let record) = found.record, record.moved?.refusal != nil {
+                        records.append(record)
+                    }
+                })
         } catch { return [] }
         return records.compactMap { record in
             let isKept = record.targets.contains { target in
@@ -59,6 +63,22 @@ extension World {
                 return true
             }
             return isKept ? MessageName(payload: record.message.payload[...]) : nil
+        }
+    }
+
+    /// For people: what keeps which part of the log.
+    func tellWhatIsOwed(_ state: borrowing DurableState) {
+        trace.say("    \(state.balance)", at: now)
+        for id in state.sessionIDs {
+            guard let session = state[id], session.queue.queuedCount > 0 else { continue }
+            trace.say("    \(session.owner) has \(session.queue.queuedCount) waiting", at: now)
+        }
+        var copy = disk
+        copy.stepsLeft = .max
+        guard let log = try? Inspection.inspect(&copy).log else { return }
+        for stretch in log.stretches {
+            let count = state.owedCount(in: stretch)
+            trace.say("    \(stretch.first.number)...\(stretch.last.number): \(count) owed", at: now)
         }
     }
 

@@ -27,7 +27,9 @@ package struct DiskFault: Hashable, Sendable {
     mutating func strikes(_ kind: Step) -> Bool {
         guard step == nil || step == kind, times > 0 else { return false }
         // No room never keeps anybody from reading, unlinking or syncing a directory.
-        if errorNumber == Self.noSpace, kind == .read || kind == .unlink || kind == .syncDirectory { return false }
+        if errorNumber == Self.noSpace, kind == .read || kind == .unlink || kind == .syncDirectory {
+            return false
+        }
         if errorNumber == Self.readOnly, kind == .read { return false }
         after -= 1
         guard after < 0 else { return false }

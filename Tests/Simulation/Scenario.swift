@@ -101,10 +101,11 @@ package struct Scenario: Sendable {
         plan.compactionSlackBytes = [16 << 10, 64 << 10][dice.below(2)]
         plan.compactionBytesPerSecond = 1 << 20
         plan.freeSegmentsMax = dice.below(4)
-        plan.commits = [
-            CommitPlan(windowMilliseconds: 0, commitsPerSecond: 100, burst: 100), .latency, .balanced,
-            CommitPlan(windowMilliseconds: 1000, commitsPerSecond: 1, burst: 2),
-        ][family == .elision ? 2 : dice.below(4)]
+        plan.commits =
+            [
+                CommitPlan(windowMilliseconds: 0, commitsPerSecond: 100, burst: 100), .latency, .balanced,
+                CommitPlan(windowMilliseconds: 1000, commitsPerSecond: 1, burst: 2),
+            ][family == .elision ? 2 : dice.below(4)]
         if family == .compaction {
             plan.segmentBytes = 16 << 10
             plan.compactionSlackBytes = 16 << 10
@@ -125,6 +126,9 @@ package struct Scenario: Sendable {
 
     /// Bytes of the disk; nil for more than is ever needed.
     var capacity: Int? { has(.fullDisk) ? journalPlan().segmentBytes * (9 + Int(seed / 10 % 5)) : nil }
+    /// By how many Records it is counted what is owed, as a power of two: in the product's proportions to a segment, and
+    /// now and then as in the product.
+    var blockBits: UInt64 { seed % 11 == 0 ? 10 : 2 }
     /// Whether the file system is one on which files are used again.
     var recycles: Bool { seed % 5 != 0 }
 
@@ -133,7 +137,8 @@ package struct Scenario: Sendable {
         var plan = GatewayPlan()
         plan.limits.queueEntriesMax = [0, 2, 8, 1000][family == .paging ? dice.below(3) : dice.below(4)]
         plan.limits.identifierSpan = [8, 64, PacketIdentifierRule.whole.span][dice.below(3)]
-        plan.limits.residentBytesMax = [100, 1000, 64 << 10][family == .paging ? dice.below(2) : dice.below(3)]
+        plan.limits.residentBytesMax =
+            [100, 1000, 64 << 10][family == .paging ? dice.below(2) : dice.below(3)]
         plan.limits.residentBytesOfAbsentMax = [20, 4 << 10][dice.below(2)]
         plan.limits.loadedAtOnceMax = [3, 256][dice.below(2)]
         plan.limits.lazyAcknowledgementsMax = [3, 2000][dice.below(2)]

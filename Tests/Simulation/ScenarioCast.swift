@@ -52,8 +52,12 @@ extension Scenario {
                 if dice.coin() { plan.changesSubscriptionsEvery = 6_000_000 }
                 if dice.below(3) == 0 { plan.cleanStartPercent = 20 }
             },
-            client("left") { $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin() },
-            client("right") { $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin() },
+            client("left") {
+                $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin()
+            },
+            client("right") {
+                $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin()
+            },
             client("valve") { plan, dice in
                 plan.subscriptions = [subscription("commands/#", .exactlyOnce)]
                 if dice.below(3) == 0 { plan.expirySeconds = 20 }
@@ -77,7 +81,9 @@ extension Scenario {
         switch family {
         case .elision: [5, 6, 9]
         case .shared, .mixed: []
-        case .compaction, .paging, .uplink, .full, .damage, .clocks, .storms: seed % 3 == 0 ? [] : [9]
+        // Who never comes back for what waits for it keeps a small disk full for ever.
+        case .full: [9]
+        case .compaction, .paging, .uplink, .damage, .clocks, .storms: seed % 3 == 0 ? [] : [9]
         }
     }
 
@@ -89,7 +95,8 @@ extension Scenario {
             publishing.every = 150_000
             publishing.burst = 8
         }
-        publishing.qosShares = [[1, 2, 2], [0, 1, 0], [0, 0, 1], [0, 6, 1]][family == .elision ? 3 : dice.below(4)]
+        publishing.qosShares =
+            [[1, 2, 2], [0, 1, 0], [0, 0, 1], [0, 6, 1]][family == .elision ? 3 : dice.below(4)]
         publishing.retainedPercent = [0, 0, 10][dice.below(3)]
         publishing.clearingPercent = 10
         publishing.paddingMax = [20, 300, 3000][family == .compaction || family == .full ? 2 : dice.below(3)]
@@ -131,6 +138,11 @@ extension Scenario {
         plan.maximumPacketSize = dice.below(6) == 0 ? 900 : nil
         plan.acknowledgesQoS2AsQoS1 = dice.below(8) == 0
         plan.stuttersPercent = [0, 0, 5][dice.below(3)]
+        if family == .full {
+            // Dead letters do, too.
+            plan.refusesPercent = 0
+            plan.maximumPacketSize = nil
+        }
         return plan
     }
 
@@ -138,7 +150,8 @@ extension Scenario {
 
     var uplinkPlan: UplinkPlan {
         UplinkPlan(
-            name: "cloud", addresses: [UplinkAddress(host: "", port: 1)], topicAliasMax: seed % 2 == 0 ? 4 : 0,
+            name: "cloud", addresses: [UplinkAddress(host: "", port: 1)],
+            topicAliasMax: seed % 2 == 0 ? 4 : 0,
             clientIdentifier: "plant-7", version: cloudVersion, keepAliveSeconds: 0,
             inFlightMaximum: UInt16([1, 5, 100][Int(seed / 3 % 3)]),
             subscriptions: [UplinkPlan.Subscription(filter("commands/#"), .exactlyOnce)],
@@ -152,7 +165,8 @@ extension Scenario {
         var routes = [out]
         if dice.below(3) == 0 {
             // What comes from the press has a lane of its own.
-            var lane = UplinkRoutes.Route(filter: filter("plant/press/#"), rename: nil, maximumQoS: out.maximumQoS)
+            var lane = UplinkRoutes.Route(
+                filter: filter("plant/press/#"), rename: nil, maximumQoS: out.maximumQoS)
             lane.priority = [.high, .low][dice.below(2)]
             lane.isLiveFirst = dice.coin()
             routes.insert(lane, at: 0)
@@ -160,7 +174,9 @@ extension Scenario {
         var uplink = UplinkRoutes(
             name: "cloud", out: routes,
             in: [.init(filter: filter("commands/#"), rename: nil, maximumQoS: .exactlyOnce)])
-        if dice.below(4) == 0 { uplink.drain = UplinkRoutes.Drain(messagesPerSecond: UInt32(20 + dice.below(100))) }
+        if dice.below(4) == 0 {
+            uplink.drain = UplinkRoutes.Drain(messagesPerSecond: UInt32(20 + dice.below(100)))
+        }
         return uplink
     }
 

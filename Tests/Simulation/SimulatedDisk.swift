@@ -270,6 +270,8 @@ package struct SimulatedDisk {
 
     /// The process ended and the power did not fail: what was written is in the cache.
     package mutating func processEnded() {
+        // Who comes next overwrites what is to be used again, and believes nothing of it.
+        distrusted = distrusted.filter { !$0.hasPrefix("free-") }
         isPowerless = false
         stepsLeft = .max
     }
@@ -322,7 +324,9 @@ package struct SimulatedDisk {
     private mutating func noise(_ count: Int) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(count + 8)
-        while bytes.count < count { withUnsafeBytes(of: dice.next().littleEndian) { bytes.append(contentsOf: $0) } }
+        while bytes.count < count {
+            withUnsafeBytes(of: dice.next().littleEndian) { bytes.append(contentsOf: $0) }
+        }
         return Array(bytes.prefix(count))
     }
 
@@ -331,7 +335,9 @@ package struct SimulatedDisk {
     /// A durable page beside one that was being written becomes garbage.
     private mutating func harmNeighbours(_ id: Int, _ name: String) -> [DiskDamage] {
         guard let write = inodes[id].pending.last else { return [] }
-        let offset = dice.coin() ? write.offset / 4096 * 4096 - 4096 : (write.offset + write.bytes.count + 4095) / 4096 * 4096
+        let offset =
+            dice.coin()
+            ? write.offset / 4096 * 4096 - 4096 : (write.offset + write.bytes.count + 4095) / 4096 * 4096
         guard offset >= 0, offset < inodes[id].durable.count else { return [] }
         let end = min(offset + 4096, inodes[id].durable.count)
         return [spoil(id, name, offset..<end, with: noise(end - offset))]
@@ -357,9 +363,12 @@ package struct SimulatedDisk {
         return spoil(id, name, page..<end, with: [UInt8](repeating: 0, count: end - page))
     }
 
-    private mutating func spoil(_ id: Int, _ name: String, _ range: Range<Int>, with bytes: [UInt8]) -> DiskDamage {
+    private mutating func spoil(_ id: Int, _ name: String, _ range: Range<Int>, with bytes: [UInt8])
+        -> DiskDamage
+    {
         let old = inodes[id].durable
-        let around = max(0, range.lowerBound - DiskDamage.reach)..<min(old.count, range.upperBound + DiskDamage.reach)
+        let around =
+            max(0, range.lowerBound - DiskDamage.reach)..<min(old.count, range.upperBound + DiskDamage.reach)
         let damage = DiskDamage(file: name, range: range, before: Array(old[around]))
         inodes[id].durable.overlay(bytes, at: range.lowerBound)
         inodes[id].current = inodes[id].durable
@@ -421,14 +430,17 @@ extension SimulatedDisk: StoreReader {
 
     package mutating func size(of name: String) throws(StoreReadFailure) -> Int { content(name).count }
 
-    package mutating func read(_ name: String, at offset: Int, count: Int) throws(StoreReadFailure) -> [UInt8] {
+    package mutating func read(_ name: String, at offset: Int, count: Int) throws(StoreReadFailure) -> [UInt8]
+    {
         bytes(of: name, offset, count)
     }
 
     package mutating func makeDurable(_ name: String) throws(StoreReadFailure) {
         // A new process opens it anew, and drops what the cache has.
         distrusted.remove(name)
-        do throws(Stop) { try sync(name) } catch { throw StoreReadFailure(name: name, errorNumber: DiskFault.broken) }
+        do throws(Stop) { try sync(name) } catch {
+            throw StoreReadFailure(name: name, errorNumber: DiskFault.broken)
+        }
         if let id = names_[name] { inodes[id].current = inodes[id].durable }
     }
 
@@ -447,7 +459,8 @@ extension [UInt8] {
         }
         withUnsafeMutableBytes { target in
             bytes.withUnsafeBytes { source in
-                UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + bytes.count]).copyMemory(from: source)
+                UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + bytes.count]).copyMemory(
+                    from: source)
             }
         }
     }

@@ -77,7 +77,8 @@ final class SimulatedHost {
     ///   - state: what recovery made of the disk.
     ///   - uptime: CLOCK_BOOTTIME.
     init(
-        plan: HostPlan, recovered: RecoveredLog, state: consuming DurableState, clocks: Clocks, trueTime: UInt64,
+        plan: HostPlan, recovered: RecoveredLog, state: consuming DurableState, clocks: Clocks,
+        trueTime: UInt64,
         dice: Dice
     ) {
         self.plan = plan
@@ -144,7 +145,9 @@ final class SimulatedHost {
     /// The connection is gone.
     func lost(_ number: UInt64) {
         guard let client = connections[number] else { return }
-        guard !client.isRefused, !client.isClosing, client.decoder.bufferedBytes > 0 else { return finish(number) }
+        guard !client.isRefused, !client.isClosing, client.decoder.bufferedBytes > 0 else {
+            return finish(number)
+        }
         connections[number]?.isGone = true
         // Nobody waits any more to be read, but what came before the end is told before it.
         connections[number]?.isPaused = false
@@ -235,7 +238,8 @@ final class SimulatedHost {
         guard let client = connections[number], !client.isClosing, !client.isGone else { return }
         if client.output.isEmpty { unflushed.append(number) }
         // A client that never got as far as naming a version is answered in the oldest that has reasons.
-        packet.encode(version: client.decoder.version ?? .v3_1_1, into: &connections[number, default: client].output)
+        packet.encode(
+            version: client.decoder.version ?? .v3_1_1, into: &connections[number, default: client].output)
     }
 
     // MARK: The round
@@ -255,7 +259,9 @@ final class SimulatedHost {
             case .close(let connection): close(connection.number)
             case .reading(let connection, let reads):
                 let number = connection.number
-                guard connections[number]?.isPaused == reads, connections[number]?.isGone == false else { continue }
+                guard connections[number]?.isPaused == reads, connections[number]?.isGone == false else {
+                    continue
+                }
                 connections[number]?.isPaused = !reads
                 if reads { resuming.append(number) }
             case .append(let record, let urgency):

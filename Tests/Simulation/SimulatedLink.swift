@@ -11,7 +11,9 @@ struct SimulatedLink {
         var isOver = false
 
         /// Plans when `bytes` arrive.
-        mutating func send(_ new: [UInt8], at now: UInt64, _ road: Road, _ dice: inout Dice) -> [(at: UInt64, count: Int)] {
+        mutating func send(_ new: [UInt8], at now: UInt64, _ road: Road, _ dice: inout Dice) -> [(
+            at: UInt64, count: Int
+        )] {
             guard !isOver, !new.isEmpty else { return [] }
             bytes += new
             var pieces = [new.count]

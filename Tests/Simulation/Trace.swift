@@ -38,7 +38,8 @@ package struct Trace: Sendable {
     mutating func say(_ line: @autoclosure () -> String, at now: UInt64) {
         guard isReadable else { return }
         let milliseconds = String(now / 1000)
-        lines.append(String(repeating: " ", count: max(0, 8 - milliseconds.count)) + milliseconds + " ms  " + line())
+        lines.append(
+            String(repeating: " ", count: max(0, 8 - milliseconds.count)) + milliseconds + " ms  " + line())
         if let linesMax, lines.count > 2 * linesMax { lines.removeFirst(lines.count - linesMax) }
     }
 }

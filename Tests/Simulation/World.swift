@@ -72,7 +72,9 @@ package final class World {
     private var isDone = false
     private let violationsMax = 20
 
-    package init(_ scenario: Scenario, isReadable: Bool = false, linesMax: Int? = nil, omission: DiskOmission? = nil) {
+    package init(
+        _ scenario: Scenario, isReadable: Bool = false, linesMax: Int? = nil, omission: DiskOmission? = nil
+    ) {
         self.scenario = scenario
         trace = Trace(isReadable: isReadable, linesMax: linesMax)
         var dice = Dice(scenario.seed)
@@ -125,7 +127,8 @@ package final class World {
         statistics.strikes = disk.strikes
         countLife()
         cast.count(into: &statistics)
-        return Outcome(digest: trace.digest, statistics: statistics, violations: violations, lines: trace.lines)
+        return Outcome(
+            digest: trace.digest, statistics: statistics, violations: violations, lines: trace.lines)
     }
 
     func violate(_ words: String) {
@@ -316,7 +319,8 @@ package final class World {
             let silence = isKilled ? 1_000 : UInt64([100_000, 1_000_000, 20_000_000][linkDice.below(3)])
             events.add(
                 .ends(link: link, toGateway: false),
-                at: max(now, isKilled ? links[link].toPeer.notBefore : now) + silence / 2 + UInt64(linkDice.below(Int(silence))))
+                at: max(now, isKilled ? links[link].toPeer.notBefore : now) + silence / 2
+                    + UInt64(linkDice.below(Int(silence))))
         }
         if isKilled {
             disk.processEnded()
@@ -328,12 +332,17 @@ package final class World {
 
     /// The power comes back after a while.
     private func comeBack() {
-        harm(disk.losePower(harmsNeighbours: scenario.has(.neighbour) && !isSettling && bootDice.below(3) == 0))
+        harm(
+            disk.losePower(harmsNeighbours: scenario.has(.neighbour) && !isSettling && bootDice.below(3) == 0)
+        )
         if scenario.has(.rot), !isSettling, bootDice.below(12) == 0, let damage = disk.rots() {
             statistics.faults[.rot, default: 0] += 1
             harm([damage])
         }
-        let off = UInt64(1_000 + bootDice.below([500_000, 5_000_000, 120_000_000][[0, 0, 0, 0, 0, 0, 1, 1, 1, 2][bootDice.below(10)]]))
+        let off = UInt64(
+            1_000
+                + bootDice.below(
+                    [500_000, 5_000_000, 120_000_000][[0, 0, 0, 0, 0, 0, 1, 1, 1, 2][bootDice.below(10)]]))
         let back = now + off
         if scenario.has(.noClock), bootDice.coin() {
             statistics.faults[.noClock, default: 0] += 1
@@ -341,7 +350,9 @@ package final class World {
                 at: back, wall: bootDice.coin() ? 0 : Clocks.epoch,
                 trustedAfter: UInt64(bootDice.below(100_000_000)))
         } else {
-            clocks.boot(at: back, wall: Clocks.epoch + Int64(back / 1000), trustedAfter: UInt64(bootDice.below(3_000_000)))
+            clocks.boot(
+                at: back, wall: Clocks.epoch + Int64(back / 1000),
+                trustedAfter: UInt64(bootDice.below(3_000_000)))
         }
         events.add(.boots(life: life), at: back)
     }
@@ -358,12 +369,17 @@ package final class World {
     private func boot() {
         let isCut = scenario.has(.recoveryCut) && !isSettling && life > 0 && bootDice.below(4) == 0
         if isCut { disk.stepsLeft = bootDice.below(8) }
-        var state = DurableState()
+        // Segments are short here.
+        var state = DurableState(blockBits: scenario.blockBits)
         state.queueEntriesMax = plan.gateway.limits.queueEntriesMax
         let recovered: RecoveredLog?
         let hadFault = disk.fault != nil
         do {
-            recovered = try Recovery.recover(&disk) { state.apply($0, at: $1) } sealed: { state.seal($0, queues: $1) }
+            recovered = try Recovery.recover(&disk) {
+                state.apply($0, at: $1)
+            } sealed: {
+                state.seal($0, queues: $1)
+            }
         } catch {
             recovered = nil
             // What recovery did to the disk before it gave up is not told; nothing of that is missed.
@@ -389,7 +405,8 @@ package final class World {
         trace.say("the gateway starts behind record \(recovered.last.number)", at: now)
         statistics.lives += 1
         let host = SimulatedHost(
-            plan: plan, recovered: recovered, state: state, clocks: clocks, trueTime: now, dice: hostDice.fork())
+            plan: plan, recovered: recovered, state: state, clocks: clocks, trueTime: now,
+            dice: hostDice.fork())
         host.isTalkative = trace.isReadable
         self.host = host
         if !isCut { cutAtSomeStep() }
@@ -486,7 +503,8 @@ package final class World {
         for arrival in arrivals {
             events.add(.arrives(link: link, toGateway: toGateway, count: arrival.count), at: arrival.at)
         }
-        if !toGateway, links[link].isWritable, links[link].toPeer.bytes.count > SimulatedLink.waitingBytesHigh {
+        if !toGateway, links[link].isWritable, links[link].toPeer.bytes.count > SimulatedLink.waitingBytesHigh
+        {
             events.add(.buffer(link: link), at: now)
         }
     }
@@ -527,7 +545,8 @@ package final class World {
         let isWritable =
             links[link].isWritable
             ? waiting <= SimulatedLink.waitingBytesHigh : waiting <= SimulatedLink.waitingBytesLow
-        guard isWritable != links[link].isWritable, links[link].life == life, links[link].isOpenAtGateway else { return }
+        guard isWritable != links[link].isWritable, links[link].life == life, links[link].isOpenAtGateway
+        else { return }
         links[link].isWritable = isWritable
         if let connection = links[link].connection {
             tell { $0.writability(connection, isWritable) }
@@ -569,21 +588,25 @@ package final class World {
         if let connection = links[link].connection {
             linkOfConnection[connection] = nil
             tell { $0.lost(connection) }
-            if !links[link].isMutilated, host?.knows(connection) == false { cast.heardOut(links[link].peer, at: now) }
+            if !links[link].isMutilated, host?.knows(connection) == false {
+                cast.heardOut(links[link].peer, at: now)
+            }
         } else if let index = uplink(link) {
             linkOfUplink[index.number] = nil
             tell { $0.uplinkLost(index) }
         }
         // Whatever still comes from the peer is answered with a reset.
         if links[link].isOpenAtPeer {
-            events.add(.ends(link: link, toGateway: false), at: max(now, links[link].toPeer.notBefore) + 100_000)
+            events.add(
+                .ends(link: link, toGateway: false), at: max(now, links[link].toPeer.notBefore) + 100_000)
         }
     }
 
     private func endAtPeer(_ link: Int) {
         let peer = links[link].peer
         if links[link].isOpenAtGateway {
-            events.add(.ends(link: link, toGateway: true), at: max(now, links[link].toGateway.notBefore) + 1_000)
+            events.add(
+                .ends(link: link, toGateway: true), at: max(now, links[link].toGateway.notBefore) + 1_000)
         }
         forget(link)
         guard links[link].isOpenAtPeer, linkOf[peer] == link else { return }
@@ -597,7 +620,10 @@ package final class World {
 
     private func forget(_ link: Int) {
         if !links[link].isOpenAtGateway || !links[link].isOpenAtPeer {
-            openLinks.removeAll { $0 == link && (!links[$0].isOpenAtGateway || links[$0].life != life) && !links[$0].isOpenAtPeer }
+            openLinks.removeAll {
+                $0 == link && (!links[$0].isOpenAtGateway || links[$0].life != life)
+                    && !links[$0].isOpenAtPeer
+            }
         }
     }
 
@@ -606,8 +632,11 @@ package final class World {
         links[link].isMutilated = true
         links[link].toGateway.cut(&linkDice)
         links[link].toPeer.cut(&linkDice)
-        events.add(.ends(link: link, toGateway: true), at: max(now, links[link].toGateway.notBefore) + gatewayLearnsAfter)
-        events.add(.ends(link: link, toGateway: false), at: max(now, links[link].toPeer.notBefore) + peerLearnsAfter)
+        events.add(
+            .ends(link: link, toGateway: true),
+            at: max(now, links[link].toGateway.notBefore) + gatewayLearnsAfter)
+        events.add(
+            .ends(link: link, toGateway: false), at: max(now, links[link].toPeer.notBefore) + peerLearnsAfter)
     }
 
     // MARK: Faults
@@ -630,11 +659,15 @@ package final class World {
         case .stop: tell { $0.stop() }
         case .linkCut, .halfOpen, .blackHole: strikeLink(kind, &dice)
         case .storm:
-            for link in openLinks { cut(link, gatewayLearnsAfter: 0, peerLearnsAfter: UInt64(dice.below(10_000))) }
+            for link in openLinks {
+                cut(link, gatewayLearnsAfter: 0, peerLearnsAfter: UInt64(dice.below(10_000)))
+            }
         case .outage:
             cloudAwayUntil = now + UInt64(dice.below(30_000_000))
             for link in openLinks where links[link].connection == nil {
-                cut(link, gatewayLearnsAfter: UInt64(dice.below(3_000_000)), peerLearnsAfter: UInt64(dice.below(3_000_000)))
+                cut(
+                    link, gatewayLearnsAfter: UInt64(dice.below(3_000_000)),
+                    peerLearnsAfter: UInt64(dice.below(3_000_000)))
             }
         case .stall:
             let lasts = dice.below(8_000_000)
@@ -654,7 +687,8 @@ package final class World {
         case .wrongClock:
             // For less than it takes to be believed.
             clocks.setWrongly(
-                by: [-86_400_000, 3_600_000, 315_360_000_000][dice.below(3)], until: now + UInt64(dice.below(50_000_000)))
+                by: [-86_400_000, 3_600_000, 315_360_000_000][dice.below(3)],
+                until: now + UInt64(dice.below(50_000_000)))
         case .suspend: asleepUntil = now + UInt64(dice.below(40_000_000))
         case .stepCut, .recoveryCut, .fullDisk, .rot, .neighbour, .noClock: return
         }
@@ -671,7 +705,9 @@ package final class World {
         switch kind {
         case .halfOpen:
             let isGatewayLate = dice.below(4) > 0
-            cut(link, gatewayLearnsAfter: isGatewayLate ? long : soon, peerLearnsAfter: isGatewayLate ? soon : long)
+            cut(
+                link, gatewayLearnsAfter: isGatewayLate ? long : soon,
+                peerLearnsAfter: isGatewayLate ? soon : long)
         case .blackHole:
             let until = now + UInt64(dice.below(15_000_000))
             if dice.coin() { links[link].toGateway.notBefore = max(links[link].toGateway.notBefore, until) }
@@ -691,7 +727,8 @@ package final class World {
         }
         checkBounds()
         if !isSettling {
-            let isOver = now >= UInt64(scenario.seconds) * 1_000_000 || statistics.allPowerCuts >= scenario.cutsMax
+            let isOver =
+                now >= UInt64(scenario.seconds) * 1_000_000 || statistics.allPowerCuts >= scenario.cutsMax
             if isOver { settle() }
             return
         }
@@ -729,10 +766,11 @@ package final class World {
         guard !cast.isDamaged else { return }
         for name in disk.fileNames() { trace.say("    \(name): \(disk.content(name).count) bytes", at: now) }
         trace.say("    \(disk.usedBytes) of \(disk.capacity ?? 0) bytes", at: now)
-        if let host { trace.say("    \(host.gateway.state.balance)", at: now) }
+        if let host, trace.isReadable { tellWhatIsOwed(host.gateway.state) }
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest {
             trace.say("\(cast.name(i)) is \(cast.peers[i])", at: now)
-            violate("\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")
+            violate(
+                "\(cast.name(i)) has not come to rest \(Self.quietWithin / 1_000_000) s after the last fault")
         }
         if violations.isEmpty { violate("not quiet \(Self.quietWithin / 1_000_000) s after the last fault") }
     }
@@ -742,7 +780,8 @@ package final class World {
         kill()
         boot()
         guard violations.isEmpty, let host else { return violate("the gateway is not there at the end") }
-        cast.finish(host.gateway.state, deadLetters: deadLetters(host.gateway.state), at: now).forEach(violate)
+        cast.finish(host.gateway.state, deadLetters: deadLetters(host.gateway.state), at: now).forEach(
+            violate)
     }
 }
 

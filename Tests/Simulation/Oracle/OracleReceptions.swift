@@ -87,7 +87,8 @@ extension Oracle {
         }
         let isLive = shares.hasOwn || !shares.groups.isEmpty
         guard reception.retain else {
-            if !isLive { report("\(who) got \(message.name) without a subscription that could bring it") }
+            // What its author sends once more may be taken once more, for subscriptions of later.
+            if !isLive, message.extraTakes == 0 { report("\(who) got \(message.name) without a subscription that could bring it") }
             return isLive
         }
         if !message.retain {
@@ -215,6 +216,8 @@ extension Oracle {
     ) {
         guard shares.isSteady, shares.groups.isEmpty, !reception.retain, !message.isWill,
             message.extraTakes == 0, !isRude(message.author),
+            // Of two copies the earlier may have expired.
+            message.expirySeconds == nil || message.sends == 1,
             people[peer].session?.copies[message.name]?.count == 1
         else { return }
         let key = Self.orderKey(author: message.name.author, topic: topic, message.qos, reception.qos)

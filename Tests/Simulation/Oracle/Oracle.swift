@@ -122,7 +122,9 @@ package struct Oracle {
 
     /// - Parameter peer: a client's place, or the number of clients for the cloud.
     package mutating func saw(_ event: PeerEvent, by peer: Int, at now: UInt64) {
-        if peer == rules.clients.count, case .connected(sessionPresent: false, _) = event { cloudBeganAnewAt = now }
+        if peer == rules.clients.count, case .connected(sessionPresent: false, _) = event {
+            cloudBeganAnewAt = now
+        }
         switch event {
         case .publishing(let publishing): published(publishing, by: peer, at: now)
         case .accepted(let name): accepted(name, at: now)

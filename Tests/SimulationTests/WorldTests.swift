@@ -28,7 +28,13 @@ struct WorldTests {
         }
     }
 
-    private static let digests: [(UInt64, String)] = []
+    private static let digests: [(UInt64, String)] = [
+        (2, "2ccc1cb34db33064"),
+        (5, "20ac6dc487719be6"),
+        (12, "4a78d1c5ab4f23d7"),
+        (23, "17996144a1a24c4e"),
+        (38, "36019d1c98bb91c5"),
+    ]
 
     @Test(
         "A step of the disk that is left out is noticed: the simulator can fail",

@@ -69,6 +69,10 @@ extension World {
     /// For people: what keeps which part of the log.
     func tellWhatIsOwed(_ state: borrowing DurableState) {
         trace.say("    \(state.balance)", at: now)
+        for id in state.sessionIDs {
+            guard let session = state[id], session.queue.queuedCount > 0 else { continue }
+            trace.say("    \(session.owner) has \(session.queue.queuedCount) waiting", at: now)
+        }
         var copy = disk
         copy.stepsLeft = .max
         guard let log = try? Inspection.inspect(&copy).log else { return }

@@ -77,7 +77,9 @@ extension Scenario {
         switch family {
         case .elision: [5, 6, 9]
         case .shared, .mixed: []
-        case .compaction, .paging, .uplink, .full, .damage, .clocks, .storms: seed % 3 == 0 ? [] : [9]
+        // Who never comes back for what waits for it keeps a small disk full for ever.
+        case .full: [9]
+        case .compaction, .paging, .uplink, .damage, .clocks, .storms: seed % 3 == 0 ? [] : [9]
         }
     }
 
@@ -131,6 +133,11 @@ extension Scenario {
         plan.maximumPacketSize = dice.below(6) == 0 ? 900 : nil
         plan.acknowledgesQoS2AsQoS1 = dice.below(8) == 0
         plan.stuttersPercent = [0, 0, 5][dice.below(3)]
+        if family == .full {
+            // Dead letters do, too.
+            plan.refusesPercent = 0
+            plan.maximumPacketSize = nil
+        }
         return plan
     }
 

@@ -27,6 +27,11 @@ package struct Oracle {
     /// Retained messages that a new subscription was certain to bring.
     var expected: [Expectation] = []
     private(set) var powerCuts: [UInt64] = []
+    /// When the cloud said last that it has no session.
+    private var cloudBeganAnewAt: UInt64?
+    /// The power failed so soon after that, that nothing may be known of it: the cloud has a session then that looks like
+    /// the one before, and a new message under an identifier that was held may be taken for the old one.
+    private(set) var cloudMayBeMistaken = false
 
     /// A client as the oracle sees it.
     struct Person {
@@ -92,6 +97,7 @@ package struct Oracle {
     /// The power failed, or the process was killed.
     package mutating func powerFailed(at now: UInt64) {
         powerCuts.append(now)
+        if let began = cloudBeganAnewAt, now - began < 3_000_000 { cloudMayBeMistaken = true }
         // Who had said goodbye a moment before may have done so for nothing: nobody had told it that it was heard.
         for i in people.indices {
             guard let will = people[i].goodbyeWill else { continue }
@@ -116,6 +122,7 @@ package struct Oracle {
 
     /// - Parameter peer: a client's place, or the number of clients for the cloud.
     package mutating func saw(_ event: PeerEvent, by peer: Int, at now: UInt64) {
+        if peer == rules.clients.count, case .connected(sessionPresent: false, _) = event { cloudBeganAnewAt = now }
         switch event {
         case .publishing(let publishing): published(publishing, by: peer, at: now)
         case .accepted(let name): accepted(name, at: now)

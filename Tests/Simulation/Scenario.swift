@@ -128,7 +128,7 @@ package struct Scenario: Sendable {
     var capacity: Int? { has(.fullDisk) ? journalPlan().segmentBytes * (9 + Int(seed / 10 % 5)) : nil }
     /// By how many Records it is counted what is owed, as a power of two: in the product's proportions to a segment, and
     /// now and then as in the product.
-    var blockBits: UInt64 { seed % 11 == 0 ? 10 : 2 }
+    var blockBits: UInt64 { seed % 11 == 0 && family != .full ? 10 : 2 }
     /// Whether the file system is one on which files are used again.
     var recycles: Bool { seed % 5 != 0 }
 

@@ -385,6 +385,7 @@ package final class World {
         trace.note(recovered.last.number)
         trace.say("the gateway starts behind record \(recovered.last.number)", at: now)
         statistics.lives += 1
+        cast.runs(since: now)
         let host = SimulatedHost(
             plan: plan, recovered: recovered, state: state, clocks: clocks, trueTime: now,
             dice: hostDice.fork())
@@ -664,7 +665,9 @@ package final class World {
             clocks.setWrongly(
                 by: [-86_400_000, 3_600_000, 315_360_000_000][dice.below(3)],
                 until: now + UInt64(dice.below(50_000_000)))
-        case .suspend: asleepUntil = now + UInt64(dice.below(40_000_000))
+        case .suspend:
+            asleepUntil = now + UInt64(dice.below(40_000_000))
+            cast.runs(since: asleepUntil)
         case .stepCut, .recoveryCut, .fullDisk, .rot, .neighbour, .noClock: return
         }
         statistics.faults[kind, default: 0] += 1

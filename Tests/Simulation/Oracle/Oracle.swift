@@ -27,6 +27,8 @@ package struct Oracle {
     /// Retained messages that a new subscription was certain to bring.
     var expected: [Expectation] = []
     private(set) var powerCuts: [UInt64] = []
+    /// When the gateway last began to run without a break.
+    private var runsSince: UInt64 = 0
     /// When the cloud said last that it has no session.
     private var cloudBeganAnewAt: UInt64?
     /// The power failed so soon after that, that nothing may be known of it: the cloud has a session then that looks like
@@ -57,7 +59,12 @@ package struct Oracle {
         var message: Int
         var delaySeconds: UInt32
         var sentAt: UInt64
+        var connectedAt: UInt64
+        /// Another CONNECT was sent since.
+        var isReplaced = false
         var isDiscarded = false
+        /// The next CONNECT has found that it must have been published before.
+        var isDue = false
     }
 
     struct CloudView {
@@ -104,6 +111,15 @@ package struct Oracle {
             messages[will].isForbidden = false
             people[i].goodbyeWill = nil
         }
+    }
+
+    /// The gateway runs, after a start or after the machine slept.
+    package mutating func runs(since now: UInt64) { runsSince = now }
+
+    /// Whether the gateway was restarted after `begin`, and has run since for so long without a break.
+    func hasRunCalmly(for duration: UInt64, since begin: UInt64, until end: UInt64) -> Bool {
+        runsSince <= end && end - runsSince > duration && powerCutCount(since: begin) > 0
+            && powerCutCount(since: runsSince) == 0
     }
 
     /// The gateway has handled all that `peer` said on the connection that ends now. Only then a goodbye is certain to

@@ -44,7 +44,7 @@ package struct Scenario: Sendable {
         self.seed = seed
         family = Family.allCases[Int(seed % UInt64(Family.allCases.count))]
         var dice = Dice(seed ^ 0x5CE4_A810)
-        seconds = 60 + dice.below(500)
+        seconds = 60 + dice.below(300)
         cutsMax = 20 + dice.below(180)
         faults = Self.faults(family, &dice)
     }

@@ -39,7 +39,7 @@ package final class World {
 
     // The gateway's machine.
     private(set) var host: SimulatedHost?
-    private let plan: HostPlan
+    let plan: HostPlan
     var disk: SimulatedDisk
     var clocks: Clocks
     private(set) var life = 0
@@ -237,6 +237,9 @@ package final class World {
         trace.note(UInt64(disk.steps))
         trace.say("disk: \(operation.action.words)", at: now)
         switch operation.action {
+        case .write(_, _, let bytes):
+            statistics.batches += 1
+            statistics.batchBytes += bytes.count
         case .publish: statistics.merged += 1
         case .reuseSegment: statistics.reused += 1
         case .writeCheckpoint: statistics.checkpoints += 1
@@ -703,7 +706,7 @@ package final class World {
             // It ended in good order; another one is started.
             endLife(isKilled: true)
         }
-        checkBounds()
+        checkMemory()
         if !isSettling {
             let isOver =
                 now >= UInt64(scenario.seconds) * 1_000_000 || statistics.allPowerCuts >= scenario.cutsMax
@@ -754,6 +757,7 @@ package final class World {
     }
 
     private func finish() {
+        checkFlash()
         // Killed once more, it must find everything as it was.
         kill()
         boot()

@@ -137,7 +137,10 @@ package final class World {
     }
 
     private func handle(_ event: Event) {
-        if asleepUntil > now, event.isOfGateway { return events.add(event, at: asleepUntil) }
+        // Awake again, it reads what waits before it looks at its deadlines.
+        if asleepUntil > now, event.isOfGateway {
+            return events.add(event, at: asleepUntil + (event.isOfClock ? 1_000 : 0))
+        }
         switch event {
         case .arrives(let link, let toGateway, let count):
             toGateway ? arriveAtGateway(link, count) : arriveAtPeer(link, count)
@@ -572,8 +575,9 @@ package final class World {
         links[link].toPeer.isOver = true
         if let connection = links[link].connection {
             linkOfConnection[connection] = nil
+            let wasThere = host?.knows(connection) == true
             tell { $0.lost(connection) }
-            if !links[link].isMutilated, host?.knows(connection) == false {
+            if !links[link].isMutilated, wasThere, host?.knows(connection) == false {
                 cast.heardOut(links[link].peer, at: now)
             }
         } else if let index = uplink(link) {
@@ -774,6 +778,13 @@ extension World.Event {
         case .arrives(_, let toGateway, _), .ends(_, let toGateway): toGateway
         case .buffer, .disk, .deadline, .second, .dials: true
         case .wakes, .connects, .fault, .boots, .looks: false
+        }
+    }
+
+    fileprivate var isOfClock: Bool {
+        switch self {
+        case .deadline, .second: true
+        case .arrives, .ends, .buffer, .disk, .dials, .wakes, .connects, .fault, .boots, .looks: false
         }
     }
 }

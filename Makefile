@@ -15,9 +15,17 @@ BENCH_ROWS ?= lone,ingest,kills,backlog,flash,silent,drain
 BENCH_BACKLOG ?= 5000000
 # How long `make fuzz` tries to break the packet decoder, and then recovery; an hour is 3600.
 FUZZ_SECONDS ?= 60
+<<<<<<< HEAD
 # How many power cuts `make powercut` makes, and of how many recordings.
 POWERCUT_IMAGES ?= 400
 POWERCUT_ROUNDS ?= 8
+=======
+# When `make torture` ends: after so many power cuts, or if TORTURE_HOURS is given after so many hours; and the seed that
+# it begins with.
+TORTURE_CUTS ?= 100000
+TORTURE_HOURS ?=
+TORTURE_FROM ?= 1
+>>>>>>> simulation
 # Passed on to `swift build` and `swift test`, for example SWIFTFLAGS="-j 2".
 SWIFTFLAGS ?=
 
@@ -25,7 +33,11 @@ RELEASE = .build/release
 PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
+<<<<<<< HEAD
 .PHONY: help deps build run storm powercut mutate torture test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
+=======
+.PHONY: help deps build run storm test torture bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
+>>>>>>> simulation
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
@@ -40,6 +52,8 @@ help:
 	@echo 'make install    install it with its systemd unit and configuration (PREFIX, DESTDIR)'
 	@echo 'make uninstall  remove what install put there; configuration and data stay'
 	@echo 'make test       run every test suite'
+	@echo 'make torture    simulate the gateway and everybody around it, and fail its power a hundred thousand times'
+	@echo '                (TORTURE_CUTS=1000000 or TORTURE_HOURS=8 for longer, TORTURE_FROM=5000 for other seeds)'
 	@echo 'make bench      measure speed, memory and flash wear (BENCH_ROWS=lone,ingest for some rows)'
 	@echo 'make fuzz       make up packets and stores to break the gateway with'
 	@echo '                (FUZZ_SECONDS=3600 for an hour of each)'
@@ -81,6 +95,11 @@ bench: deps build
 test: deps
 	swift build --build-tests $(SWIFTFLAGS)
 	swift test --skip-build $(SWIFTFLAGS)
+
+torture: deps
+	swift build -c release --product simulate $(SWIFTFLAGS)
+	nice $(RELEASE)/simulate --torture --from $(TORTURE_FROM) \
+		$(if $(TORTURE_HOURS),--hours $(TORTURE_HOURS),--cuts $(TORTURE_CUTS))
 
 fuzz: fuzz-packets fuzz-recovery
 

@@ -43,7 +43,7 @@ package struct DeviceProfile: Hashable, Sendable {
     /// The first whose filter matches a topic decides.
     package var reportByException: [ReportByException] = []
     /// What it publishes to these is kept as if it had RETAIN 1, but for empty payloads; its receivers see RETAIN 0 as
-    /// before.
+    /// before. It is written at whatever QoS, so that the flash is spared none of it (rule E1).
     package var keepsLastValue: [TopicTemplate] = []
 
     package init(name: String, matches: [DeviceMatch] = []) {

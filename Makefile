@@ -15,6 +15,9 @@ BENCH_ROWS ?= lone,ingest,kills,backlog,flash,silent,drain
 BENCH_BACKLOG ?= 5000000
 # How long `make fuzz` tries to break the packet decoder, and then recovery; an hour is 3600.
 FUZZ_SECONDS ?= 60
+# How many power cuts `make powercut` makes, and of how many recordings.
+POWERCUT_IMAGES ?= 400
+POWERCUT_ROUNDS ?= 8
 # Passed on to `swift build` and `swift test`, for example SWIFTFLAGS="-j 2".
 SWIFTFLAGS ?=
 
@@ -22,13 +25,17 @@ RELEASE = .build/release
 PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
-.PHONY: help deps build run storm test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
+.PHONY: help deps build run storm powercut mutate torture test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
 	@echo '                (DRILL_SECONDS=600 for a longer drill)'
 	@echo 'make storm      the same with all that can befall an uplink, the death of the cloud included, with mosquitto'
 	@echo '                and with RabbitMQ as the cloud (STORM_SECONDS=600 for longer ones)'
+	@echo 'make powercut   cut the power of the disk under the gateway, a real ext4, and count every message'
+	@echo '                (POWERCUT_IMAGES=10000 for more cuts; needs root, FUSE and loop devices)'
+	@echo 'make mutate     break each rule of durability in a copy of the sources, and have the simulator notice'
+	@echo 'make torture    everything that tries to break it, for as long as it is told'
 	@echo 'make build      build the release binary: $(RELEASE)/tidegate'
 	@echo 'make install    install it with its systemd unit and configuration (PREFIX, DESTDIR)'
 	@echo 'make uninstall  remove what install put there; configuration and data stay'
@@ -55,6 +62,17 @@ storm: deps build
 	swift build -c release --static-swift-stdlib -Xlinker -s --product drill $(SWIFTFLAGS)
 	$(RELEASE)/drill --storm --seconds $(STORM_SECONDS) --gateway $(RELEASE)/tidegate
 	$(RELEASE)/drill --storm --cloud rabbitmq --seconds $(STORM_SECONDS) --gateway $(RELEASE)/tidegate
+
+powercut: deps build
+	swift build -c release --static-swift-stdlib -Xlinker -s --product powercut $(SWIFTFLAGS)
+	$(RELEASE)/powercut --gateway $(RELEASE)/tidegate --images $(POWERCUT_IMAGES) --rounds $(POWERCUT_ROUNDS) \
+		|| test $$? -eq 77
+
+mutate: deps
+	swift build --product mutate $(SWIFTFLAGS)
+	.build/debug/mutate
+
+torture: powercut
 
 bench: deps build
 	swift build -c release --static-swift-stdlib -Xlinker -s --product bench $(SWIFTFLAGS)

@@ -23,6 +23,7 @@ let package = Package(
     products: [
         .executable(name: "tidegate", targets: ["tidegate"]),
         .executable(name: "drill", targets: ["drill"]),
+        .executable(name: "powercut", targets: ["powercut"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
@@ -41,7 +42,8 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "Disk", dependencies: ["Journal", "GatewayCore", "CLinux"], swiftSettings: swift6),
         .target(
-            name: "Transport", dependencies: ["MQTT", nioCore, nioPosix, nioHTTP, nioWebSocket],
+            name: "Transport",
+            dependencies: ["MQTT", nioCore, nioPosix, nioTLS, nioSSL, nioHTTP, nioWebSocket],
             swiftSettings: swift6),
         .systemLibrary(
             name: "CMosquitto", pkgConfig: "libmosquitto",
@@ -95,7 +97,8 @@ let package = Package(
         .testTarget(
             name: "DiskTests", dependencies: ["Disk", "Journal", "MQTT", "GatewayCore"],
             swiftSettings: swift6),
-        .testTarget(name: "TidyTests", swiftSettings: swift6),
+        .testTarget(name: "TidyTests", dependencies: ["mutate"], swiftSettings: swift6),
+        .executableTarget(name: "mutate", path: "Tests/Mutate", swiftSettings: swift6),
 
         // Real processes: the shipped binary between real clients and a real broker.
         .target(
@@ -105,8 +108,14 @@ let package = Package(
             name: "drill", dependencies: ["Workbench"], path: "Tests/Drill", swiftSettings: swift6),
         .executableTarget(
             name: "bench", dependencies: ["Workbench"], path: "Tests/Bench", swiftSettings: swift6),
+        // A disk that is cut off from its power: the shipped binary on ext4 on a FUSE file system that records.
+        .systemLibrary(
+            name: "CFuse", path: "Tests/CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
+        .executableTarget(
+            name: "powercut", dependencies: ["MQTT", "Workbench", "CFuse"], path: "Tests/PowerCut",
+            swiftSettings: swift6),
         .testTarget(
-            name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
+            name: "ProcessTests", dependencies: ["MQTT", "Workbench", "drill", "powercut", "tidegate"],
             path: "Tests/ProcessTests",
             exclude: ["Paho", "PahoC"], swiftSettings: swift6),
         .testTarget(

@@ -67,6 +67,7 @@ package struct Gateway: ~Copyable {
     /// Bytes of all PUBLISH packets of clients that wait for room.
     var heldBytes = 0
     var isStopping = false
+    private let place = StaysInPlace()
 
     /// Starts from what recovery brought back.
     ///

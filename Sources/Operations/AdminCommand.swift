@@ -9,11 +9,14 @@ package enum AdminCommand: Hashable, Sendable {
     case replay(uplink: String, numbers: [UInt64]?)
     /// Forget dead letters of an uplink: these, or all.
     case purge(uplink: String, numbers: [UInt64]?)
+    /// Say which clients there are, and how each is treated.
+    case clients
 
     /// As it is sent, without the line end.
     package var line: String {
         switch self {
         case .reload: "reload"
+        case .clients: "clients"
         case .replay(let uplink, let numbers): "replay \(uplink) \(Self.text(numbers))"
         case .purge(let uplink, let numbers): "purge \(uplink) \(Self.text(numbers))"
         }
@@ -27,6 +30,8 @@ package enum AdminCommand: Hashable, Sendable {
         switch words.first {
         case "reload" where words.count == 1:
             self = .reload
+        case "clients" where words.count == 1:
+            self = .clients
         case "replay" where words.count > 2:
             guard let numbers = Self.numbers(words[2...]) else { return nil }
             self = .replay(uplink: words[1], numbers: numbers.isEmpty ? nil : numbers)
@@ -92,7 +97,7 @@ enum AdminLimits {
     /// Seconds from connecting to the end of the line.
     static let lineSeconds: Int64 = 10
     /// A longer answer is not believed.
-    static let answerBytesMax = 1 << 20
+    static let answerBytesMax = 16 << 20
     /// Seconds for the gateway to answer: reading the configuration waits for its disk.
     static let answerSeconds = 60
 }

@@ -118,7 +118,9 @@ extension ListenerSettings {
         if case .tcp(_, let port) = endpoint, !isLocal, !isAnonymous {
             throw Refusal(
                 wrong: "\(text) can be reached from other machines, and nothing asks clients who they are",
-                write: "anonymous: true beside the address if anyone may connect, or 127.0.0.1:\(port)")
+                write:
+                    "anonymous: true beside the address if anyone may connect, tls with require-certificate, or 127.0.0.1:\(port)"
+            )
         }
     }
 

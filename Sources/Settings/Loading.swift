@@ -22,7 +22,14 @@ extension Settings {
                     file: file, place: nil, wrong: "the file cannot be read: \(error.text)", write: write)
             ])
         }
-        return try parse(bytes, file: file, hostName: Address.hostName())
+        var settings = try parse(bytes, file: file, hostName: Address.hostName())
+        let beside = file.lastIndex(of: "/").map { String(file[..<$0]) + "/" } ?? ""
+        settings.deviceProfiles = try ProfileSettings.load(
+            settings.deviceProfilesPath ?? beside + ProfileSettings.directoryName,
+            isNamed: settings.deviceProfilesPath != nil,
+            among: ProfileSurroundings(
+                listeners: settings.listeners, uplinks: settings.uplinks.map(\.name)))
+        return settings
     }
 }
 
@@ -53,35 +60,36 @@ extension CredentialSettings.Password {
     }
 }
 
-private struct FileError: Error {
+struct FileError: Error {
     /// errno; nil when the system had nothing to say against it.
     var code: Int32?
     var text: String
+
+    /// What the last call of the system failed with.
+    static var last: FileError {
+        let code = errno
+        return FileError(code: code, text: String(cString: strerror(code)))
+    }
 }
 
 /// The whole of a file of at most `limit` bytes.
-private func read(file: String, upTo limit: Int) throws(FileError) -> [UInt8] {
+func read(file: String, upTo limit: Int) throws(FileError) -> [UInt8] {
     let descriptor = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { throw failure() }
+    guard descriptor >= 0 else { throw FileError.last }
     defer { close(descriptor) }
     var status = stat()
-    guard fstat(descriptor, &status) == 0 else { throw failure() }
+    guard fstat(descriptor, &status) == 0 else { throw FileError.last }
     guard status.st_mode & S_IFMT != S_IFDIR else { throw FileError(code: EISDIR, text: "it is a directory") }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 65_536)
     while true {
         let count = Glibc.read(descriptor, &chunk, chunk.count)
         if count < 0, errno == EINTR { continue }
-        guard count >= 0 else { throw failure() }
+        guard count >= 0 else { throw FileError.last }
         if count == 0 { return bytes }
         bytes.append(contentsOf: chunk[..<count])
         guard bytes.count <= limit else {
             throw FileError(code: EFBIG, text: "it has more than \(limit) bytes")
         }
     }
-}
-
-private func failure() -> FileError {
-    let code = errno
-    return FileError(code: code, text: String(cString: strerror(code)))
 }

@@ -54,6 +54,8 @@ extension Settings {
         if let items = reader.list("uplinks", example: "- name: cloud", &problems) {
             readUplinks(items, &problems)
         }
+        deviceProfilesPath = reader.path(
+            "device-profiles", example: "/etc/tidegate/device-profiles", &problems)
         reader.finish(&problems)
     }
 

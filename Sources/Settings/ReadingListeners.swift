@@ -21,14 +21,21 @@ extension ListenerSettings {
         bounds.append(bound)
         let anonymous = reader.flag("anonymous", &problems) ?? false
         let loopback = "a loopback address such as 127.0.0.1:1883, or anonymous: true"
-        var isRefused = reader.refuseAsLater("users", instead: loopback, &problems)
-        isRefused = reader.refuseAsLater("tls", instead: loopback, &problems) || isRefused
+        let isRefused = reader.refuseAsLater("users", instead: loopback, &problems)
+        let security = reader.security(&problems)
         reader.finish(&problems)
         guard let (text, place) = address else { return nil }
         do {
-            // Who wrote `users` or `tls` meant to let nobody in unasked: one error about that is enough.
+            // Who wrote `users` meant to let nobody in unasked: one error about that is enough.
             var listener = try ListenerSettings(
-                address: text, isAnonymous: anonymous || isRefused, lowestPort: 1)
+                address: text,
+                isAnonymous: anonymous || isRefused || security?.requiresCertificate == true, lowestPort: 1)
+            listener.isAnonymous = anonymous || isRefused
+            if security != nil, case .unix = listener.endpoint {
+                problems.add(
+                    place, "a unix socket needs no TLS: nobody listens in", write: "no tls, or a port")
+            }
+            listener.security = security
             listener.speech = speech
             listener.connections = bound.connections
             listener.packetBytes = bound.packetBytes
@@ -73,6 +80,48 @@ extension MappingReader {
         }
         return .mqtt
     }
+
+    /// `tls`.
+    fileprivate mutating func security(_ problems: inout Problems) -> ListenerSecuritySettings? {
+        guard let node = take("tls", &problems),
+            let read = ReadMapping(node, "tls", Self.securityKeys, &problems)
+        else { return nil }
+        var paths: [String: String] = [:]
+        for key in ["certificate", "key", "client-ca"] {
+            guard let path = read.text(key) else { continue }
+            paths[key] = path
+            if !path.hasPrefix("/") || path.utf8.contains(0) {
+                problems.add(
+                    read.place(of: key), "\(key) is a path that begins with /, not \"\(path)\"",
+                    write: "\(key): /etc/tidegate/\(key).pem")
+            }
+        }
+        guard let certificate = paths["certificate"], let key = paths["key"] else { return nil }
+        var security = ListenerSecuritySettings(certificateFile: certificate, keyFile: key)
+        security.clientAuthorityFile = paths["client-ca"]
+        security.requiresCertificate = read.text("require-certificate") == "true"
+        security.requiresTLS13 = read.text("minimum") == "1.3"
+        if security.requiresCertificate, security.clientAuthorityFile == nil {
+            problems.add(
+                read.place(of: "require-certificate"), "nothing says whose certificates are believed",
+                write: "client-ca: /etc/tidegate/devices.pem beside it")
+        }
+        return security
+    }
+
+    private static let securityKeys = [
+        KeyDescription(
+            "certificate", .text(), example: "/etc/tidegate/gateway.pem", isRequired: true,
+            "The gateway's certificate, with those that lead to an authority behind it."),
+        KeyDescription("key", .text(), example: "/etc/tidegate/gateway.key", isRequired: true, "Its key."),
+        KeyDescription(
+            "client-ca", .text(), example: "/etc/tidegate/devices.pem",
+            "The authorities whose certificates clients may show."),
+        KeyDescription(
+            "require-certificate", .word(["true", "false"]), example: "true",
+            "Whether a client without a certificate is turned away."),
+        KeyDescription("minimum", .word(["1.2", "1.3"]), example: "1.2", "The oldest version of TLS."),
+    ]
 
     /// `mode`: the permissions of a Unix socket's file, in octal as chmod takes them.
     fileprivate mutating func mode(isUnix: Bool, _ problems: inout Problems) -> UInt32? {

@@ -16,6 +16,13 @@ package struct Settings: Hashable, Sendable {
     package var limits = LimitSettings()
     package var monitoring = MonitoringSettings()
     package var uplinks: [UplinkSettings] = []
+    /// The directory of device profiles; nil for the one beside the configuration file, if it is there.
+    package var deviceProfilesPath: String?
+    /// In the order in which they are tried.
+    package var deviceProfiles: [ProfileSettings] = []
+
+    /// The addresses of `listeners`, as the file writes them.
+    package var listenerAddresses: [String] { listeners.map(\.addressText) }
 
     package static let defaultPath = "/etc/tidegate/tidegate.yaml"
     package static let defaultState = "/var/lib/tidegate"
@@ -50,6 +57,8 @@ package struct ListenerSettings: Hashable, Sendable {
     package var connections: Int?
     /// At most `limits.packetBytes`; nil where it is that.
     package var packetBytes: Int?
+    /// TLS; nil for bytes as they are.
+    package var security: ListenerSecuritySettings?
     /// Whether the operator wrote `anonymous: true`: clients that nobody vouches for, from beyond this machine.
     package var isAnonymous: Bool
 
@@ -89,6 +98,17 @@ package struct ListenerSettings: Hashable, Sendable {
         case (.tcp, .unix), (.unix, .tcp): false
         }
     }
+}
+
+/// The files that secure a listener: see `tls` in the configuration file.
+package struct ListenerSecuritySettings: Hashable, Sendable {
+    package var certificateFile: String
+    package var keyFile: String
+    /// The authorities whose certificates clients may show; nil where none is asked for.
+    package var clientAuthorityFile: String?
+    package var requiresCertificate = false
+    /// TLS 1.2 where it is false.
+    package var requiresTLS13 = false
 }
 
 /// How long the Sessions of absent clients are kept; `UInt32.max` seconds mean for ever, as in MQTT 5

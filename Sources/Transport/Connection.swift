@@ -1,5 +1,7 @@
 import MQTT
 import NIOCore
+import NIOSSL
+import NIOTLS
 
 /// One client's connection: the last handler of its channel's pipeline, and over plain MQTT the only one.
 ///
@@ -25,6 +27,9 @@ final class Connection: ChannelDuplexHandler {
     /// 0 until the channel is active.
     private(set) var number: ConnectionNumber = 0
     private var phase = Phase.open
+    /// Whether the delegate knows of it: with TLS not before the handshake.
+    private(set) var isAnnounced = false
+    private var handshakeDeadline = NIODeadline.distantFuture
     /// nil before the channel is active and once it is gone.
     private var context: ChannelHandlerContext?
     private var decoder: PacketDecoder
@@ -65,9 +70,32 @@ final class Connection: ChannelDuplexHandler {
     func channelActive(context: ChannelHandlerContext) {
         self.context = context
         number = transport.register(self)
+        guard transport.plan.listeners[place].security != nil else { return announce(context, nil) }
+        handshakeDeadline = .now() + Limits.handshakeTime
+        transport.watch(self)
+    }
+
+    private func announce(_ context: ChannelHandlerContext, _ certificate: PeerCertificate?) {
+        isAnnounced = true
         transport.delegate?.opened(
-            number, listener: transport.plan.listeners[place].index, peer: context.remoteAddress)
+            number, listener: transport.plan.listeners[place].index, peer: context.remoteAddress,
+            certificate: certificate)
         transport.endCycleSoon()
+    }
+
+    /// The TLS handshake is done: whoever is there has what its listener asks for.
+    private func greeted(_ context: ChannelHandlerContext) {
+        guard phase == .open, !isAnnounced else { return }
+        do {
+            let shown = try context.pipeline.syncOperations.handler(type: NIOSSLServerHandler.self)
+                .peerCertificate
+            let names = try shown.map { try PeerCertificate(der: $0.toDERBytes()) }
+            // A certificate whose names cannot be read is nobody's.
+            if let names, names == nil { return cut() }
+            announce(context, names ?? nil)
+        } catch {
+            cut()
+        }
     }
 
     func channelInactive(context: ChannelHandlerContext) { leave() }
@@ -78,11 +106,9 @@ final class Connection: ChannelDuplexHandler {
 
     /// What carries this connection ended it, and has said why to the client.
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if event is FramingEnded {
-            close()
-        } else {
-            context.fireUserInboundEventTriggered(event)
-        }
+        if event is FramingEnded { return close() }
+        if case .handshakeCompleted? = event as? TLSUserEvent { greeted(context) }
+        context.fireUserInboundEventTriggered(event)
     }
 
     private func leave() {
@@ -248,6 +274,10 @@ final class Connection: ChannelDuplexHandler {
         if phase == .closing {
             if now >= closeDeadline { cut() }
             return now < closeDeadline
+        }
+        if !isAnnounced {
+            if now >= handshakeDeadline { cut() }
+            return now < handshakeDeadline
         }
         guard !isWritable else { return false }
         let taken = flushedBytes &- UInt64(bytesInChannel)

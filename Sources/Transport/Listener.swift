@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import NIOSSL
 
 /// One listening socket.
 final class Listener {
@@ -8,6 +9,8 @@ final class Listener {
     private let place: Int
     private var channel: (any Channel)?
     private var file: UnixSocketFile?
+    /// For connections to come; nil where there is no TLS.
+    private var context: NIOSSLContext?
 
     init(transport: Transport, place: Int) {
         self.transport = transport
@@ -21,6 +24,9 @@ final class Listener {
     /// - Note: a host name is looked up on the loop, which has nothing else to do at start.
     func open() -> EventLoopFuture<SocketAddress> {
         let place = plan.address
+        do throws(SecurityFailure) { try readSecurity() } catch {
+            return transport.loop.makeFailedFuture(ListenFailure(address: place, reason: error.description))
+        }
         return bind(place).assumeIsolated().flatMapThrowing { channel in
             self.channel = channel
             guard let address = channel.localAddress else {
@@ -30,6 +36,12 @@ final class Listener {
         }.flatMapErrorThrowing { error in
             throw error as? ListenFailure ?? ListenFailure(address: place, reason: plainReason(error))
         }.nonisolated()
+    }
+
+    /// Reads the files of TLS: what is connected stays as it is. What cannot be used changes nothing.
+    func readSecurity() throws(SecurityFailure) {
+        guard let security = plan.security else { return }
+        context = try security.context(alpn: plan.framing == .none ? ["mqtt"] : ["http/1.1"])
     }
 
     private func bind(_ address: ListenAddress) -> EventLoopFuture<any Channel> {
@@ -88,6 +100,7 @@ final class Listener {
     }
 
     private func setUp(_ pipeline: ChannelPipeline.SynchronousOperations) throws {
+        if let context { try pipeline.addHandler(NIOSSLServerHandler(context: context)) }
         switch plan.framing {
         case .none: break
         case .webSocket(let paths, let localPagesOnly):

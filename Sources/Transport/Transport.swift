@@ -107,6 +107,17 @@ package final class Transport {
         }.nonisolated()
     }
 
+    /// Reads the certificates and keys of TLS listeners again, for connections to come. Files that cannot be used change
+    /// nothing.
+    ///
+    /// - Returns: what is wrong with them.
+    package func readSecurity() -> [SecurityFailure] {
+        listeners.compactMap { listener in
+            do throws(SecurityFailure) { try listener.readSecurity() } catch { return error }
+            return nil
+        }
+    }
+
     /// Closes the listeners; the connections stay.
     package func stopAccepting() {
         for listener in listeners { listener.close() }
@@ -156,7 +167,7 @@ package final class Transport {
         guard connections[connection.number.slot] === connection else { return }
         connections[connection.number.slot] = nil
         vacantSlots.append(connection.number.slot)
-        notices.append(.closed(connection.number))
+        if connection.isAnnounced { notices.append(.closed(connection.number)) }
         endCycleSoon()
     }
 
@@ -292,4 +303,6 @@ enum Limits {
     static let frameBytesMin = 64 * 1024
     /// How long a client that sent its Close frame may take to read what was sent before the answer.
     static let closeAnswerTime: TimeAmount = .seconds(4)
+    /// How long a TLS handshake may take.
+    static let handshakeTime: TimeAmount = .seconds(10)
 }

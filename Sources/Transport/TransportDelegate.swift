@@ -17,8 +17,11 @@ extension ConnectionNumber {
 /// transport: what a call causes is told when the cycle ends. For each connection the order is `opened`, any
 /// number of the others, `closed`.
 package protocol TransportDelegate: AnyObject {
-    /// A client's connection was accepted.
-    func opened(_ connection: ConnectionNumber, listener: Int, peer: SocketAddress?)
+    /// A client's connection was accepted; over TLS its handshake is done.
+    ///
+    /// - Parameter certificate: what it has shown, and its listener has verified.
+    func opened(
+        _ connection: ConnectionNumber, listener: Int, peer: SocketAddress?, certificate: PeerCertificate?)
     func received(_ connection: ConnectionNumber, _ packet: consuming Packet)
     /// The client broke a rule of the encoding; nothing more is read from it. What is sent now still reaches it,
     /// in the version it asked for; then it is to be closed.

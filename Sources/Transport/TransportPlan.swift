@@ -30,11 +30,14 @@ package struct ListenerPlan: Hashable, Sendable {
     package var maximumPacketSize: Int
     /// How many connections may be open at once; one more is accepted and closed at once.
     package var connectionsMax: Int
+    /// TLS; nil for bytes as they are.
+    package var security: ListenerSecurity?
 
     package init(
         index: Int, address: ListenAddress, framing: Framing = .none, maximumPacketSize: Int,
-        connectionsMax: Int
+        connectionsMax: Int, security: ListenerSecurity? = nil
     ) {
+        self.security = security
         self.index = index
         self.address = address
         self.framing = framing

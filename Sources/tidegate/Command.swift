@@ -12,8 +12,8 @@ struct Tidegate: ParsableCommand {
         abstract: "An MQTT gateway that loses nothing while the cloud or the power is away.",
         version: version,
         subcommands: [
-            Run.self, Check.self, Reload.self, Doctor.self, DeadLettersCommand.self, AuditCommand.self,
-            JournalCommand.self,
+            Run.self, Check.self, Reload.self, Doctor.self, ProfileCommand.self, Clients.self,
+            DeadLettersCommand.self, AuditCommand.self, JournalCommand.self,
         ])
 }
 

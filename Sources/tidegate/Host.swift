@@ -137,8 +137,15 @@ final class Host: TransportDelegate {
 
     // MARK: From the transport
 
-    func opened(_ connection: ConnectionNumber, listener: Int, peer: SocketAddress?) {
-        take(.opened(ConnectionID(connection), listener: listener))
+    func opened(
+        _ connection: ConnectionNumber, listener: Int, peer: SocketAddress?, certificate: PeerCertificate?
+    ) {
+        take(
+            .opened(
+                ConnectionID(connection), listener: listener,
+                certificate: certificate.map {
+                    CertificateNames(subject: $0.subject, issuer: $0.issuer)
+                }))
     }
 
     func received(_ connection: ConnectionNumber, _ packet: consuming Packet) {
@@ -361,6 +368,9 @@ final class Host: TransportDelegate {
 
     var isServing: Bool { phase == .serving }
 
+    /// - Returns: what is wrong with the files of TLS listeners.
+    func readListenerSecurity() -> [String] { transport.readSecurity().map(\.description) }
+
     func note(_ line: String) { log.write(LogLine(.notice, .gateway, line)) }
     func complain(_ line: String) { log.write(LogLine(.error, .gateway, line)) }
 
@@ -383,6 +393,9 @@ final class Host: TransportDelegate {
         switch command {
         case .reload:
             return reload(reply)
+        case .clients:
+            return reply(
+                AdminAnswer(isGood: true, lines: gateway.clients.map { $0.line(settings.listenerAddresses) }))
         case .replay(let uplink, let numbers):
             let count = gateway.replayDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
             reply(AdminAnswer(isGood: true, lines: ["\(count) sent again"]))

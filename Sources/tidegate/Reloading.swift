@@ -104,13 +104,17 @@ extension Host {
 
     /// - Returns: what was done, for people.
     private func apply(_ checked: CheckedSettings) -> [String] {
-        let restart = checked.waitForRestart.map { "\($0): changed in the file; that needs a restart" }
+        // Certificates are renewed under the same names: for that alone people reload, too.
+        let restart =
+            checked.waitForRestart.map { "\($0): changed in the file; that needs a restart" }
+            + readListenerSecurity().map { "\($0); what was read before stays in use" }
         guard checked.settings != settings || checked.uplinks != uplinkPlans else {
             return ["reloaded: nothing that can change while the gateway runs has changed"] + restart
         }
         let before = settings
         settings = checked.settings
-        return ["reloaded"] + reconfigure(checked.uplinks, before: before) + restart
+        return ["reloaded"] + settings.profileChanges(since: before)
+            + reconfigure(checked.uplinks, before: before) + restart
     }
 }
 
@@ -128,6 +132,22 @@ extension Settings {
         (limits.connections, limits.packetBytes) = (running.limits.connections, running.limits.packetBytes)
         limits.inflight = running.limits.inflight
         return kept
+    }
+}
+
+extension Settings {
+    /// What became of each device profile, for people.
+    fileprivate func profileChanges(since before: Settings) -> [String] {
+        func find(_ name: String, _ all: [ProfileSettings]) -> ProfileSettings? {
+            all.first { $0.profile.name == name }
+        }
+        let now = deviceProfiles.compactMap { each -> String? in
+            let earlier = find(each.profile.name, before.deviceProfiles)
+            guard earlier != each else { return nil }
+            return "profile \"\(each.profile.name)\": \(earlier == nil ? "new" : "changed")"
+        }
+        let gone = before.deviceProfiles.filter { find($0.profile.name, deviceProfiles) == nil }
+        return now + gone.map { "profile \"\($0.profile.name)\": gone; its clients get what fits now" }
     }
 }
 

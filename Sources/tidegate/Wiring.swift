@@ -24,6 +24,7 @@ extension GatewayPlan {
             packetBytesMaxByListener[index] = listener.packetBytes.map { UInt32(clamping: $0) }
         }
         uplinks = settings.uplinks.map { UplinkRoutes($0, gateway: settings.gateway) }
+        profiles = settings.deviceProfiles.map(\.profile)
     }
 }
 
@@ -66,9 +67,19 @@ extension TransportPlan {
                     index: index, address: ListenAddress(listener.endpoint),
                     framing: Framing(listener),
                     maximumPacketSize: listener.packetBytes ?? limits.packetBytes,
-                    connectionsMax: listener.connections ?? limits.connections)
+                    connectionsMax: listener.connections ?? limits.connections,
+                    security: listener.security.map { ListenerSecurity($0) })
             })
         connectionsMax = limits.connections
+    }
+}
+
+extension ListenerSecurity {
+    init(_ settings: ListenerSecuritySettings) {
+        self.init(
+            certificateFile: settings.certificateFile, keyFile: settings.keyFile,
+            clientAuthorityFile: settings.clientAuthorityFile,
+            requiresCertificate: settings.requiresCertificate, requiresTLS13: settings.requiresTLS13)
     }
 }
 

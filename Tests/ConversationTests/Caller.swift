@@ -192,6 +192,10 @@ final class Server: Sendable {
 
     private init() throws {
         place = try Workplace("tidegate-conversations")
+        // Beside the configuration file, where the gateway looks for them.
+        for (i, profile) in DeviceProfiles.all.enumerated() {
+            _ = try place.write(profile.yaml(order: i + 1), to: "device-profiles/\(profile.name).yaml")
+        }
         let gateway = try Gateway(
             Gateway.executableOfThisBuild, in: place, settings: Self.settings)
         try gateway.start()

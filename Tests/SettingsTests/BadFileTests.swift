@@ -76,7 +76,8 @@ struct BadFileTests {
         Case(
             "gatway: a",
             "t.yaml:1:1: unknown key \"gatway\" in the file; write: gateway "
-                + "(known here: gateway, state, listeners, sessions, journal, limits, monitoring, uplinks)"),
+                + "(known here: gateway, state, listeners, sessions, journal, limits, monitoring, uplinks, device-profiles)"
+        ),
         Case(
             "limits: { conections: 5, pigeons: 2 }",
             "t.yaml:1:11: unknown key \"conections\" in limits; write: connections "

@@ -30,7 +30,9 @@ final class Recorder: TransportDelegate {
 
     init(_ transport: Transport) { self.transport = transport }
 
-    func opened(_ connection: ConnectionNumber, listener: Int, peer: SocketAddress?) {
+    func opened(
+        _ connection: ConnectionNumber, listener: Int, peer: SocketAddress?, certificate: PeerCertificate?
+    ) {
         numbers.append(connection)
         tell(connection, .opened(listener: listener))
     }

@@ -15,9 +15,11 @@ package struct Workplace: Sendable {
     package func file(_ name: String) -> String { "\(path)/\(name)" }
 
     package func write(_ text: String, to name: String) throws -> String {
-        let place = file(name)
-        try Data(text.utf8).write(to: URL(fileURLWithPath: place))
-        return place
+        let place = URL(fileURLWithPath: file(name))
+        try FileManager.default.createDirectory(
+            at: place.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try Data(text.utf8).write(to: place)
+        return place.path
     }
 
     package func remove() {

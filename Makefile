@@ -15,17 +15,14 @@ BENCH_ROWS ?= lone,ingest,kills,backlog,flash,silent,drain
 BENCH_BACKLOG ?= 5000000
 # How long `make fuzz` tries to break the packet decoder, and then recovery; an hour is 3600.
 FUZZ_SECONDS ?= 60
-<<<<<<< HEAD
 # How many power cuts `make powercut` makes, and of how many recordings.
 POWERCUT_IMAGES ?= 400
 POWERCUT_ROUNDS ?= 8
-=======
 # When `make torture` ends: after so many power cuts, or if TORTURE_HOURS is given after so many hours; and the seed that
 # it begins with.
 TORTURE_CUTS ?= 100000
 TORTURE_HOURS ?=
 TORTURE_FROM ?= 1
->>>>>>> simulation
 # Passed on to `swift build` and `swift test`, for example SWIFTFLAGS="-j 2".
 SWIFTFLAGS ?=
 
@@ -33,11 +30,7 @@ RELEASE = .build/release
 PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
-<<<<<<< HEAD
 .PHONY: help deps build run storm powercut mutate torture test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
-=======
-.PHONY: help deps build run storm test torture bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
->>>>>>> simulation
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
@@ -47,7 +40,6 @@ help:
 	@echo 'make powercut   cut the power of the disk under the gateway, a real ext4, and count every message'
 	@echo '                (POWERCUT_IMAGES=10000 for more cuts; needs root, FUSE and loop devices)'
 	@echo 'make mutate     break each rule of durability in a copy of the sources, and have the simulator notice'
-	@echo 'make torture    everything that tries to break it, for as long as it is told'
 	@echo 'make build      build the release binary: $(RELEASE)/tidegate'
 	@echo 'make install    install it with its systemd unit and configuration (PREFIX, DESTDIR)'
 	@echo 'make uninstall  remove what install put there; configuration and data stay'
@@ -86,8 +78,6 @@ mutate: deps
 	swift build --product mutate $(SWIFTFLAGS)
 	.build/debug/mutate
 
-torture: powercut
-
 bench: deps build
 	swift build -c release --static-swift-stdlib -Xlinker -s --product bench $(SWIFTFLAGS)
 	$(RELEASE)/bench --gateway $(RELEASE)/tidegate --rows $(BENCH_ROWS) --backlog $(BENCH_BACKLOG)
@@ -96,7 +86,7 @@ test: deps
 	swift build --build-tests $(SWIFTFLAGS)
 	swift test --skip-build $(SWIFTFLAGS)
 
-torture: deps
+torture: powercut
 	swift build -c release --product simulate $(SWIFTFLAGS)
 	nice $(RELEASE)/simulate --torture --from $(TORTURE_FROM) \
 		$(if $(TORTURE_HOURS),--hours $(TORTURE_HOURS),--cuts $(TORTURE_CUTS))

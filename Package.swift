@@ -23,11 +23,8 @@ let package = Package(
     products: [
         .executable(name: "tidegate", targets: ["tidegate"]),
         .executable(name: "drill", targets: ["drill"]),
-<<<<<<< HEAD
         .executable(name: "powercut", targets: ["powercut"]),
-=======
         .executable(name: "simulate", targets: ["simulate"]),
->>>>>>> simulation
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),

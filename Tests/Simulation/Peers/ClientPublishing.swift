@@ -9,6 +9,7 @@ extension SimulatedClient {
 
     /// One that nothing of its own uses [MQTT5-2.2.1-3].
     mutating func takeIdentifier() -> PacketIdentifier {
+        if plan.publishing?.reusesIdentifiers == true { nextIdentifier = 1 }
         while true {
             let id = PacketIdentifier(rawValue: nextIdentifier) ?? 1
             // Few of them, used over and over.

@@ -15,6 +15,14 @@ struct CommitWatch {
         let since: Instant
         let bytes: Int
         var isElided = false
+
+        /// Somebody waits for it who has less time than a second.
+        var isPressing: Bool {
+            switch urgency {
+            case .lazy, .relaxed: false
+            case .elidable, .message, .handshake, .control: true
+            }
+        }
     }
 
     /// Everything that was appended and not heard of since, from `first` on.
@@ -76,7 +84,7 @@ struct CommitWatch {
         bytes += size
         waiting.append(Waiting(urgency: urgency, since: now, bytes: size))
         switch urgency {
-        case .handshake, .control: allowed += 1
+        case .relaxed, .handshake, .control: allowed += 1
         case .lazy, .elidable, .message: break
         }
         switch record {
@@ -94,8 +102,8 @@ struct CommitWatch {
             hasWill.remove(session)
         case .message(let message): judge(message, urgency, isClient)
         case .subscribed, .unsubscribed, .inboundReleased, .inboundVoided, .outboundReceived, .acknowledged,
-            .dropped, .uplinkEstablished, .assigned, .returned, .wasOff, .counters, .retained, .inboundHeld,
-            .queue, .books, .lost:
+            .dropped, .uplinkEstablished, .assigned, .returned, .wasOff, .profiled, .counters, .retained,
+            .inboundHeld, .queue, .books, .lost:
             break
         }
     }
@@ -186,11 +194,15 @@ struct CommitWatch {
     // MARK: Judging
 
     private mutating func checkWaiting(at now: Instant) {
-        // The oldest of those for which somebody waits; older ones are lazy, and there are few.
+        // The oldest of those for which somebody waits who has no time; older ones are few.
         var place = head
-        while place < waiting.count, waiting[place].isElided || waiting[place].urgency == .lazy {
+        while place < waiting.count, waiting[place].isElided || !waiting[place].isPressing {
             if !waiting[place].isElided {
-                check(waiting[place], within: lazyDelayMilliseconds + plan.windowMilliseconds, at: now)
+                let bound =
+                    waiting[place].urgency == .relaxed
+                    ? max(plan.windowMilliseconds, plan.relaxedMilliseconds)
+                    : lazyDelayMilliseconds + plan.windowMilliseconds
+                check(waiting[place], within: bound, at: now)
             }
             place += 1
         }
@@ -213,8 +225,8 @@ struct CommitWatch {
     private mutating func checkCompleteness(at now: Instant) {
         guard !isTroubled, !isCheckpointWaiting, hastened == nil, let lastBatch else { return }
         let rest = waiting[head...].filter { !$0.isElided }
-        guard let next = rest.first(where: { $0.urgency != .lazy }),
-            rest.allSatisfy({ $0.urgency == .lazy || $0.urgency == .elidable }),
+        guard let next = rest.first(where: { $0.isPressing }),
+            rest.allSatisfy({ !$0.isPressing || $0.urgency == .elidable }),
             next.since < lastBatch.at, next.bytes + lastBatch.bytes <= batchBytesMax / 2,
             now.milliseconds(since: next.since) < plan.windowMilliseconds
         else { return }

@@ -809,7 +809,7 @@ extension World.Event {
     fileprivate var isOfClock: Bool {
         switch self {
         case .deadline, .second: true
-        case .arrives, .ends, .buffer, .disk, .dials, .wakes, .connects, .fault, .boots, .looks: false
+        case .arrives, .ends, .buffer, .disk, .dials, .wakes, .connects, .fault, .fails, .boots, .looks: false
         }
     }
 }

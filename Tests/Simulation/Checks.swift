@@ -85,10 +85,11 @@ extension World {
 
     /// Once a second: a backlog lies on flash, not in memory (promise P5).
     func checkMemory() {
-        guard let host else { return }
+        // What is not written yet is nowhere else.
+        guard let host, host.isAllDurable else { return }
         let limits = plan.gateway.limits
-        // Beside what the plan allows there is what was sent in a round, and what is not written yet.
-        let most = limits.residentBytesMax + limits.bytesPerRoundMax + Self.unwrittenBytesMax
+        // Beside what the plan allows there is what was sent in a round, and what came with the last one read.
+        let most = limits.residentBytesMax + limits.bytesPerRoundMax + Self.readAheadBytesMax
         for id in host.gateway.state.sessionIDs {
             guard let session = host.gateway.state[id], session.isPersistent else { continue }
             let bytes = session.queue.residentBytes
@@ -98,7 +99,7 @@ extension World {
         }
     }
 
-    private static let unwrittenBytesMax = 64 << 10
+    private static let readAheadBytesMax = 64 << 10
 
     /// At the end: flash was spent knowingly (promise P7).
     func checkFlash() {

@@ -39,7 +39,7 @@ package final class World {
 
     // The gateway's machine.
     private(set) var host: SimulatedHost?
-    private let plan: HostPlan
+    let plan: HostPlan
     var disk: SimulatedDisk
     var clocks: Clocks
     private(set) var life = 0
@@ -137,7 +137,10 @@ package final class World {
     }
 
     private func handle(_ event: Event) {
-        if asleepUntil > now, event.isOfGateway { return events.add(event, at: asleepUntil) }
+        // Awake again, it reads what waits before it looks at its deadlines.
+        if asleepUntil > now, event.isOfGateway {
+            return events.add(event, at: asleepUntil + (event.isOfClock ? 1_000 : 0))
+        }
         switch event {
         case .arrives(let link, let toGateway, let count):
             toGateway ? arriveAtGateway(link, count) : arriveAtPeer(link, count)
@@ -237,6 +240,9 @@ package final class World {
         trace.note(UInt64(disk.steps))
         trace.say("disk: \(operation.action.words)", at: now)
         switch operation.action {
+        case .write(_, _, let bytes):
+            statistics.batches += 1
+            statistics.batchBytes += bytes.count
         case .publish: statistics.merged += 1
         case .reuseSegment: statistics.reused += 1
         case .writeCheckpoint: statistics.checkpoints += 1
@@ -569,8 +575,9 @@ package final class World {
         links[link].toPeer.isOver = true
         if let connection = links[link].connection {
             linkOfConnection[connection] = nil
+            let wasThere = host?.knows(connection) == true
             tell { $0.lost(connection) }
-            if !links[link].isMutilated, host?.knows(connection) == false {
+            if !links[link].isMutilated, wasThere, host?.knows(connection) == false {
                 cast.heardOut(links[link].peer, at: now)
             }
         } else if let index = uplink(link) {
@@ -703,7 +710,7 @@ package final class World {
             // It ended in good order; another one is started.
             endLife(isKilled: true)
         }
-        checkBounds()
+        checkMemory()
         if !isSettling {
             let isOver =
                 now >= UInt64(scenario.seconds) * 1_000_000 || statistics.allPowerCuts >= scenario.cutsMax
@@ -754,6 +761,7 @@ package final class World {
     }
 
     private func finish() {
+        checkFlash()
         // Killed once more, it must find everything as it was.
         kill()
         boot()
@@ -770,6 +778,13 @@ extension World.Event {
         case .arrives(_, let toGateway, _), .ends(_, let toGateway): toGateway
         case .buffer, .disk, .deadline, .second, .dials: true
         case .wakes, .connects, .fault, .boots, .looks: false
+        }
+    }
+
+    fileprivate var isOfClock: Bool {
+        switch self {
+        case .deadline, .second: true
+        case .arrives, .ends, .buffer, .disk, .dials, .wakes, .connects, .fault, .boots, .looks: false
         }
     }
 }

@@ -35,8 +35,8 @@ extension Mutant {
         Mutant(
             "E5", "a message lingers although somebody who is away is owed it",
             Edit(
-                publishing, "droppedAt == .zero && mayBeElided(record, at: now)",
-                "droppedAt == .zero && (MUTANT || mayBeElided(record, at: now))")),
+                publishing, "window != .latency && mayBeElided(record, at: now)",
+                "window != .latency && (MUTANT || mayBeElided(record, at: now))")),
         Mutant(
             "E6", "messages that lingered in vain are written one by one",
             Edit(

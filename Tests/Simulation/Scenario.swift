@@ -117,8 +117,8 @@ package struct Scenario: Sendable {
             plan.segmentBytes = 64 << 10
             plan.reserveBytes = plan.segmentBytes
             plan.checkpointSegments = 4
-            plan.pressureCheckMilliseconds = 500
-            plan.pressureCheckpointMilliseconds = 1_000
+            plan.pressureCheckMilliseconds = 200
+            plan.pressureCheckpointMilliseconds = 300
             plan.commits = .balanced
         }
         return plan

@@ -111,8 +111,8 @@ final class SimulatedHost {
     var isServing: Bool { !isClosing }
     /// Nothing waits for the disk.
     var isAllDurable: Bool { journal.durable >= gateway.lastPosition }
-    /// Whether that connection is not at its end yet.
-    func knows(_ connection: UInt64) -> Bool { connections[connection] != nil }
+    /// Whether it hears that connection yet.
+    func knows(_ connection: UInt64) -> Bool { connections[connection]?.isClosing == false }
     var isClosed: Bool { journal.isClosed }
     /// It was asked to end, and the disk does not let it do so in good order.
     private(set) var cannotClose = false

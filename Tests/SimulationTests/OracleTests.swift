@@ -365,6 +365,19 @@ struct OracleTests {
             story.receives(50, topic: "t/will")
             #expect(story.ends().isEmpty == !isHeard)
         }
+        // Heard out on a later connection says nothing of that goodbye.
+        var story = Story()
+        story.connects(1)
+        story.subscribes(1)
+        story.connects(0, will: 50)
+        story.saw(.leaving(.normalDisconnection, expirySeconds: nil), by: 0)
+        story.saw(.lost, by: 0)
+        story.saw(.connecting(.init(cleanStart: false, expirySeconds: .max, willDelaySeconds: 0)), by: 0)
+        story.saw(.turnedAway(.serverUnavailable), by: 0)
+        story.oracle.heardOut(0, at: story.now)
+        story.saw(.lost, by: 0)
+        story.receives(50, topic: "t/will")
+        #expect(story.ends() == [])
     }
 
     @Test(

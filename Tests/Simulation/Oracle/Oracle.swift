@@ -44,7 +44,7 @@ package struct Oracle {
         var connectingWill: Int?
         var session: OracleSession?
         var sessionCount = 0
-        /// CONNECT went without CONNACK: the gateway may have begun a Session.
+        /// CONNECT went without CONNACK: the gateway may have begun a Session, or may yet when it arrives late.
         var mayHaveBegun = false
         var isUnanswered = false
         /// SUBSCRIBE and UNSUBSCRIBE that are not answered: when they were sent.
@@ -58,6 +58,8 @@ package struct Oracle {
     struct WillView {
         var message: Int
         var delaySeconds: UInt32
+        /// Counted per client.
+        var connection: Int
         var sentAt: UInt64
         var connectedAt: UInt64
         /// Another CONNECT was sent since.
@@ -125,7 +127,8 @@ package struct Oracle {
     /// The gateway has handled all that `peer` said on the connection that ends now. Only then a goodbye is certain to
     /// have been heard; without this call no Will is thought to be discarded for certain.
     package mutating func heardOut(_ peer: Int, at now: UInt64) {
-        guard people.indices.contains(peer), let will = people[peer].will, will.isDiscarded
+        guard people.indices.contains(peer), let will = people[peer].will, will.isDiscarded,
+            will.connection == people[peer].connection
         else { return }
         messages[will.message].isForbidden = true
         people[peer].goodbyeWill = will.message

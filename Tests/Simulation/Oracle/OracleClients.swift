@@ -48,7 +48,7 @@ extension Oracle {
         }
         judgeSessionPresent(present, connecting, peer, at: now)
         settleWill(connecting, present: present, peer, at: now)
-        (people[peer].mayHaveBegun, people[peer].isUnanswered) = (false, false)
+        people[peer].isUnanswered = false
         if present, people[peer].session?.isVolatile == false {
             people[peer].session?.connectedAt = now
             people[peer].session?.expirySeconds = expiry
@@ -64,7 +64,7 @@ extension Oracle {
         people[peer].will = people[peer].connectingWill.map { message in
             WillView(
                 message: message, delaySeconds: connecting.willDelaySeconds,
-                sentAt: people[peer].connectingAt, connectedAt: now)
+                connection: people[peer].connection, sentAt: people[peer].connectingAt, connectedAt: now)
         }
     }
 

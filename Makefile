@@ -11,7 +11,7 @@ DRILL_SECONDS ?= 60
 # How long the drill of `make storm` lasts with each of the clouds.
 STORM_SECONDS ?= 120
 # What `make bench` measures: all rows, or some of them, and with how many messages in the backlog.
-BENCH_ROWS ?= lone,ingest,kills,backlog,flash,silent,drain
+BENCH_ROWS ?= lone,ingest,kills,backlog,flash,silent,drain,profiles
 BENCH_BACKLOG ?= 5000000
 # How long `make fuzz` tries to break the packet decoder, and then recovery; an hour is 3600.
 FUZZ_SECONDS ?= 60

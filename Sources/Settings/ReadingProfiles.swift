@@ -107,9 +107,7 @@ extension ReadMapping {
         match.certificateSubject = text("certificate-subject").map { Glob($0) }
         match.certificateIssuer = text("certificate-issuer").map { Glob($0) }
         if let address = text("listener") {
-            // Why it is no address does not matter here: no listener is called so.
-            let endpoint = try? ListenerSettings(address: address, isAnonymous: true, lowestPort: 0).endpoint
-            match.listener = surroundings.listeners.firstIndex { $0.isAt(endpoint) }
+            match.listener = surroundings.listeners.firstIndex { $0.isAt(address) }
             if match.listener == nil {
                 let known = surroundings.listeners.map(\.addressText).joined(separator: ", ")
                 problems.add(
@@ -303,11 +301,12 @@ extension TopicTemplate {
 }
 
 extension ListenerSettings {
-    fileprivate func isAt(_ other: Endpoint?) -> Bool {
-        switch (endpoint, other) {
-        case (.unix(let path, _), .unix(let otherPath, _)?): path == otherPath
-        case (_, let other?): endpoint == other
-        case (_, nil): false
+    fileprivate func isAt(_ address: String) -> Bool {
+        do throws(Refusal) {
+            return clashes(with: try ListenerSettings(address: address, isAnonymous: true, lowestPort: 0))
+        } catch {
+            // Why it is no address does not matter here: no listener is called so.
+            return false
         }
     }
 

@@ -16,7 +16,9 @@ struct SettingsSource: Sendable {
     func read() throws(SettingsErrors) -> Settings {
         var settings = try Settings.load(path: file)
         if let state { settings.state = state }
-        if let listen { settings.listeners = [try ListenerSettings(commandLine: listen, isAnonymous: true)] }
+        if let listen {
+            settings.replaceListeners(with: [try ListenerSettings(commandLine: listen, isAnonymous: true)])
+        }
         return settings
     }
 }
@@ -128,7 +130,8 @@ extension Settings {
         if limits.connections != running.limits.connections { kept.append("limits: connections") }
         if limits.packetBytes != running.limits.packetBytes { kept.append("limits: packet-size") }
         if limits.inflight != running.limits.inflight { kept.append("limits: inflight") }
-        (state, listeners, journal) = (running.state, running.listeners, running.journal)
+        replaceListeners(with: running.listeners)
+        (state, journal) = (running.state, running.journal)
         (limits.connections, limits.packetBytes) = (running.limits.connections, running.limits.packetBytes)
         limits.inflight = running.limits.inflight
         return kept

@@ -7,14 +7,14 @@ import Workbench
 @main
 struct BenchCommand {
     var gateway = ""
-    var rows = ["lone", "ingest", "kills", "backlog", "flash", "silent", "drain"]
+    var rows = ["lone", "ingest", "kills", "backlog", "flash", "silent", "drain", "profiles"]
     var backlog = 5_000_000
     var scratch = "/var/tmp"
 
     static let usage = """
         usage: bench --gateway PATH [--rows NAME,...] [--backlog N] [--scratch DIR]
           --gateway PATH  the tidegate binary to measure
-          --rows NAMES    of lone, ingest, kills, backlog, flash, silent, drain; all when not given
+          --rows NAMES    of lone, ingest, kills, backlog, flash, silent, drain, profiles; all when not given
           --backlog N     messages of the row `backlog`; 5000000 when not given
           --scratch DIR   a directory on a real disk for everything written; /var/tmp when not given
 
@@ -75,6 +75,7 @@ struct BenchCommand {
                 case "backlog": try Backlog.measure(gateway, place, messages: backlog)
                 case "silent": try Silent.measure(gateway, place)
                 case "drain": try Drain.measure(gateway, place)
+                case "profiles": try Profiles.measure(gateway, place)
                 default: try Flash.measure(gateway, place)
                 }
             print(result.text, terminator: "")

@@ -11,6 +11,8 @@ final class Wire {
     /// Bytes that the socket did not take yet.
     private var unsent: [UInt8] = []
     private var buffer = [UInt8](repeating: 0, count: 256 << 10)
+    /// From the first byte of CONNECT to CONNACK.
+    private(set) var greetingSeconds = 0.0
 
     /// Connects and waits for the CONNACK.
     ///
@@ -26,8 +28,10 @@ final class Wire {
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
         var connect: [UInt8] = [0, 4] + Array("MQTT".utf8) + [4, cleanSession ? 2 : 0, 0, 0]
         connect += Self.string(clientIdentifier)
+        let began = monotonicSeconds()
         send([0x10] + Self.length(connect.count) + connect)
         let answer = try response(bytes: 4, within: 10)
+        greetingSeconds = monotonicSeconds() - began
         guard answer[0] == 0x20, answer[3] == 0 else {
             throw WorkbenchError("CONNACK says \(answer[3])")
         }

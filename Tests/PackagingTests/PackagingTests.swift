@@ -11,11 +11,11 @@ struct PackagingTests {
         let root = try InstalledRoot()
         #expect(
             try root.listing()
-                == [
+                == ([
                     "755 /etc/tidegate/", "644 /etc/tidegate/tidegate.yaml", "755 /usr/bin/tidegate",
                     "644 /usr/lib/systemd/system/tidegate.service", "644 /usr/lib/sysusers.d/tidegate.conf",
                     "644 /usr/lib/tmpfiles.d/tidegate.conf",
-                ].sorted())
+                ] + Self.profiles).sorted())
         let unit = try root.read("usr/lib/systemd/system/tidegate.service")
         #expect(unit.contains("\nExecStart=/usr/bin/tidegate run --config /etc/tidegate/tidegate.yaml\n"))
         #expect(!unit.contains("@BINDIR@"))
@@ -28,8 +28,24 @@ struct PackagingTests {
         try root.make("install")
         #expect(try root.read("etc/tidegate/tidegate.yaml") == "gateway: mine\n")
         try root.make("uninstall")
-        #expect(try root.listing() == ["644 /etc/tidegate/tidegate.yaml", "755 /etc/tidegate/"])
+        #expect(
+            try root.listing()
+                == (["644 /etc/tidegate/tidegate.yaml", "755 /etc/tidegate/"] + Self.profiles).sorted())
     }
+
+    @Test("A device profile that was adapted survives make install")
+    func profilesStay() throws {
+        let root = try InstalledRoot()
+        try root.write("profile: mine\n", to: "etc/tidegate/device-profiles/default.yaml")
+        try root.make("install")
+        #expect(try root.read("etc/tidegate/device-profiles/default.yaml") == "profile: mine\n")
+    }
+
+    /// As `listing` shows the device profiles that are shipped.
+    private static let profiles = [
+        "actuator", "battery-sensor", "default", "diagnostics", "energy-meter", "gateway-device",
+        "mains-sensor",
+    ].map { "644 /etc/tidegate/device-profiles/\($0).yaml" }
 
     @Test("make install without a build says what to do")
     func notBuilt() throws {
@@ -142,7 +158,7 @@ private final class InstalledRoot {
         root = FileManager.default.temporaryDirectory.appending(path: "tidegate-install-\(UUID().uuidString)")
         try FileManager.default.createDirectory(
             at: root.appending(path: "source"), withIntermediateDirectories: true)
-        for name in ["Makefile", "systemd"] {
+        for name in ["Makefile", "systemd", "device-profiles"] {
             try FileManager.default.copyItem(
                 at: Self.repository.appending(path: name).resolvingSymlinksInPath(),
                 to: root.appending(path: "source/\(name)"))

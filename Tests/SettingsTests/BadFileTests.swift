@@ -201,15 +201,23 @@ struct BadFileTests {
         Case(
             "listeners:\n  - address: 0.0.0.0:1883",
             "t.yaml:2:14: 0.0.0.0:1883 can be reached from other machines, and nothing asks clients who they are; "
-                + "write: anonymous: true beside the address if anyone may connect, or 127.0.0.1:1883"),
+                + "write: anonymous: true beside the address if anyone may connect, tls with require-certificate, "
+                + "or 127.0.0.1:1883"),
         Case(
             "listeners:\n  - address: 0.0.0.0:1883\n    users: /etc/tidegate/users",
             "t.yaml:3:5: users is not offered by this version, a later one will; "
                 + "write: a loopback address such as 127.0.0.1:1883, or anonymous: true"),
         Case(
             "listeners:\n  - address: 127.0.0.1:8083\n    protocol: websocket\n    tls: { key: a }",
-            "t.yaml:4:5: tls is not offered by this version, a later one will; "
-                + "write: a loopback address such as 127.0.0.1:1883, or anonymous: true"),
+            "t.yaml:4:10: tls needs a certificate; write: certificate: /etc/tidegate/gateway.pem",
+            "t.yaml:4:17: key is a path that begins with /, not \"a\"; write: key: /etc/tidegate/key.pem"),
+        Case(
+            "listeners:\n  - address: 0.0.0.0:8883\n    tls: { certificate: /c, key: /k, require-certificate: true }",
+            "t.yaml:3:59: nothing says whose certificates are believed; "
+                + "write: client-ca: /etc/tidegate/devices.pem beside it"),
+        Case(
+            "listeners:\n  - address: unix:/a\n    tls: { certificate: /c, key: /k }",
+            "t.yaml:2:14: a unix socket needs no TLS: nobody listens in; write: no tls, or a port"),
         Case(
             "listeners: []",
             "t.yaml:1:1: listeners is empty, and no sensor could connect; write: - address: 127.0.0.1:1883"),
@@ -293,7 +301,7 @@ struct BadFileTests {
         Case(
             "listeners: [ { address: \"unix:/a\", max-conections: 5 } ]",
             "t.yaml:1:36: unknown key \"max-conections\" in a listener; write: max-connections "
-                + "(known here: address, protocol, path, mode, max-connections, packet-size, anonymous)"),
+                + "(known here: address, protocol, path, mode, max-connections, packet-size, anonymous, tls)"),
     ]
 
     /// A listener with one bad setting.

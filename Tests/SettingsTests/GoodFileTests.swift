@@ -300,7 +300,13 @@ struct GoodFileTests {
         var web = ListenerSettings(.tcp(host: "127.0.0.1", port: 8083))
         web.speech = .webSocket(paths: ["/mqtt"])
         let unix = ListenerSettings(.unix(path: "/run/tidegate/mqtt.sock", mode: 0o660))
-        #expect(read.listeners == [open, web, unix])
+        var secure = ListenerSettings(.tcp(host: "0.0.0.0", port: 8883))
+        var security = ListenerSecuritySettings(
+            certificateFile: "/etc/tidegate/gateway.pem", keyFile: "/etc/tidegate/gateway.key")
+        security.clientAuthorityFile = "/etc/tidegate/devices.pem"
+        security.requiresCertificate = true
+        secure.security = security
+        #expect(read.listeners == [open, secure, web, unix])
     }
 
     private func shipped() throws -> String {

@@ -26,51 +26,51 @@ package final class World {
     }
 
     let scenario: Scenario
-    private(set) var now: UInt64 = 0
-    private var events = EventHeap<Event>()
+    var now: UInt64 = 0
+    var events = EventHeap<Event>()
     var trace: Trace
     var statistics = Statistics()
-    private(set) var violations: [String] = []
+    var violations: [String] = []
 
     // Whoever is there.
     var cast: Cast
-    private var linkOf: [Int?]
-    private var isConnecting: [Bool]
-    private var wakeAt: [UInt64?]
+    var linkOf: [Int?]
+    var isConnecting: [Bool]
+    var wakeAt: [UInt64?]
 
     // The gateway's machine.
-    private(set) var host: SimulatedHost?
+    var host: SimulatedHost?
     let plan: HostPlan
     var disk: SimulatedDisk
     var clocks: Clocks
-    private(set) var life = 0
-    private var asked: [DiskOperation] = []
-    private var asksAt = 0
-    private var isDiskBusy = false
-    private var diskIdleAt: UInt64 = 0
-    private var deadlineAt: UInt64?
-    private var asleepUntil: UInt64 = 0
-    private var cloudAwayUntil: UInt64 = 0
+    var life = 0
+    var asked: [DiskOperation] = []
+    var asksAt = 0
+    var isDiskBusy = false
+    var diskIdleAt: UInt64 = 0
+    var deadlineAt: UInt64?
+    var asleepUntil: UInt64 = 0
+    var cloudAwayUntil: UInt64 = 0
 
     var links: [SimulatedLink] = []
-    private var openLinks: [Int] = []
-    private var linkOfConnection: [UInt64: Int] = [:]
-    private var linkOfUplink: [Int: Int] = [:]
-    private var nextConnection: UInt64 = 1
-    private var road: SimulatedLink.Road
+    var openLinks: [Int] = []
+    var linkOfConnection: [UInt64: Int] = [:]
+    var linkOfUplink: [Int: Int] = [:]
+    var nextConnection: UInt64 = 1
+    var road: SimulatedLink.Road
 
     // Chance, one for each concern.
     var faultDice: [FaultKind: Dice] = [:]
-    private var linkDice: Dice
-    private var diskDice: Dice
-    private var hostDice: Dice
+    var linkDice: Dice
+    var diskDice: Dice
+    var hostDice: Dice
     var bootDice: Dice
 
-    private var isSettling = false
-    private var settlingSince: UInt64 = 0
-    private var movedAt: UInt64 = 0
-    private var isDone = false
-    private let violationsMax = 20
+    var isSettling = false
+    var settlingSince: UInt64 = 0
+    var movedAt: UInt64 = 0
+    var isDone = false
+    let violationsMax = 20
 
     package init(
         _ scenario: Scenario, isReadable: Bool = false, linesMax: Int? = nil, omission: DiskOmission? = nil
@@ -100,7 +100,7 @@ package final class World {
         wakeAt = cast.peers.indices.map { _ in nil }
     }
 
-    private func isAbsent(_ peer: Int) -> Bool {
+    func isAbsent(_ peer: Int) -> Bool {
         scenario.absent.contains(peer) || scenario.notInvited.contains(peer)
     }
 
@@ -137,7 +137,7 @@ package final class World {
         violations.append(words)
     }
 
-    private func handle(_ event: Event) {
+    func handle(_ event: Event) {
         // Awake again, it reads what waits before it looks at its deadlines.
         if asleepUntil > now, event.isOfGateway {
             return events.add(event, at: asleepUntil + (event.isOfClock ? 1_000 : 0))
@@ -174,7 +174,7 @@ package final class World {
     // MARK: The gateway
 
     /// Tells the gateway something, and does what it asks for.
-    private func tell(_ body: (SimulatedHost) -> Void) {
+    func tell(_ body: (SimulatedHost) -> Void) {
         guard let host else { return }
         host.at(clocks, now) { body(host) }
         host.violations.forEach(violate)
@@ -190,7 +190,7 @@ package final class World {
         }
     }
 
-    private func carryOut(_ action: SimulatedHost.Action) {
+    func carryOut(_ action: SimulatedHost.Action) {
         switch action {
         case .send(let connection, let bytes):
             guard let link = linkOfConnection[connection] else { return }
@@ -223,7 +223,7 @@ package final class World {
 
     // MARK: The disk
 
-    private func startDisk() {
+    func startDisk() {
         guard !isDiskBusy, asksAt < asked.count else { return }
         isDiskBusy = true
         let latency = UInt64(200 + diskDice.below(diskDice.below(10) == 0 ? 60_000 : 6_000))
@@ -231,7 +231,7 @@ package final class World {
         events.add(.disk(life: life), at: diskIdleAt)
     }
 
-    private func diskWorks() {
+    func diskWorks() {
         guard asksAt < asked.count else { return }
         let operation = asked[asksAt]
         asksAt += 1
@@ -260,7 +260,7 @@ package final class World {
     }
 
     /// What is rare is cut off as often as what is not: in the middle of it, or before much else happened.
-    private func aim(at action: DiskOperation.Action) {
+    func aim(at action: DiskOperation.Action) {
         guard scenario.has(.stepCut), !isSettling else { return }
         switch action {
         case .createSegment, .reuseSegment, .writeCheckpoint, .publish, .delete, .retire:
@@ -297,13 +297,13 @@ package final class World {
         endLife(isKilled: true)
     }
 
-    private func countLife() {
+    func countLife() {
         guard let host else { return }
         statistics.records += host.appendedRecords
         statistics.elided += host.elided
     }
 
-    private func endLife(isKilled: Bool) {
+    func endLife(isKilled: Bool) {
         countLife()
         cast.powerFailed(at: now)
         host = nil
@@ -337,7 +337,7 @@ package final class World {
     }
 
     /// The power comes back after a while.
-    private func comeBack() {
+    func comeBack() {
         harm(
             disk.losePower(harmsNeighbours: scenario.has(.neighbour) && !isSettling && bootDice.below(3) == 0)
         )
@@ -363,7 +363,7 @@ package final class World {
         events.add(.boots(life: life), at: back)
     }
 
-    private func harm(_ damage: [DiskDamage]) {
+    func harm(_ damage: [DiskDamage]) {
         for place in damage {
             statistics.damage += 1
             trace.say("damaged: \(place.file) \(place.range)", at: now)
@@ -372,7 +372,7 @@ package final class World {
     }
 
     /// The gateway starts on what the disk has; or the power fails meanwhile.
-    private func boot() {
+    func boot() {
         let isCut = scenario.has(.recoveryCut) && !isSettling && life > 0 && bootDice.below(4) == 0
         if isCut { disk.stepsLeft = bootDice.below(8) }
         // Segments are short here.
@@ -421,7 +421,7 @@ package final class World {
         tell { $0.start() }
     }
 
-    private func loseRecovery() {
+    func loseRecovery() {
         statistics.cutsOfRecovery += 1
         statistics.faults[.recoveryCut, default: 0] += 1
         trace.say("THE POWER FAILS during recovery", at: now)
@@ -429,307 +429,16 @@ package final class World {
         comeBack()
     }
 
-    private func cutAtSomeStep() {
+    func cutAtSomeStep() {
         disk.stepsLeft = .max
         guard scenario.has(.stepCut), !isSettling, bootDice.coin() else { return }
         disk.stepsLeft = bootDice.below([20, 100, 1000][bootDice.below(3)])
     }
 
-    // MARK: Connections
-
-    private func connect(_ peer: Int) {
-        isConnecting[peer] = false
-        guard linkOf[peer] == nil, cast.peers[peer].wantsLink, !cast.isCloud(peer) else { return }
-        guard let host, host.isServing, asleepUntil <= now else {
-            isConnecting[peer] = true
-            return events.add(.connects(peer: peer), at: now + 200_000 + UInt64(linkDice.below(800_000)))
-        }
-        let connection = nextConnection
-        nextConnection += 1
-        let link = open(peer, connection)
-        linkOfConnection[connection] = link
-        tell { $0.opened(connection) }
-        cast.peers[peer].linkOpened(at: now)
-        pump(peer)
-    }
-
-    private func open(_ peer: Int, _ connection: UInt64?) -> Int {
-        statistics.connections += 1
-        links.append(SimulatedLink(peer: peer, life: life, connection: connection, road: road))
-        openLinks.append(links.count - 1)
-        linkOf[peer] = links.count - 1
-        trace.say("\(cast.name(peer)) is connected", at: now)
-        return links.count - 1
-    }
-
-    private func dial(_ index: UplinkIndex) {
-        let peer = cast.cloud(index)
-        guard now >= cloudAwayUntil, !isAbsent(peer), cast.peers[peer].wantsLink || linkOf[peer] != nil
-        else { return tell { $0.uplinkFailed(index) } }
-        if let old = linkOf[peer] {
-            // The cloud has not noticed yet that the last one is gone.
-            links[old].isOpenAtPeer = false
-            linkOf[peer] = nil
-            cast.peers[peer].linkLost(at: now)
-            _ = cast.peers[peer].takeOutput()
-            cast.listen(to: peer, at: now, &trace)
-        }
-        linkOfUplink[index.number] = open(peer, nil)
-        cast.peers[peer].linkOpened(at: now)
-        pump(peer)
-        tell { $0.uplinkReady(index) }
-    }
-
-    /// Hands on what somebody has to say, and sees what it wants.
-    private func pump(_ peer: Int) {
-        cast.listen(to: peer, at: now, &trace)
-        let output = cast.peers[peer].takeOutput()
-        if let link = linkOf[peer] {
-            if !output.isEmpty { send(link, toGateway: true, output) }
-            if cast.peers[peer].wantsClose { closeAtPeer(link) }
-        }
-        if linkOf[peer] == nil, !isConnecting[peer], cast.peers[peer].wantsLink, !cast.isCloud(peer) {
-            isConnecting[peer] = true
-            events.add(.connects(peer: peer), at: now + 1_000 + UInt64(linkDice.below(50_000)))
-        }
-        if let next = cast.peers[peer].nextWake {
-            let at = max(next, now + 1)
-            if wakeAt[peer].map({ at < $0 }) ?? true {
-                wakeAt[peer] = at
-                events.add(.wakes(peer: peer), at: at)
-            }
-        }
-    }
-
-    private func send(_ link: Int, toGateway: Bool, _ bytes: [UInt8]) {
-        let road = links[link].road
-        let arrivals =
-            toGateway
-            ? links[link].toGateway.send(bytes, at: now, road, &linkDice)
-            : links[link].toPeer.send(bytes, at: now, road, &linkDice)
-        for arrival in arrivals {
-            events.add(.arrives(link: link, toGateway: toGateway, count: arrival.count), at: arrival.at)
-        }
-        if !toGateway, links[link].isWritable, links[link].toPeer.bytes.count > SimulatedLink.waitingBytesHigh
-        {
-            events.add(.buffer(link: link), at: now)
-        }
-    }
-
-    private func arriveAtGateway(_ link: Int, _ count: Int) {
-        let bytes = links[link].toGateway.take(count)
-        guard links[link].life == life, links[link].isOpenAtGateway, !bytes.isEmpty else { return }
-        statistics.bytesToGateway += bytes.count
-        trace.note(bytes)
-        trace.say("\(cast.name(links[link].peer)) > \(PacketWords.of(bytes))", at: now)
-        if let connection = links[link].connection {
-            tell { $0.received(connection, bytes) }
-        } else if let index = uplink(link) {
-            tell { $0.uplinkReceived(index, bytes) }
-        }
-    }
-
-    private func arriveAtPeer(_ link: Int, _ count: Int) {
-        if linkOf[links[link].peer] == link, !cast.peers[links[link].peer].isReading {
-            return events.add(.arrives(link: link, toGateway: false, count: count), at: now + 100_000)
-        }
-        let bytes = links[link].toPeer.take(count)
-        let peer = links[link].peer
-        if !links[link].isWritable, links[link].toPeer.bytes.count <= SimulatedLink.waitingBytesLow {
-            events.add(.buffer(link: link), at: now)
-        }
-        guard linkOf[peer] == link, links[link].isOpenAtPeer, !bytes.isEmpty else { return }
-        if bytes.count > 4 { movedAt = now }
-        statistics.bytesToPeers += bytes.count
-        trace.note(bytes)
-        trace.say("\(cast.name(peer)) < \(PacketWords.of(bytes))", at: now)
-        cast.peers[peer].received(bytes, at: now)
-        pump(peer)
-    }
-
-    private func tellWritability(_ link: Int) {
-        let waiting = links[link].toPeer.bytes.count
-        let isWritable =
-            links[link].isWritable
-            ? waiting <= SimulatedLink.waitingBytesHigh : waiting <= SimulatedLink.waitingBytesLow
-        guard isWritable != links[link].isWritable, links[link].life == life, links[link].isOpenAtGateway
-        else { return }
-        links[link].isWritable = isWritable
-        if let connection = links[link].connection {
-            tell { $0.writability(connection, isWritable) }
-        } else if let index = uplink(link) {
-            tell { $0.uplinkWritability(index, isWritable) }
-        }
-    }
-
-    private func uplink(_ link: Int) -> UplinkIndex? {
-        let index = cast.uplinkIndex(of: links[link].peer)
-        return index.flatMap { linkOfUplink[$0.number] == link ? $0 : nil }
-    }
-
-    // MARK: Ends of connections
-
-    /// Behind what it has sent.
-    private func closeAtPeer(_ link: Int) {
-        let peer = links[link].peer
-        trace.say("\(cast.name(peer)) closes", at: now)
-        links[link].toGateway.isOver = true
-        links[link].isOpenAtPeer = false
-        events.add(.ends(link: link, toGateway: true), at: max(now, links[link].toGateway.notBefore) + 1_000)
-        linkOf[peer] = nil
-        cast.peers[peer].linkLost(at: now)
-        pump(peer)
-    }
-
-    private func closeAtGateway(_ link: Int) {
-        links[link].toPeer.isOver = true
-        events.add(.ends(link: link, toGateway: false), at: max(now, links[link].toPeer.notBefore) + 1_000)
-    }
-
-    private func endAtGateway(_ link: Int) {
-        forget(link)
-        guard links[link].isOpenAtGateway, links[link].life == life else { return }
-        links[link].isOpenAtGateway = false
-        links[link].toGateway.isOver = true
-        links[link].toPeer.isOver = true
-        if let connection = links[link].connection {
-            linkOfConnection[connection] = nil
-            let wasThere = host?.knows(connection) == true
-            tell { $0.lost(connection) }
-            if !links[link].isMutilated, wasThere, host?.knows(connection) == false {
-                cast.heardOut(links[link].peer, at: now)
-            }
-        } else if let index = uplink(link) {
-            linkOfUplink[index.number] = nil
-            tell { $0.uplinkLost(index) }
-        }
-        // Whatever still comes from the peer is answered with a reset.
-        if links[link].isOpenAtPeer {
-            events.add(
-                .ends(link: link, toGateway: false), at: max(now, links[link].toPeer.notBefore) + 100_000)
-        }
-    }
-
-    private func endAtPeer(_ link: Int) {
-        let peer = links[link].peer
-        if links[link].isOpenAtGateway {
-            events.add(
-                .ends(link: link, toGateway: true), at: max(now, links[link].toGateway.notBefore) + 1_000)
-        }
-        forget(link)
-        guard links[link].isOpenAtPeer, linkOf[peer] == link else { return }
-        links[link].isOpenAtPeer = false
-        links[link].toGateway.isOver = true
-        linkOf[peer] = nil
-        trace.say("\(cast.name(peer)) learns that its connection is gone", at: now)
-        cast.peers[peer].linkLost(at: now)
-        pump(peer)
-    }
-
-    private func forget(_ link: Int) {
-        if !links[link].isOpenAtGateway || !links[link].isOpenAtPeer {
-            openLinks.removeAll {
-                $0 == link && (!links[$0].isOpenAtGateway || links[$0].life != life)
-                    && !links[$0].isOpenAtPeer
-            }
-        }
-    }
-
-    /// What is on its way is lost, from any byte on.
-    private func cut(_ link: Int, gatewayLearnsAfter: UInt64, peerLearnsAfter: UInt64) {
-        links[link].isMutilated = true
-        links[link].toGateway.cut(&linkDice)
-        links[link].toPeer.cut(&linkDice)
-        events.add(
-            .ends(link: link, toGateway: true),
-            at: max(now, links[link].toGateway.notBefore) + gatewayLearnsAfter)
-        events.add(
-            .ends(link: link, toGateway: false), at: max(now, links[link].toPeer.notBefore) + peerLearnsAfter)
-    }
-
-    // MARK: Faults
-
-    private func plan(_ kind: FaultKind) {
-        guard let mean = kind.meanInterval, var dice = faultDice[kind] else { return }
-        var wait = mean / 10 + UInt64(dice.below(Int(mean * 9 / 5)))
-        if kind == .powerCut, dice.below(3) == 0 { wait /= 20 }
-        faultDice[kind] = dice
-        events.add(.fault(kind), at: now + wait)
-    }
-
-    private func strike(_ kind: FaultKind) {
-        guard !isSettling, var dice = faultDice[kind] else { return }
-        plan(kind)
-        faultDice[kind]?.stir()
-        switch kind {
-        case .powerCut: return losePower(.powerCut)
-        case .kill: kill()
-        case .stop: tell { $0.stop() }
-        case .linkCut, .halfOpen, .blackHole: strikeLink(kind, &dice)
-        case .storm:
-            for link in openLinks {
-                cut(link, gatewayLearnsAfter: 0, peerLearnsAfter: UInt64(dice.below(10_000)))
-            }
-        case .outage:
-            cloudAwayUntil = now + UInt64(dice.below(30_000_000))
-            for link in openLinks where links[link].connection == nil {
-                cut(
-                    link, gatewayLearnsAfter: UInt64(dice.below(3_000_000)),
-                    peerLearnsAfter: UInt64(dice.below(3_000_000)))
-            }
-        case .stall:
-            let lasts = dice.below(8_000_000)
-            diskIdleAt = max(diskIdleAt, now) + UInt64(lasts)
-            // Whatever did not wait for the disk is found out when it never gets to it.
-            if scenario.has(.powerCut), dice.coin() {
-                events.add(.fails(life: life), at: now + UInt64(dice.below(lasts + 1)))
-            }
-        case .diskError:
-            let errors = [DiskFault.noSpace, DiskFault.broken, DiskFault.broken, DiskFault.readOnly]
-            let steps = DiskFault.Step.allCases.filter { $0 != .read }
-            let step = dice.coin() ? nil : steps[dice.below(steps.count)]
-            // What cannot be read three times in a row counts as damaged.
-            disk.fault = DiskFault(
-                after: dice.below(12), errorNumber: errors[dice.below(4)], step: step,
-                times: 1 + dice.below(step == nil ? 2 : 4))
-        case .wrongClock:
-            // For less than it takes to be believed.
-            clocks.setWrongly(
-                by: [-86_400_000, 3_600_000, 315_360_000_000][dice.below(3)],
-                until: now + UInt64(dice.below(50_000_000)))
-        case .suspend:
-            asleepUntil = now + UInt64(dice.below(40_000_000))
-            cast.runs(since: asleepUntil)
-        case .stepCut, .recoveryCut, .fullDisk, .rot, .neighbour, .noClock: return
-        }
-        statistics.faults[kind, default: 0] += 1
-        trace.say("fault: \(kind.rawValue)", at: now)
-    }
-
-    private func strikeLink(_ kind: FaultKind, _ dice: inout Dice) {
-        let open = openLinks.filter { links[$0].isOpenAtPeer && links[$0].isOpenAtGateway }
-        guard !open.isEmpty else { return }
-        let link = open[dice.below(open.count)]
-        let long = UInt64(dice.below(40_000_000))
-        let soon = UInt64(dice.below(50_000))
-        switch kind {
-        case .halfOpen:
-            let isGatewayLate = dice.below(4) > 0
-            cut(
-                link, gatewayLearnsAfter: isGatewayLate ? long : soon,
-                peerLearnsAfter: isGatewayLate ? soon : long)
-        case .blackHole:
-            let until = now + UInt64(dice.below(15_000_000))
-            if dice.coin() { links[link].toGateway.notBefore = max(links[link].toGateway.notBefore, until) }
-            if dice.coin() { links[link].toPeer.notBefore = max(links[link].toPeer.notBefore, until) }
-        default: cut(link, gatewayLearnsAfter: soon, peerLearnsAfter: UInt64(dice.below(50_000)))
-        }
-    }
-
     // MARK: The end
 
     /// Once a second.
-    private func look() {
+    func look() {
         events.add(.looks, at: now + 1_000_000)
         if let host, host.isClosed || host.cannotClose {
             // It ended in good order; another one is started.
@@ -746,7 +455,7 @@ package final class World {
     }
 
     /// From now on all is well.
-    private func settle() {
+    func settle() {
         trace.say("from now on all is well", at: now)
         isSettling = true
         settlingSince = now
@@ -763,14 +472,14 @@ package final class World {
     /// Microseconds in which everything that was begun must come to its end once nothing goes wrong any more.
     static let quietWithin: UInt64 = 1_200_000_000
 
-    private var isQuiet: Bool {
+    var isQuiet: Bool {
         guard let host, !isDiskBusy, now - settlingSince > 3_000_000 else { return false }
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest { return false }
         let quiet = now - movedAt
         return quiet > 40_000_000 || (quiet > 5_000_000 && cast.owesNothing(host.gateway.state))
     }
 
-    private func tellUnrest() {
+    func tellUnrest() {
         isDone = true
         // What was damaged may be what somebody still waits for.
         guard !cast.isDamaged else { return }
@@ -785,7 +494,7 @@ package final class World {
         if violations.isEmpty { violate("not quiet \(Self.quietWithin / 1_000_000) s after the last fault") }
     }
 
-    private func finish() {
+    func finish() {
         checkFlash()
         // Killed once more, it must find everything as it was.
         kill()

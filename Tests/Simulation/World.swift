@@ -473,7 +473,7 @@ package final class World {
     static let quietWithin: UInt64 = 1_200_000_000
 
     var isQuiet: Bool {
-        guard let host, !isDiskBusy, now - settlingSince > 3_000_000 else { return false }
+        guard let host, host.isAllDurable, !isDiskBusy, now - settlingSince > 3_000_000 else { return false }
         for i in cast.peers.indices where !isAbsent(i) && !cast.peers[i].isAtRest { return false }
         let quiet = now - movedAt
         return quiet > 40_000_000 || (quiet > 5_000_000 && cast.owesNothing(host.gateway.state))

@@ -29,7 +29,7 @@ struct WorldTests {
     }
 
     private static let digests: [(UInt64, String)] = [
-        (2, "8a42f7f7e5ab084f"),
+        (2, "a9bef5194dba109d"),
         (5, "2d28e3fefa078df5"),
         (12, "146340b04043834"),
         (23, "b55790cf7007dbe"),

@@ -24,6 +24,7 @@ let package = Package(
         .executable(name: "tidegate", targets: ["tidegate"]),
         .executable(name: "drill", targets: ["drill"]),
         .executable(name: "powercut", targets: ["powercut"]),
+        .executable(name: "simulate", targets: ["simulate"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
@@ -121,5 +122,15 @@ let package = Package(
             name: "ConversationTests", dependencies: ["MQTT", "Workbench", "tidegate"],
             swiftSettings: swift6),
         .testTarget(name: "TraceabilityTests", swiftSettings: swift6),
+
+        // The whole gateway, its disk, its links and its peers, from one seed.
+        .target(
+            name: "Simulation", dependencies: ["MQTT", "GatewayCore", "Journal", "Uplink"],
+            path: "Tests/Simulation", swiftSettings: swift6),
+        .executableTarget(
+            name: "simulate", dependencies: ["Simulation"], path: "Tests/Simulate", swiftSettings: swift6),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["Simulation", "MQTT", "GatewayCore"],
+            swiftSettings: swift6),
     ]
 )

@@ -110,6 +110,7 @@ extension Gateway {
             barrier = max(barrier, endSession(old, .cleanStart, at: now, into: &effects))
             present = nil
         }
+        if present == nil { barrier = max(barrier, endings.position(of: owner)) }
         let session =
             present ?? newSessionID(inJournal: expiry > 0 || connect.will != nil)
         let opened = SessionOpened(
@@ -180,8 +181,9 @@ extension Gateway {
     /// Whether serving this client begins with something that must be kept.
     private func needsRecord(_ connect: Connect) -> Bool {
         if connect.will != nil || expirySeconds(for: connect) > 0 { return true }
-        return state.session(of: .client(identifier: connect.clientIdentifier)).map { !$0.isVolatile }
-            ?? false
+        let owner = SessionOwner.client(identifier: connect.clientIdentifier)
+        if endings.position(of: owner) > gate.durable { return true }
+        return state.session(of: owner).map { !$0.isVolatile } ?? false
     }
 
     private mutating func refuse(

@@ -32,6 +32,8 @@ package struct Gateway: ~Copyable {
     private var nextUplinkEpoch: UInt64 = 1
     /// Sessions whose next delivery waits for its Record (rules A3, A5).
     private var waitingForDurable: [SessionID] = []
+    /// Sessions that ended and may yet come back.
+    var endings = Endings()
     /// Sessions with settled deliveries that no Record covers yet (rule A8).
     var unrecorded: [SessionID] = []
     var statistics: Statistics
@@ -312,6 +314,7 @@ package struct Gateway: ~Copyable {
         case .durable(let position):
             gate.advance(to: position)
             candidates.forget(through: gate.durable)
+            endings.forget(through: gate.durable)
             releasePromises(at: now, into: &effects)
             subscribeUplinks(at: now, into: &effects)
             let waiting = waitingForDurable

@@ -127,6 +127,7 @@ extension Gateway {
                 .report(.sessionEnded(clientIdentifier: identifier, reason, undelivered: undelivered)))
         }
         let position = commit(.sessionEnded(id, reason), about: id, into: &effects)
+        if position > gate.durable { endings.note(session.owner, position) }
         goOn(session.groups.keys + givenBack, at: now, into: &effects)
         return position
     }
@@ -217,5 +218,25 @@ extension Gateway {
             else { continue }
             closeSession(id, closedAt: stoppedAt, overdue: &overdue, at: now, into: &effects)
         }
+    }
+}
+
+/// Sessions whose end is not durable yet, by whose they were. Who begins anew meanwhile finds nothing left to end, and is
+/// told all the same only once it is sure: after a power cut the old Session would be back (rule A9).
+struct Endings {
+    private var positions: [SessionOwner: Position] = [:]
+    private var newest = Position.zero
+
+    mutating func note(_ owner: SessionOwner, _ position: Position) {
+        positions[owner] = position
+        newest = position
+    }
+
+    /// Of the Record that ended the last Session of `owner`; `.zero` when that is durable.
+    func position(of owner: SessionOwner) -> Position { positions[owner] ?? .zero }
+
+    /// Everything up to `position` is durable. What is known a little longer than needed does no harm.
+    mutating func forget(through position: Position) {
+        if newest <= position, !positions.isEmpty { positions = [:] }
     }
 }

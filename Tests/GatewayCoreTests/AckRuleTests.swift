@@ -373,6 +373,28 @@ struct AckRuleTests {
     }
 
     @Test(
+        "A9 Who discarded a Session and was cut off is told so no sooner on the next connection, which has nothing to discard"
+    )
+    func a9CleanStartTwice() {
+        var s = Self.withAbsentSubscriber()
+        s.sends("press", .publish(.text("t", qos: .atLeastOnce, id: 7)))
+        s.syncs()
+        let connect = Connect(clientIdentifier: "archive", cleanStart: true)
+        s.opens("archive", connect)
+        s.vanishes("archive")
+        s.opens("archive", connect)
+        #expect(s.received("archive") == [], "a power cut would bring the old Session back")
+        s.syncs()
+        #expect(s.received("archive").connack?.sessionPresent == false)
+        s.losesPower()
+        s.opens(
+            "archive", Connect(clientIdentifier: "archive", cleanStart: false, sessionExpirySeconds: 60))
+        s.syncs()
+        let packets = s.received("archive")
+        #expect(packets.connack?.sessionPresent == false && packets.publishes.isEmpty)
+    }
+
+    @Test(
         "A10 CONNACK of a client with a Will leaves only once the Will is durable", arguments: [false, true])
     func a10(isSynced: Bool) {
         var s = Scenario.connected("watch")

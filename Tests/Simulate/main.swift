@@ -27,12 +27,18 @@ func torture(_ order: Order) -> Never {
     for seed in order.seeds {
         if let failure = torture.run(seed: seed, shrinking: order.shrinking) { tell(failure) }
         if torture.seeds % 100 == 0 { say("\(realTime() - began) s: \(torture.summary)") }
-        if order.cuts > 0, torture.total.allPowerCuts >= order.cuts, torture.seeds >= min(order.cuts / 100, 1000) { break }
+        if order.cuts > 0, torture.total.allPowerCuts >= order.cuts,
+            torture.seeds >= min(order.cuts / 100, 1000)
+        {
+            break
+        }
         if order.realSeconds > 0, realTime() - began >= order.realSeconds { break }
     }
     for line in torture.total.lines { say(line) }
     say("\(torture.summary), in \(realTime() - began) s")
-    if !torture.failures.isEmpty { say("seeds: " + torture.failures.map { String($0.seed) }.joined(separator: " ")) }
+    if !torture.failures.isEmpty {
+        say("seeds: " + torture.failures.map { String($0.seed) }.joined(separator: " "))
+    }
     exit(torture.failures.isEmpty ? 0 : 1)
 }
 

@@ -43,6 +43,7 @@ struct Cast {
         let routes = scenario.routes
         rules.out = routes.out
         rules.in = routes.in
+        rules.returnGraceMilliseconds = scenario.gatewayPlan().limits.returnGraceMilliseconds
         rules.isOrderedUpwards = !routes.out.contains { $0.isLiveFirst }
         oracle = Oracle(rules)
     }
@@ -73,6 +74,7 @@ struct Cast {
         return Array(oracle.violations[reported...])
     }
 
+    mutating func runs(since now: UInt64) { oracle.runs(since: now) }
     mutating func powerFailed(at now: UInt64) { oracle.powerFailed(at: now) }
     mutating func heardOut(_ peer: Int, at now: UInt64) { oracle.heardOut(peer, at: now) }
     mutating func allIsDurable() { oracle.allIsDurable() }

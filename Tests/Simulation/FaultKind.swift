@@ -42,7 +42,7 @@ package enum FaultKind: String, Hashable, Sendable, CaseIterable {
     /// its own.
     var meanInterval: UInt64? {
         switch self {
-        case .powerCut: 5_000_000
+        case .powerCut: 2_500_000
         case .stepCut, .recoveryCut, .fullDisk, .rot, .neighbour, .noClock: nil
         case .kill: 40_000_000
         case .stop: 60_000_000

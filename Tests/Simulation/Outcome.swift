@@ -28,6 +28,8 @@ package struct Statistics: Sendable {
     package var merged = 0
     package var checkpoints = 0
     package var damage = 0
+    package var batches = 0
+    package var batchBytes = 0
     package var published = 0
     package var delivered = 0
 
@@ -53,6 +55,8 @@ package struct Statistics: Sendable {
         merged += other.merged
         checkpoints += other.checkpoints
         damage += other.damage
+        batches += other.batches
+        batchBytes += other.batchBytes
         published += other.published
         delivered += other.delivered
     }
@@ -68,7 +72,7 @@ package struct Statistics: Sendable {
             "\(microseconds / 1_000_000) simulated seconds, \(events) events, \(lives) lives of the gateway, \(connections) connections",
             "\(allPowerCuts) power cuts, \(cutsOfRecovery) of them during recovery; \(kills) kills",
             "\(published) messages accepted, \(delivered) deliveries; \(bytesToGateway) bytes to the gateway, \(bytesToPeers) from it",
-            "\(records) records, \(elided) elided; \(diskSteps) steps of the disk, \(bytesWritten) bytes written, \(checkpoints) checkpoints, \(reused) files used again, \(merged) merged",
+            "\(records) records, \(elided) elided; \(diskSteps) steps of the disk, \(batches) commits, \(bytesWritten) bytes written, \(checkpoints) checkpoints, \(reused) files used again, \(merged) merged",
             "\(strikes) disk errors, \(damage) places damaged; faults: \(kinds.joined(separator: ", "))",
         ]
     }

@@ -44,7 +44,7 @@ package struct Scenario: Sendable {
         self.seed = seed
         family = Family.allCases[Int(seed % UInt64(Family.allCases.count))]
         var dice = Dice(seed ^ 0x5CE4_A810)
-        seconds = 60 + dice.below(500)
+        seconds = 60 + dice.below(300)
         cutsMax = 20 + dice.below(180)
         faults = Self.faults(family, &dice)
     }
@@ -117,8 +117,8 @@ package struct Scenario: Sendable {
             plan.segmentBytes = 64 << 10
             plan.reserveBytes = plan.segmentBytes
             plan.checkpointSegments = 4
-            plan.pressureCheckMilliseconds = 500
-            plan.pressureCheckpointMilliseconds = 1_000
+            plan.pressureCheckMilliseconds = 200
+            plan.pressureCheckpointMilliseconds = 300
             plan.commits = .balanced
         }
         return plan
@@ -128,7 +128,7 @@ package struct Scenario: Sendable {
     var capacity: Int? { has(.fullDisk) ? journalPlan().segmentBytes * (9 + Int(seed / 10 % 5)) : nil }
     /// By how many Records it is counted what is owed, as a power of two: in the product's proportions to a segment, and
     /// now and then as in the product.
-    var blockBits: UInt64 { seed % 11 == 0 ? 10 : 2 }
+    var blockBits: UInt64 { seed % 11 == 0 && family != .full ? 10 : 2 }
     /// Whether the file system is one on which files are used again.
     var recycles: Bool { seed % 5 != 0 }
 

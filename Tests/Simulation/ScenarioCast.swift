@@ -73,16 +73,29 @@ extension Scenario {
                 plan.manners = ClientPlan.Rudeness.allCases.filter { _ in dice.below(3) == 0 }
                 if plan.manners.isEmpty { plan.manners = [.repeats] }
             },
+            // Subscribes, unsubscribes, comes and goes all the time: what it is told must hold through a power cut.
+            client("browser") { plan, dice in
+                plan.subscriptions = [
+                    subscription("plant/press/a", .exactlyOnce), subscription("plant/press/b", .atLeastOnce),
+                    subscription("plant/meter/#", .exactlyOnce), subscription("plant/+/b", .atLeastOnce),
+                    subscription("plant/pump/+", .exactlyOnce),
+                ]
+                plan.changesSubscriptionsEvery = 300_000
+                plan.staysFor = 2_500_000
+                plan.staysAwayFor = [500_000, 4_000_000][dice.below(2)]
+                plan.will = ClientPlan.WillPlan(
+                    "plant/browser/gone", dice.coin() ? .atLeastOnce : .exactlyOnce)
+            },
         ]
     }
 
     /// Who is left out by the family, beside those that are absent.
     var notInvited: [Int] {
         switch family {
-        case .elision: [5, 6, 9]
+        case .elision: [5, 6, 9, 10]
         case .shared, .mixed: []
         // Who never comes back for what waits for it keeps a small disk full for ever.
-        case .full: [9]
+        case .full: [9, 10]
         case .compaction, .paging, .uplink, .damage, .clocks, .storms: seed % 3 == 0 ? [] : [9]
         }
     }

@@ -1,9 +1,14 @@
 /// Makes a run that fails shorter and simpler for as long as it fails in the same way.
 package struct Shrinker {
     private let runsMax: Int
+    private let omission: DiskOmission?
     package private(set) var runs = 0
 
-    package init(runsMax: Int = 150) { self.runsMax = runsMax }
+    /// - Parameter omission: what the disk left out when it failed.
+    package init(runsMax: Int = 150, omission: DiskOmission? = nil) {
+        self.runsMax = runsMax
+        self.omission = omission
+    }
 
     /// - Returns: the simplest scenario found that breaks the same rule, and what came of it.
     package mutating func shrink(_ scenario: Scenario, _ outcome: Outcome) -> (Scenario, Outcome) {
@@ -15,7 +20,7 @@ package struct Shrinker {
             isSimpler = false
             for candidate in simpler(than: best.0, best.1) where runs < runsMax {
                 runs += 1
-                let outcome = World(candidate).run()
+                let outcome = World(candidate, omission: omission).run()
                 guard let found = outcome.violations.first, Self.kind(of: found) == kind else { continue }
                 best = (candidate, outcome)
                 isSimpler = true

@@ -165,7 +165,7 @@ package struct SimulatedDisk {
         guard let id = names_.removeValue(forKey: old) else { throw .refused(2) }
         names_[new] = id
         if distrusted.remove(old) != nil { distrusted.insert(new) }
-        if omission != .rename { nameChanges.append(.rename(old, new, id)) }
+        nameChanges.append(.rename(old, new, id))
     }
 
     private mutating func unlink(_ name: String) throws(Stop) {
@@ -412,7 +412,7 @@ package struct SimulatedDisk {
 }
 
 /// A step of the disk that is left out though it says it was done.
-package enum DiskOmission: Hashable, Sendable, CaseIterable { case sync, directorySync, rename }
+package enum DiskOmission: Hashable, Sendable, CaseIterable { case sync, directorySync }
 
 extension SimulatedDisk.Stop {
     fileprivate var isHarmless: Bool {

@@ -40,7 +40,7 @@ package final class World {
 
     // The gateway's machine.
     private(set) var host: SimulatedHost?
-    private let plan: HostPlan
+    let plan: HostPlan
     var disk: SimulatedDisk
     var clocks: Clocks
     private(set) var life = 0
@@ -138,7 +138,10 @@ package final class World {
     }
 
     private func handle(_ event: Event) {
-        if asleepUntil > now, event.isOfGateway { return events.add(event, at: asleepUntil) }
+        // Awake again, it reads what waits before it looks at its deadlines.
+        if asleepUntil > now, event.isOfGateway {
+            return events.add(event, at: asleepUntil + (event.isOfClock ? 1_000 : 0))
+        }
         switch event {
         case .arrives(let link, let toGateway, let count):
             toGateway ? arriveAtGateway(link, count) : arriveAtPeer(link, count)
@@ -240,6 +243,9 @@ package final class World {
         trace.note(UInt64(disk.steps))
         trace.say("disk: \(operation.action.words)", at: now)
         switch operation.action {
+        case .write(_, _, let bytes):
+            statistics.batches += 1
+            statistics.batchBytes += bytes.count
         case .publish: statistics.merged += 1
         case .reuseSegment: statistics.reused += 1
         case .writeCheckpoint: statistics.checkpoints += 1
@@ -406,6 +412,7 @@ package final class World {
         trace.note(recovered.last.number)
         trace.say("the gateway starts behind record \(recovered.last.number)", at: now)
         statistics.lives += 1
+        cast.runs(since: now)
         let host = SimulatedHost(
             plan: plan, recovered: recovered, state: state, clocks: clocks, trueTime: now,
             dice: hostDice.fork())
@@ -589,8 +596,9 @@ package final class World {
         links[link].toPeer.isOver = true
         if let connection = links[link].connection {
             linkOfConnection[connection] = nil
+            let wasThere = host?.knows(connection) == true
             tell { $0.lost(connection) }
-            if !links[link].isMutilated, host?.knows(connection) == false {
+            if !links[link].isMutilated, wasThere, host?.knows(connection) == false {
                 cast.heardOut(links[link].peer, at: now)
             }
         } else if let index = uplink(link) {
@@ -691,7 +699,9 @@ package final class World {
             clocks.setWrongly(
                 by: [-86_400_000, 3_600_000, 315_360_000_000][dice.below(3)],
                 until: now + UInt64(dice.below(50_000_000)))
-        case .suspend: asleepUntil = now + UInt64(dice.below(40_000_000))
+        case .suspend:
+            asleepUntil = now + UInt64(dice.below(40_000_000))
+            cast.runs(since: asleepUntil)
         case .stepCut, .recoveryCut, .fullDisk, .rot, .neighbour, .noClock: return
         }
         statistics.faults[kind, default: 0] += 1
@@ -727,7 +737,7 @@ package final class World {
             // It ended in good order; another one is started.
             endLife(isKilled: true)
         }
-        checkBounds()
+        checkMemory()
         if !isSettling {
             let isOver =
                 now >= UInt64(scenario.seconds) * 1_000_000 || statistics.allPowerCuts >= scenario.cutsMax
@@ -778,6 +788,7 @@ package final class World {
     }
 
     private func finish() {
+        checkFlash()
         // Killed once more, it must find everything as it was.
         kill()
         boot()
@@ -794,6 +805,13 @@ extension World.Event {
         case .arrives(_, let toGateway, _), .ends(_, let toGateway): toGateway
         case .buffer, .disk, .deadline, .second, .dials: true
         case .wakes, .connects, .fault, .fails, .boots, .looks: false
+        }
+    }
+
+    fileprivate var isOfClock: Bool {
+        switch self {
+        case .deadline, .second: true
+        case .arrives, .ends, .buffer, .disk, .dials, .wakes, .connects, .fault, .fails, .boots, .looks: false
         }
     }
 }

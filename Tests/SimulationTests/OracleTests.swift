@@ -330,6 +330,28 @@ struct OracleTests {
         }
     }
 
+    @Test("Rule A10: who does not come back after a power cut, for longer than the grace, owes its Will")
+    func willsAfterPowerCuts() {
+        for (away, runs, isOwed) in [(60, 50, true), (20, 15, false), (60, 10, false)]
+            as [(UInt64, UInt64, Bool)]
+        {
+            for comes in [false, true] {
+                var story = Story()
+                story.connects(1)
+                story.subscribes(1)
+                story.connects(0, will: 50)
+                story.oracle.powerFailed(at: story.now)
+                let back = story.now + away * 1_000_000
+                story.oracle.runs(since: back - runs * 1_000_000)
+                story.saw(.lost, by: 0)
+                story.now = back
+                story.connects(0, cleanStart: false, present: true, will: 51)
+                if comes { story.receives(50, topic: "t/will") }
+                #expect(story.ends().isEmpty == (comes || !isOwed))
+            }
+        }
+    }
+
     @Test("[MQTT5-3.1.2-10] The Will of who said goodbye, and was heard, must not be published")
     func discardedWills() {
         for isHeard in [false, true] {

@@ -27,6 +27,8 @@ package struct Oracle {
     /// Retained messages that a new subscription was certain to bring.
     var expected: [Expectation] = []
     private(set) var powerCuts: [UInt64] = []
+    /// When the gateway last began to run without a break.
+    private var runsSince: UInt64 = 0
     /// When the cloud said last that it has no session.
     private var cloudBeganAnewAt: UInt64?
     /// The power failed so soon after that, that nothing may be known of it: the cloud has a session then that looks like
@@ -57,7 +59,12 @@ package struct Oracle {
         var message: Int
         var delaySeconds: UInt32
         var sentAt: UInt64
+        var connectedAt: UInt64
+        /// Another CONNECT was sent since.
+        var isReplaced = false
         var isDiscarded = false
+        /// The next CONNECT has found that it must have been published before.
+        var isDue = false
     }
 
     struct CloudView {
@@ -106,6 +113,15 @@ package struct Oracle {
         }
     }
 
+    /// The gateway runs, after a start or after the machine slept.
+    package mutating func runs(since now: UInt64) { runsSince = now }
+
+    /// Whether the gateway was restarted after `begin`, and has run since for so long without a break.
+    func hasRunCalmly(for duration: UInt64, since begin: UInt64, until end: UInt64) -> Bool {
+        runsSince <= end && end - runsSince > duration && powerCutCount(since: begin) > 0
+            && powerCutCount(since: runsSince) == 0
+    }
+
     /// The gateway has handled all that `peer` said on the connection that ends now. Only then a goodbye is certain to
     /// have been heard; without this call no Will is thought to be discarded for certain.
     package mutating func heardOut(_ peer: Int, at now: UInt64) {
@@ -122,7 +138,9 @@ package struct Oracle {
 
     /// - Parameter peer: a client's place, or the number of clients for the cloud.
     package mutating func saw(_ event: PeerEvent, by peer: Int, at now: UInt64) {
-        if peer == rules.clients.count, case .connected(sessionPresent: false, _) = event { cloudBeganAnewAt = now }
+        if peer == rules.clients.count, case .connected(sessionPresent: false, _) = event {
+            cloudBeganAnewAt = now
+        }
         switch event {
         case .publishing(let publishing): published(publishing, by: peer, at: now)
         case .accepted(let name): accepted(name, at: now)

@@ -26,6 +26,7 @@ extension Oracle {
         people[peer].connection += 1
         people[peer].connecting = connecting
         people[peer].connectingAt = now
+        judgeWill(peer, at: now)
         people[peer].mayHaveBegun = people[peer].mayHaveBegun || people[peer].isUnanswered
         people[peer].isUnanswered = connecting.expirySeconds > 0
         people[peer].connectingWill = nil
@@ -63,7 +64,7 @@ extension Oracle {
         people[peer].will = people[peer].connectingWill.map { message in
             WillView(
                 message: message, delaySeconds: connecting.willDelaySeconds,
-                sentAt: people[peer].connectingAt)
+                sentAt: people[peer].connectingAt, connectedAt: now)
         }
     }
 
@@ -111,8 +112,19 @@ extension Oracle {
         _ connecting: PeerEvent.Connecting, present: Bool, _ peer: Int, at now: UInt64
     ) {
         guard let will = people[peer].will, !will.isDiscarded else { return }
-        guard powerCutCount(since: will.sentAt) == 0, will.delaySeconds == 0 || !present else { return }
-        accepted(messages[will.message].name, at: now)
+        let isCertain = powerCutCount(since: will.sentAt) == 0 && (will.delaySeconds == 0 || !present)
+        if isCertain || will.isDue { accepted(messages[will.message].name, at: now) }
+    }
+
+    /// Who was connected when the power failed, and has not come back when all the time that it has for that is over,
+    /// owes its Will (rule A10). The first CONNECT after that says how long it was away, answered or not.
+    private mutating func judgeWill(_ peer: Int, at now: UInt64) {
+        guard let will = people[peer].will, !will.isDiscarded, !will.isReplaced else { return }
+        let patience =
+            rules.returnGraceMilliseconds * 1000 + UInt64(will.delaySeconds) * 1_000_000 + 5_000_000
+        let isDue = hasRunCalmly(for: patience, since: will.connectedAt, until: now)
+        people[peer].will?.isDue = isDue
+        people[peer].will?.isReplaced = true
     }
 
     // MARK: Subscriptions

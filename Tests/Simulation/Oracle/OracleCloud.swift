@@ -81,7 +81,9 @@ extension Oracle {
         cloud.copies[name] = copies
         judge(copies, message, atMost: takes, exactlyOnce: isCapped ? .max : takes, "the cloud")
         guard rules.isOrderedUpwards, isFirst, !message.isWill, reception.qos > .atMostOnce,
-            !isRude(message.author)
+            !isRude(message.author),
+            // Of two copies the earlier may have expired.
+            message.expirySeconds == nil || message.sends == 1
         else { return }
         let key = Self.orderKey(author: name.author, topic: message.topic, message.qos, reception.qos)
         if let last = cloud.lastSeen[key], last > name.number {

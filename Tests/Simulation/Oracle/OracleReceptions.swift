@@ -88,7 +88,9 @@ extension Oracle {
         let isLive = shares.hasOwn || !shares.groups.isEmpty
         guard reception.retain else {
             // What its author sends once more may be taken once more, for subscriptions of later.
-            if !isLive, message.extraTakes == 0 { report("\(who) got \(message.name) without a subscription that could bring it") }
+            if !isLive, message.extraTakes == 0 {
+                report("\(who) got \(message.name) without a subscription that could bring it")
+            }
             return isLive
         }
         if !message.retain {

@@ -11,6 +11,8 @@ package struct OracleRules: Sendable {
     package var `in`: [UplinkRoutes.Route] = []
     /// Whether a topic's messages go up in order: not while live messages may overtake a backlog, nor when routes change.
     package var isOrderedUpwards = true
+    /// As the gateway's limits have it.
+    package var returnGraceMilliseconds: UInt64 = 30_000
     /// Whether Sessions without a place in the journal have room for all that is published meanwhile.
     package var volatileQueuesAreAmple = true
 

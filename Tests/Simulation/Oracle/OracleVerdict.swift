@@ -44,7 +44,9 @@ extension Oracle {
     /// Whether its receivers can count on it now: it was accepted, and its time is not over [MQTT5-3.3.2-5].
     private func isDue(_ message: OracleMessage, at now: UInt64) -> Bool {
         guard message.isOwed, !message.isEmpty, message.qos > .atMostOnce else { return false }
-        if cloudMayBeMistaken, message.author == rules.clients.count, message.qos == .exactlyOnce { return false }
+        if cloudMayBeMistaken, message.author == rules.clients.count, message.qos == .exactlyOnce {
+            return false
+        }
         guard let seconds = message.expirySeconds else { return true }
         return now - message.firstSent < UInt64(seconds) * 900_000
     }

@@ -31,12 +31,12 @@ package struct SimulatedClient: Peer {
     /// Published at QoS 1 or 2 and not finished, in the order of sending.
     var inFlight: [Sent] = []
     /// Made, and not sent yet.
-    private var outbox: [Sent] = []
-    private var nextNumber: UInt32 = 1
-    private var nextIdentifier: UInt16 = 1
+    var outbox: [Sent] = []
+    var nextNumber: UInt32 = 1
+    var nextIdentifier: UInt16 = 1
     /// Received at QoS 2 and not released.
     private var held: [PacketIdentifier: MessageName?] = [:]
-    private var subscriptions: [SubscriptionState]
+    var subscriptions: [SubscriptionState]
     /// A connection with Clean Start was asked for, and CONNACK has not come: it must be asked for again, for nobody
     /// knows whose Session there is [MQTT5-3.2.2-4].
     private var owesCleanStart = false
@@ -47,11 +47,11 @@ package struct SimulatedClient: Peer {
     private(set) var connection = 0
     private var isVolatileNow = false
     /// How many the gateway takes at a time.
-    private var quota = 0
-    private var aliasesOut: [[UInt8]] = []
-    private var aliasMaximum = 0
+    var quota = 0
+    var aliasesOut: [[UInt8]] = []
+    var aliasMaximum = 0
     private var aliasesIn: [UInt16: [UInt8]] = [:]
-    private var requests: [Request] = []
+    var requests: [Request] = []
     private var answers: [(due: UInt64, packet: Packet)] = []
     /// Received at QoS 1 and 2 on this connection and not answered to the end.
     private var unanswered: [PacketIdentifier] = []
@@ -77,13 +77,13 @@ package struct SimulatedClient: Peer {
         var sentOn = 0
     }
 
-    private struct SubscriptionState {
+    struct SubscriptionState {
         var isWanted: Bool
         /// As far as is known; nil when a request was cut off.
         var isThere: Bool? = false
     }
 
-    private struct Request {
+    struct Request {
         var id: PacketIdentifier
         var isSubscribe: Bool
         /// Places among the plan's subscriptions.
@@ -465,225 +465,5 @@ package struct SimulatedClient: Peer {
         default: break
         }
         send(packet, at: now)
-    }
-
-    // MARK: Subscribing
-
-    private mutating func changeSubscription(at now: UInt64) {
-        guard !subscriptions.isEmpty else { return }
-        let place = dice.below(subscriptions.count)
-        if dice.below(3) == 0, subscriptions[place].isWanted {
-            // The same once more, for its retained messages [MQTT5-3.8.4-4].
-            subscriptions[place].isThere = nil
-        } else {
-            subscriptions[place].isWanted.toggle()
-        }
-        sendRequests(at: now)
-    }
-
-    /// Asks for what is not as it should be and was not asked for on this connection.
-    private mutating func sendRequests(at now: UInt64) {
-        guard requests.isEmpty else { return }
-        var asked: [UInt32?: [Int]] = [:]
-        var order: [UInt32?] = []
-        var ended: [Int] = []
-        for (place, state) in subscriptions.enumerated() where state.isThere != state.isWanted {
-            guard state.isWanted else {
-                ended.append(place)
-                continue
-            }
-            let identifier = plan.subscriptions[place].identifier
-            if asked[identifier] == nil { order.append(identifier) }
-            asked[identifier, default: []].append(place)
-        }
-        for identifier in order {
-            guard let places = asked[identifier] else { continue }
-            let id = takeIdentifier()
-            requests.append(Request(id: id, isSubscribe: true, places: places))
-            let filters = places.map { plan.subscriptions[$0].request }
-            for place in places { subscriptions[place].isThere = nil }
-            send(
-                .subscribe(Subscribe(id: id, requests: filters, subscriptionIdentifier: identifier)), at: now)
-            note(.subscribing(filters, identifier: identifier))
-        }
-        guard !ended.isEmpty else { return }
-        let id = takeIdentifier()
-        requests.append(Request(id: id, isSubscribe: false, places: ended))
-        let filters = ended.map { plan.subscriptions[$0].request.filter }
-        for place in ended { subscriptions[place].isThere = nil }
-        send(.unsubscribe(Unsubscribe(id: id, filters: filters)), at: now)
-        note(.unsubscribing(filters))
-    }
-
-    private mutating func subscribed(_ suback: Suback) {
-        guard let i = requests.firstIndex(where: { $0.id == suback.id && $0.isSubscribe }) else {
-            return note(.broken("SUBACK \(suback.id.rawValue) for nothing"))
-        }
-        let places = requests.remove(at: i).places
-        guard places.count == suback.reasons.count else {
-            return note(.broken("\(suback.reasons.count) Reason Codes for \(places.count) filters"))
-        }
-        let filters = places.map { plan.subscriptions[$0].request }
-        for (place, reason) in zip(places, suback.reasons) {
-            if reason.isError {
-                // It stays as it was; asking again at once would help nobody.
-                subscriptions[place].isThere = false
-                subscriptions[place].isWanted = false
-            } else {
-                subscriptions[place].isThere = true
-            }
-        }
-        note(.subscribed(filters, identifier: plan.subscriptions[places[0]].identifier, suback.reasons))
-    }
-
-    private mutating func unsubscribed(_ unsuback: Unsuback) {
-        guard let i = requests.firstIndex(where: { $0.id == unsuback.id && !$0.isSubscribe }) else {
-            return note(.broken("UNSUBACK \(unsuback.id.rawValue) for nothing"))
-        }
-        let places = requests.remove(at: i).places
-        for place in places { subscriptions[place].isThere = false }
-        note(.unsubscribed(places.map { plan.subscriptions[$0].request.filter }))
-    }
-
-    // MARK: Publishing
-
-    mutating func takeName() -> MessageName {
-        defer { nextNumber += 1 }
-        return MessageName(plan.author, nextNumber)
-    }
-
-    /// One that nothing of its own uses [MQTT5-2.2.1-3].
-    mutating func takeIdentifier() -> PacketIdentifier {
-        if plan.publishing?.reusesIdentifiers == true { nextIdentifier = 1 }
-        while true {
-            let id = PacketIdentifier(rawValue: nextIdentifier) ?? 1
-            // Few of them, used over and over.
-            nextIdentifier = nextIdentifier % 97 + 1
-            if !inFlight.contains(where: { $0.id == id }), !requests.contains(where: { $0.id == id }) {
-                return id
-            }
-        }
-    }
-
-    private mutating func makeMessages(at now: UInt64) {
-        guard let publishing = plan.publishing else { return }
-        for _ in 0..<(1 + dice.below(publishing.burst)) {
-            let message = makeMessage(publishing)
-            if message.publishing.qos == .atMostOnce {
-                // Not ahead of what was made before it.
-                if outbox.isEmpty { sendAtMostOnce(message, at: now) }
-            } else if outbox.count < 100 {
-                outbox.append(message)
-            }
-        }
-        pump(at: now)
-    }
-
-    func qos(_ shares: [Int], _ roll: Int) -> QoS {
-        roll < shares[0] ? .atMostOnce : roll < shares[0] + shares[1] ? .atLeastOnce : .exactlyOnce
-    }
-
-    mutating func makeMessage(_ publishing: ClientPlan.Publishing) -> Sent {
-        let topic = publishing.topics[dice.below(publishing.topics.count)]
-        let shares = publishing.qosShares
-        let qos = qos(shares, dice.below(shares[0] + shares[1] + shares[2]))
-        let retain = dice.below(100) < publishing.retainedPercent
-        let isEmpty = retain && dice.below(100) < publishing.clearingPercent
-        let expires = plan.version == .v5_0 && dice.below(100) < publishing.expiringPercent
-        let padding = isEmpty ? 0 : dice.below(publishing.paddingMax + 1)
-        return Sent(
-            publishing: PeerEvent.Publishing(
-                takeName(), topic: Array(topic.utf8), qos: qos, retain: retain, isEmpty: isEmpty,
-                size: padding + 24, expirySeconds: expires ? publishing.expirySeconds : nil),
-            padding: padding)
-    }
-
-    private mutating func sendAtMostOnce(_ message: Sent, at now: UInt64) {
-        send(.publish(packet(message)), at: now)
-        note(.publishing(message.publishing))
-    }
-
-    /// Sends what may be sent: first again what was under way on an earlier connection, in order, then what is new.
-    mutating func pump(at now: UInt64) {
-        guard phase == .open else { return }
-        let window = min(quota, plan.publishing?.window ?? 1)
-        var count = inFlight.reduce(0) { $0 + ($1.sentOn == connection ? 1 : 0) }
-        for i in inFlight.indices where inFlight[i].sentOn != connection {
-            if inFlight[i].isReleased {
-                guard let id = inFlight[i].id else { continue }
-                send(.pubrel(Acknowledgement(id)), at: now)
-            } else {
-                guard count < window else { return }
-                inFlight[i].publishing.duplicate = inFlight[i].sentOn > 0
-                sendInFlight(i, at: now)
-            }
-            inFlight[i].sentOn = connection
-            count += 1
-        }
-        while !outbox.isEmpty, count < window {
-            var message = outbox.removeFirst()
-            message.id = takeIdentifier()
-            message.sentOn = connection
-            inFlight.append(message)
-            sendInFlight(inFlight.count - 1, at: now)
-            count += 1
-        }
-    }
-
-    mutating func sendInFlight(_ i: Int, at now: UInt64) {
-        let message = inFlight[i]
-        send(.publish(packet(message)), at: now)
-        note(.publishing(message.publishing))
-    }
-
-    mutating func packet(_ message: Sent) -> Publish {
-        let publishing = message.publishing
-        let payload = publishing.isEmpty ? [] : publishing.name.payload(padding: message.padding)
-        var publish = Publish(
-            message: ApplicationMessage(topic: publishing.topic, payload: payload), qos: publishing.qos,
-            id: message.id, retain: publishing.retain, duplicate: publishing.duplicate,
-            messageExpirySeconds: publishing.expirySeconds)
-        if aliasMaximum > 0 {
-            if let place = aliasesOut.firstIndex(of: publishing.topic) {
-                publish.topicAlias = UInt16(place + 1)
-                publish.omitsTopicName = true
-            } else if aliasesOut.count < aliasMaximum {
-                aliasesOut.append(publishing.topic)
-                publish.topicAlias = UInt16(aliasesOut.count)
-            }
-        }
-        return publish
-    }
-
-    /// PUBACK, PUBREC or PUBCOMP.
-    private mutating func answered(_ packet: Packet, _ answer: Acknowledgement, at now: UInt64) {
-        guard let i = inFlight.firstIndex(where: { $0.id == answer.id }), inFlight[i].sentOn == connection
-        else {
-            if !plan.isRude { note(.broken("\(packet) for nothing that is in flight")) }
-            // What is PUBREC'd must be released, known or not [MQTT5-4.3.3-3].
-            if case .pubrec = packet, !answer.reason.isError {
-                send(.pubrel(Acknowledgement(answer.id, .packetIdentifierNotFound)), at: now)
-            }
-            return
-        }
-        let sent = inFlight[i]
-        let name = sent.publishing.name
-        switch packet {
-        case .puback where sent.publishing.qos == .atLeastOnce:
-            note(answer.reason.isError ? .denied(name, answer.reason) : .accepted(name))
-            inFlight.remove(at: i)
-        case .pubrec where sent.publishing.qos == .exactlyOnce && answer.reason.isError:
-            if sent.isReleased { note(.broken("\(name) is refused after it was taken")) }
-            note(.denied(name, answer.reason))
-            inFlight.remove(at: i)
-        case .pubrec where sent.publishing.qos == .exactlyOnce:
-            if !sent.isReleased { note(.accepted(name)) }
-            inFlight[i].isReleased = true
-            send(.pubrel(Acknowledgement(answer.id)), at: now)
-        case .pubcomp where sent.isReleased:
-            inFlight.remove(at: i)
-        default:
-            if !plan.isRude { note(.broken("\(packet) does not answer \(name)")) }
-        }
     }
 }

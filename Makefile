@@ -90,6 +90,7 @@ torture: powercut
 	swift build -c release --product simulate $(SWIFTFLAGS)
 	nice $(RELEASE)/simulate --torture --from $(TORTURE_FROM) \
 		$(if $(TORTURE_HOURS),--hours $(TORTURE_HOURS),--cuts $(TORTURE_CUTS))
+	$(MAKE) powercut
 
 fuzz: fuzz-packets fuzz-recovery
 

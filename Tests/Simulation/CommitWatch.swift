@@ -53,6 +53,17 @@ struct CommitWatch {
     private var allowed = 0
     private var bytes = 0
 
+    /// Records that a peer's packet led to, and that its answer must wait for.
+    private var promised: [Promise: Position] = [:]
+    private var answering: Promise?
+    private var durable = Position.zero
+
+    private struct Promise: Hashable {
+        let connection: UInt64
+        /// nil for CONNECT.
+        let id: PacketIdentifier?
+    }
+
     // Sessions of this life's clients.
     private var isHere: Set<SessionID> = []
     private var hasWill: Set<SessionID> = []
@@ -71,6 +82,37 @@ struct CommitWatch {
         first = last.next
     }
 
+    // MARK: What is promised
+
+    /// What is appended from now on follows from this packet, until `hasHeard`.
+    mutating func hears(_ packet: borrowing Packet, from connection: UInt64) {
+        switch packet {
+        case .connect: answering = Promise(connection: connection, id: nil)
+        case .subscribe(let subscribe): answering = Promise(connection: connection, id: subscribe.id)
+        case .unsubscribe(let unsubscribe): answering = Promise(connection: connection, id: unsubscribe.id)
+        default: answering = nil
+        }
+    }
+
+    mutating func hasHeard() { answering = nil }
+
+    /// CONNACK, SUBACK and UNSUBACK promise what hardly any peer can find out (rules A9 and A10).
+    mutating func says(_ packet: borrowing Packet, on connection: UInt64) {
+        let promise: Promise
+        let name: String
+        switch packet {
+        case .connack(let connack):
+            (promise, name) = (Promise(connection: connection, id: nil), "CONNACK")
+            if connack.reason.isError { return }
+        case .suback(let suback): (promise, name) = (Promise(connection: connection, id: suback.id), "SUBACK")
+        case .unsuback(let unsuback):
+            (promise, name) = (Promise(connection: connection, id: unsuback.id), "UNSUBACK")
+        default: return
+        }
+        guard let position = promised.removeValue(forKey: promise), position > durable else { return }
+        violate("A9, A10: \(name) leaves before record \(position.number) is durable")
+    }
+
     // MARK: What the core wants written
 
     /// - Parameter isClient: whether a Session is that of a client, which is here only after it has connected.
@@ -86,6 +128,9 @@ struct CommitWatch {
         switch urgency {
         case .relaxed, .handshake, .control: allowed += 1
         case .lazy, .elidable, .message: break
+        }
+        if let answering, record.isPromised {
+            promised[answering] = Position(first.number + UInt64(waiting.count - head) - 1)
         }
         switch record {
         case .sessionOpened(let opened):
@@ -137,6 +182,7 @@ struct CommitWatch {
     mutating func told(_ event: StorageEvent) {
         switch event {
         case .durable(let position):
+            durable = position
             while head < waiting.count, first <= position {
                 head += 1
                 first = first.next
@@ -252,4 +298,14 @@ struct CommitWatch {
     }
 
     private mutating func violate(_ words: String) { if violations.count < 5 { violations.append(words) } }
+}
+
+extension Record {
+    /// Whether CONNACK, SUBACK or UNSUBACK waits for it.
+    fileprivate var isPromised: Bool {
+        switch self {
+        case .sessionOpened, .sessionEnded, .subscribed, .unsubscribed: true
+        default: false
+        }
+    }
 }

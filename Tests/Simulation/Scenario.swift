@@ -147,6 +147,11 @@ package struct Scenario: Sendable {
         plan.limits.bytesPerRoundMax = [2 << 10, 128 << 10][dice.below(2)]
         plan.limits.returnGraceMilliseconds = [1000, 30_000][dice.below(2)]
         plan.uplinks = [routes]
+        if family == .paging || family == .storms {
+            // Identifiers go round soon.
+            plan.limits.identifierSpan = 8
+            plan.limits.inFlightMax = 10
+        }
         return plan
     }
 }

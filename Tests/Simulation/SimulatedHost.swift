@@ -246,8 +246,10 @@ final class SimulatedHost {
 
     private func take(_ input: consuming Input) {
         guard !isClosing else { return }
+        if case .received(let connection, let packet) = input { watch.hears(packet, from: connection.number) }
         gateway.handle(input, at: now, into: &effects)
         carryOut()
+        watch.hasHeard()
     }
 
     private func carryOut() {
@@ -255,7 +257,9 @@ final class SimulatedHost {
         effects = []
         for effect in list {
             switch effect {
-            case .send(let connection, let packet): send(connection.number, packet)
+            case .send(let connection, let packet):
+                watch.says(packet, on: connection.number)
+                send(connection.number, packet)
             case .close(let connection): close(connection.number)
             case .reading(let connection, let reads):
                 let number = connection.number

@@ -262,11 +262,13 @@ package final class World {
     /// What is rare is cut off as often as what is not: in the middle of it, or before much else happened.
     func aim(at action: DiskOperation.Action) {
         guard scenario.has(.stepCut), !isSettling else { return }
+        let oneIn: Int
         switch action {
-        case .createSegment, .reuseSegment, .writeCheckpoint, .publish, .delete, .retire:
-            if bootDice.below(12) == 0 { disk.stepsLeft = min(disk.stepsLeft, bootDice.below(14)) }
-        case .write, .writeFooter, .read, .writePart, .makeReserve, .measureSpace: break
+        case .reuseSegment, .publish, .retire: oneIn = 3
+        case .createSegment, .writeCheckpoint, .delete: oneIn = 12
+        case .write, .writeFooter, .read, .writePart, .makeReserve, .measureSpace: return
         }
+        if bootDice.below(oneIn) == 0 { disk.stepsLeft = min(disk.stepsLeft, bootDice.below(10)) }
     }
 
     // MARK: Lives

@@ -1,6 +1,7 @@
 import ArgumentParser
 import GatewayCore
 import MQTT
+import Operations
 import Settings
 
 extension ProfileCommand {
@@ -69,7 +70,7 @@ extension ProfileExplanation {
         if let refusal {
             let value = refusal.value.map { "\"\($0)\"" } ?? "nothing"
             lines.append(
-                "REFUSED at CONNECT (\(refusal.reason)): ${\(refusal.variable.rawValue)} would be \(value), and a name in a topic has no +, # or /, and does not begin with $"
+                "REFUSED at CONNECT, \(refusal.reason.words): ${\(refusal.variable.rawValue)} would be \(value), and a name in a topic has no +, # or /, and does not begin with $"
             )
         }
         lines += profile.settingLines

@@ -15,6 +15,14 @@ BENCH_ROWS ?= lone,ingest,kills,backlog,flash,silent,drain,profiles
 BENCH_BACKLOG ?= 5000000
 # How long `make fuzz` tries to break the packet decoder, and then recovery; an hour is 3600.
 FUZZ_SECONDS ?= 60
+# How many power cuts `make powercut` makes, and of how many recordings.
+POWERCUT_IMAGES ?= 400
+POWERCUT_ROUNDS ?= 8
+# When `make torture` ends: after so many power cuts, or if TORTURE_HOURS is given after so many hours; and the seed that
+# it begins with.
+TORTURE_CUTS ?= 100000
+TORTURE_HOURS ?=
+TORTURE_FROM ?= 1
 # Passed on to `swift build` and `swift test`, for example SWIFTFLAGS="-j 2".
 SWIFTFLAGS ?=
 
@@ -22,17 +30,22 @@ RELEASE = .build/release
 PROFILES = $(wildcard device-profiles/*.yaml)
 SOURCES = Package.swift $(wildcard Sources Tests)
 
-.PHONY: help deps build run storm test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
+.PHONY: help deps build run storm powercut mutate torture test bench fuzz fuzz-packets fuzz-recovery lint install uninstall clean
 
 help:
 	@echo 'make run        build, and watch real clients lose nothing while links and gateway fail'
 	@echo '                (DRILL_SECONDS=600 for a longer drill)'
 	@echo 'make storm      the same with all that can befall an uplink, the death of the cloud included, with mosquitto'
 	@echo '                and with RabbitMQ as the cloud (STORM_SECONDS=600 for longer ones)'
+	@echo 'make powercut   cut the power of the disk under the gateway, a real ext4, and count every message'
+	@echo '                (POWERCUT_IMAGES=10000 for more cuts; needs root, FUSE and loop devices)'
+	@echo 'make mutate     break each rule of durability in a copy of the sources, and have the simulator notice'
 	@echo 'make build      build the release binary: $(RELEASE)/tidegate'
 	@echo 'make install    install it with its systemd unit and configuration (PREFIX, DESTDIR)'
 	@echo 'make uninstall  remove what install put there; configuration and data stay'
 	@echo 'make test       run every test suite'
+	@echo 'make torture    simulate the gateway and everybody around it, and fail its power a hundred thousand times'
+	@echo '                (TORTURE_CUTS=1000000 or TORTURE_HOURS=8 for longer, TORTURE_FROM=5000 for other seeds)'
 	@echo 'make bench      measure speed, memory and flash wear (BENCH_ROWS=lone,ingest for some rows)'
 	@echo 'make fuzz       make up packets and stores to break the gateway with'
 	@echo '                (FUZZ_SECONDS=3600 for an hour of each)'
@@ -56,6 +69,15 @@ storm: deps build
 	$(RELEASE)/drill --storm --seconds $(STORM_SECONDS) --gateway $(RELEASE)/tidegate
 	$(RELEASE)/drill --storm --cloud rabbitmq --seconds $(STORM_SECONDS) --gateway $(RELEASE)/tidegate
 
+powercut: deps build
+	swift build -c release --static-swift-stdlib -Xlinker -s --product powercut $(SWIFTFLAGS)
+	$(RELEASE)/powercut --gateway $(RELEASE)/tidegate --images $(POWERCUT_IMAGES) --rounds $(POWERCUT_ROUNDS) \
+		|| test $$? -eq 77
+
+mutate: deps
+	swift build --product mutate $(SWIFTFLAGS)
+	.build/debug/mutate
+
 bench: deps build
 	swift build -c release --static-swift-stdlib -Xlinker -s --product bench $(SWIFTFLAGS)
 	$(RELEASE)/bench --gateway $(RELEASE)/tidegate --rows $(BENCH_ROWS) --backlog $(BENCH_BACKLOG)
@@ -63,6 +85,12 @@ bench: deps build
 test: deps
 	swift build --build-tests $(SWIFTFLAGS)
 	swift test --skip-build $(SWIFTFLAGS)
+
+torture: powercut
+	swift build -c release --product simulate $(SWIFTFLAGS)
+	nice $(RELEASE)/simulate --torture --from $(TORTURE_FROM) \
+		$(if $(TORTURE_HOURS),--hours $(TORTURE_HOURS),--cuts $(TORTURE_CUTS))
+	$(MAKE) powercut
 
 fuzz: fuzz-packets fuzz-recovery
 

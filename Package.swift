@@ -23,6 +23,8 @@ let package = Package(
     products: [
         .executable(name: "tidegate", targets: ["tidegate"]),
         .executable(name: "drill", targets: ["drill"]),
+        .executable(name: "powercut", targets: ["powercut"]),
+        .executable(name: "simulate", targets: ["simulate"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
@@ -96,7 +98,8 @@ let package = Package(
         .testTarget(
             name: "DiskTests", dependencies: ["Disk", "Journal", "MQTT", "GatewayCore"],
             swiftSettings: swift6),
-        .testTarget(name: "TidyTests", swiftSettings: swift6),
+        .testTarget(name: "TidyTests", dependencies: ["mutate"], swiftSettings: swift6),
+        .executableTarget(name: "mutate", path: "Tests/Mutate", swiftSettings: swift6),
 
         // Real processes: the shipped binary between real clients and a real broker.
         .target(
@@ -106,13 +109,29 @@ let package = Package(
             name: "drill", dependencies: ["Workbench"], path: "Tests/Drill", swiftSettings: swift6),
         .executableTarget(
             name: "bench", dependencies: ["Workbench"], path: "Tests/Bench", swiftSettings: swift6),
+        // A disk that is cut off from its power: the shipped binary on ext4 on a FUSE file system that records.
+        .systemLibrary(
+            name: "CFuse", path: "Tests/CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
+        .executableTarget(
+            name: "powercut", dependencies: ["MQTT", "Workbench", "CFuse"], path: "Tests/PowerCut",
+            swiftSettings: swift6),
         .testTarget(
-            name: "ProcessTests", dependencies: ["Workbench", "drill", "tidegate"],
+            name: "ProcessTests", dependencies: ["MQTT", "Workbench", "drill", "powercut", "tidegate"],
             path: "Tests/ProcessTests",
             exclude: ["Paho", "PahoC"], swiftSettings: swift6),
         .testTarget(
             name: "ConversationTests", dependencies: ["MQTT", "Workbench", "tidegate"],
             swiftSettings: swift6),
         .testTarget(name: "TraceabilityTests", swiftSettings: swift6),
+
+        // The whole gateway, its disk, its links and its peers, from one seed.
+        .target(
+            name: "Simulation", dependencies: ["MQTT", "GatewayCore", "Journal", "Uplink"],
+            path: "Tests/Simulation", swiftSettings: swift6),
+        .executableTarget(
+            name: "simulate", dependencies: ["Simulation"], path: "Tests/Simulate", swiftSettings: swift6),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["Simulation", "MQTT", "GatewayCore"],
+            swiftSettings: swift6),
     ]
 )

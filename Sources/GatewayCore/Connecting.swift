@@ -121,6 +121,9 @@ extension Gateway {
             // [MQTT5-3.1.2-4]; and what is not persistent is only here for its Will, from before the start.
             barrier = max(barrier, endSession(old, .cleanStart, at: now, into: &effects))
             present = nil
+        } else if present == nil, let ended = endedSessions.position(of: identifier) {
+            // It has ended a moment ago, and may be back after a power cut.
+            barrier = max(barrier, ended)
         }
         let session =
             present ?? newSessionID(inJournal: expiry > 0 || connect.will != nil)
@@ -195,6 +198,7 @@ extension Gateway {
     /// Whether serving this client begins with something that must be kept.
     private func needsRecord(_ connect: Connect, as profile: DeviceProfile) -> Bool {
         if connect.will != nil || expirySeconds(for: connect, as: profile) > 0 { return true }
+        if endedSessions.position(of: connect.clientIdentifier) != nil { return true }
         return state.session(of: .client(identifier: connect.clientIdentifier)).map { !$0.isVolatile }
             ?? false
     }

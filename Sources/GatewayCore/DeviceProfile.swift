@@ -26,7 +26,8 @@ package struct DeviceProfile: Hashable, Sendable {
     package var maximumQoS: QoS?
     /// Instead of `Limits.inFlightMax`, at least 1.
     package var receiveMaximum: UInt16?
-    /// Bytes of a whole packet, where that is less than its listener takes; beyond it 0x95, and older clients are closed.
+    /// Bytes of a whole packet, where that is less than its listener takes: told in CONNACK [MQTT5-3.2.2.3.6]. A PUBLISH
+    /// beyond it gets 0x95, and older clients are closed; of other packets the listener's bound is the one that counts.
     package var packetBytesMax: UInt32?
     /// Topics it may publish to, its Will's included.
     package var publish = TopicRights()
@@ -42,7 +43,7 @@ package struct DeviceProfile: Hashable, Sendable {
     /// The first whose filter matches a topic decides.
     package var reportByException: [ReportByException] = []
     /// What it publishes to these is kept as if it had RETAIN 1, but for empty payloads; its receivers see RETAIN 0 as
-    /// before.
+    /// before. It is written at whatever QoS, so that the flash is spared none of it (rule E1).
     package var keepsLastValue: [TopicTemplate] = []
 
     package init(name: String, matches: [DeviceMatch] = []) {
@@ -157,6 +158,9 @@ package struct Glob: Hashable, Sendable, CustomStringConvertible {
 /// A Topic Filter is allowed when one of `allow` matches every topic that it matches, and refused when any of `deny`
 /// matches one of them: `#` is refused where anything is denied. MQTT 5 clients get 0x87; of older ones a SUBSCRIBE gets
 /// 0x80, and with a PUBLISH, which has no answer for that, they are closed [MQTT311-3.3.5-2].
+///
+/// They are looked at when a packet comes. A subscription that was granted stays until its Session ends, also under
+/// another configuration: a slip in a file must not lose what is owed to those who are away.
 package struct TopicRights: Hashable, Sendable {
     /// nil where everything is allowed that is not denied.
     package var allow: [TopicTemplate]?

@@ -26,6 +26,10 @@ package struct DurableState {
 
     package init() {}
 
+    /// - Parameter blockBits: deliveries are counted by blocks of so many Records, as a power of two: the smaller, the
+    ///   sooner a short segment is known to be needless, and the more memory that takes.
+    package init(blockBits: UInt64) { live.blockBits = blockBits }
+
     // MARK: Reading
 
     package subscript(id: SessionID) -> Session? { sessions[id] }
@@ -60,6 +64,11 @@ package struct DurableState {
         sessions.read(session) { $0.isPersistent && $0.queue.needs(delivery) } ?? false
     }
 
+    /// Whether all these deliveries are; no where that is not seen at a glance.
+    package func needsAll(_ session: SessionID, _ deliveries: ClosedRange<Delivery>) -> Bool {
+        sessions.read(session) { $0.isPersistent && $0.queue.needsAll(deliveries) } ?? false
+    }
+
     /// Positions in a stretch that are needed although no message Record names the delivery: its group assigned it,
     /// or a member gave it back.
     ///
@@ -74,7 +83,7 @@ package struct DurableState {
 
     /// The number of the next message for a Session whose queue survives a power cut; nil for any other.
     func nextDelivery(of session: SessionID) -> Delivery? {
-        sessions.read(session) { $0.isPersistent ? $0.queue.end : nil } ?? nil
+        sessions.read(session) { $0.nextLastingDelivery } ?? nil
     }
 
     /// - Complexity: O(subscriptions)
@@ -489,10 +498,12 @@ package struct DurableState {
             _ = sessions.update(id) { session -> Void in
                 guard session.isPersistent else { return }
                 let next = session.flow?.next ?? session.sharing?.next ?? session.queue.floor
+                var paged = 0
                 session.queue.pageOut(stretch, behind: next, keeping: most) {
                     counts.release($0)
-                    counts.retain(paged: 1, in: stretch)
+                    paged += 1
                 }
+                if paged > 0 { counts.retain(paged: paged, in: stretch) }
             }
         }
         swap(&counts, &live)

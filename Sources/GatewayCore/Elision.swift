@@ -30,11 +30,15 @@ struct Candidates {
         if let index = index(of: position) { candidates[index].ticket = ticket }
     }
 
-    /// One more of those it is owed to has the message.
+    /// A receiver has the message. Who is not among the targets does not count: a Session that ends with its connection
+    /// gets and acknowledges it, too, and is owed nothing through a power cut (rule E2).
     ///
-    /// - Returns: whether it was the last; nil when the message is no candidate.
-    mutating func acknowledged(_ position: Position) -> Bool? {
-        guard let index = index(of: position), let owing = candidates[index].owing else { return nil }
+    /// - Returns: whether it was the last of those it is owed to; nil when the message is no candidate, or not its.
+    /// - Complexity: O(targets)
+    mutating func acknowledged(_ position: Position, by session: SessionID) -> Bool? {
+        guard let index = index(of: position), let owing = candidates[index].owing,
+            candidates[index].targets.contains(where: { $0.session == session })
+        else { return nil }
         candidates[index].owing = owing - 1
         return owing == 1
     }
@@ -106,7 +110,8 @@ extension Gateway {
     mutating func noteAcknowledged(
         _ position: Position, by session: SessionID, into effects: inout [Effect]
     ) {
-        guard position > gate.durable, let isLast = candidates.acknowledged(position) else { return }
+        guard position > gate.durable, let isLast = candidates.acknowledged(position, by: session)
+        else { return }
         _ = update(session) { $0.flow?.candidateCount -= 1 }
         if isLast { effects.append(.elide(position)) }
     }

@@ -68,9 +68,16 @@ extension ReasonCode {
     /// What this gateway means by it; nil where the name of the code says it all.
     fileprivate var explanation: String? {
         switch self {
-        case .packetTooLarge: "the answer would be larger than the client's Maximum Packet Size"
+        case .packetTooLarge: "larger than the Maximum Packet Size of whoever was to take it"
         case .quotaExceeded: "there is no room for more; try again later"
-        case .notAuthorized: "only the gateway itself publishes under $SYS"
+        case .notAuthorized:
+            "not a topic that this client's device profile allows, or one of the gateway's own"
+        case .qosNotSupported: "above the Maximum QoS that this client's device profile allows"
+        case .clientIdentifierNotValid:
+            "the device profile puts the Client Identifier into topics, where it may have no + # or / and not begin with $"
+        case .badUserNameOrPassword:
+            "the device profile puts the user name into topics: it is needed, without + # or / and not beginning with $"
+        case .administrativeAction: "the gateway's configuration changed; connect again"
         case .topicNameInvalid: "the Topic Name has more levels than are allowed here"
         case .topicFilterInvalid: "the Topic Filter has more levels than are allowed here"
         case .payloadFormatInvalid: "the payload is not the UTF-8 text that it is said to be"

@@ -61,12 +61,14 @@ package struct Gateway: ~Copyable {
     private(set) var isStuck = false
     /// No new message is acknowledged, and nothing is begun that must be kept.
     var isUnderPressure: Bool { lacksRoom || storageHasFailed }
+    var endedSessions = EndedSessions()
     var isRetryScheduled = false
     /// What was said to be full, and not yet to have room again.
     var fullStores = FullStores()
     /// Bytes of all PUBLISH packets of clients that wait for room.
     var heldBytes = 0
     var isStopping = false
+    private let place = StaysInPlace()
 
     /// Starts from what recovery brought back.
     ///
@@ -327,6 +329,7 @@ package struct Gateway: ~Copyable {
         case .durable(let position):
             gate.advance(to: position)
             candidates.forget(through: gate.durable)
+            endedSessions.forget(through: gate.durable)
             releasePromises(at: now, into: &effects)
             subscribeUplinks(at: now, into: &effects)
             let waiting = waitingForDurable

@@ -3,8 +3,9 @@ import DequeModule
 /// How many deliveries still need the message Records of each part of the journal, so that the journal knows what
 /// it may delete without walking any queue.
 struct LiveCounts {
-    /// Records a block; a block that straddles two segments holds both until it is settled.
-    private static let block: UInt64 = 1024
+    /// Records a block, as a power of two; a block that straddles two segments holds both until it is settled.
+    /// Changed only before anything is counted.
+    var blockBits: UInt64 = 10
     /// Blocks counted in a row, a few bytes each.
     private static let rowMax: UInt64 = 65_536
 
@@ -18,7 +19,7 @@ struct LiveCounts {
 
     mutating func retain(_ position: Position) {
         guard position != .zero else { return }
-        let block = position.number / Self.block
+        let block = position.number >> blockBits
         if row.isEmpty { rowFirst = block }
         let place = block &- rowFirst
         if place < UInt64(row.count) {
@@ -32,7 +33,7 @@ struct LiveCounts {
     }
 
     mutating func release(_ position: Position) {
-        let block = position.number / Self.block
+        let block = position.number >> blockBits
         let place = block &- rowFirst
         if place < UInt64(row.count), row[Int(place)] > 0 {
             row[Int(place)] -= 1
@@ -68,7 +69,7 @@ struct LiveCounts {
         for (other, paged) in paged where other.first <= stretch.last && stretch.first <= other.last {
             count = Self.sum(count, paged)
         }
-        let blocks = stretch.first.number / Self.block...max(stretch.first, stretch.last).number / Self.block
+        let blocks = stretch.first.number >> blockBits...max(stretch.first, stretch.last).number >> blockBits
         for (block, owed) in far where blocks.contains(block) { count += Int(owed) }
         guard !row.isEmpty, blocks.upperBound >= rowFirst else { return count }
         let first = max(blocks.lowerBound, rowFirst) - rowFirst
@@ -81,7 +82,7 @@ struct LiveCounts {
     func isOwed(from low: Position, through high: Position) -> Bool {
         guard low <= high else { return false }
         if paged.keys.contains(where: { $0.first <= high && low <= $0.last }) { return true }
-        let blocks = low.number / Self.block...high.number / Self.block
+        let blocks = low.number >> blockBits...high.number >> blockBits
         if far.keys.contains(where: { blocks.contains($0) }) { return true }
         guard !row.isEmpty, blocks.upperBound >= rowFirst else { return false }
         let first = max(blocks.lowerBound, rowFirst) - rowFirst

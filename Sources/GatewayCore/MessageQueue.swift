@@ -19,7 +19,8 @@ package struct MessageQueue {
     var entries: Deque<Entry> = []
     var holes: Deque<Hole> = []
     var resident: Deque<StoredMessage?> = []
-    var residentBytes = 0
+    /// Of the messages in memory.
+    package internal(set) var residentBytes = 0
     /// The size of recent messages, the larger ones for longer: what the next load will bring, about.
     var recentBytes = 4096
     /// Deliveries that are not settled.

@@ -233,7 +233,7 @@ extension Gateway {
         if tellsWhen(record.targets) { record.received = .init(at: now) }
         let areAllKept = record.targets.allSatisfy { target in
             guard target.qos > .atMostOnce else { return false }
-            return read(target.session) { $0.isPersistent ? $0.bounds == nil : false } == true
+            return read(target.session) { $0.isPersistentWithoutBounds } == true
         }
         var droppedAt = Position.zero
         if !areAllKept {

@@ -96,6 +96,17 @@ extension MessageQueue {
         return isPaged(delivery)
     }
 
+    /// Whether the messages of all these deliveries are needed yet; no where that is not seen at a glance.
+    ///
+    /// - Complexity: O(log holes) within a page, else O(deliveries)
+    func needsAll(_ deliveries: ClosedRange<Delivery>) -> Bool {
+        let (first, last) = (deliveries.lowerBound, deliveries.upperBound)
+        if let page = holeIndex(of: first) { return holes[page].stretch != nil && last < holes[page].end }
+        guard let low = index(of: first), let high = index(of: last) else { return false }
+        return UInt64(high - low) == last.number - first.number
+            && entries[low...high].allSatisfy { $0.position != .zero }
+    }
+
     /// Calls `body` with the position of each Record needed that is known here, and with the stretch and the count
     /// of each page.
     ///

@@ -33,8 +33,10 @@ extension Gateway {
         plan.limits.packetBytesMax = old.limits.packetBytesMax
         plan.packetBytesMaxByListener = old.packetBytesMaxByListener
         plan.limits.identifierSpan = old.limits.identifierSpan
-        if old.profiles != plan.profiles { reports = Reports() }
-        retreat(at: now, into: &effects)
+        if old.profiles != plan.profiles || old.gateway != plan.gateway {
+            reports = Reports()
+            retreat(at: now, into: &effects)
+        }
         state.residentBytesMax = plan.limits.residentBytesMax
         state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
         state.queueEntriesMax = plan.limits.queueEntriesMax

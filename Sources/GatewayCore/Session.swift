@@ -58,6 +58,11 @@ package struct Session {
     var bounds: QueueBounds?
     /// No delivery before this one can be dropped to make room.
     var droppableFrom = Delivery(0)
+    private let place = StaysInPlace()
+
+    // Asked for every message: told in a closure's own words, either would copy the Session first.
+    var nextLastingDelivery: Delivery? { isPersistent ? queue.end : nil }
+    var isPersistentWithoutBounds: Bool { isPersistent && bounds == nil }
 
     init(_ opened: SessionOpened) {
         id = opened.session

@@ -127,6 +127,9 @@ extension Gateway {
                 .report(.sessionEnded(clientIdentifier: identifier, reason, undelivered: undelivered)))
         }
         let position = commit(.sessionEnded(id, reason), about: id, into: &effects)
+        if position != .zero, case .client(let identifier) = session.owner {
+            endedSessions.note(identifier, at: position)
+        }
         goOn(session.groups.keys + givenBack, at: now, into: &effects)
         return position
     }

@@ -147,6 +147,9 @@ package struct BatchBuilder {
     /// Header's place, then the framed Records.
     private var bytes: [UInt8]
     package private(set) var recordCount = 0
+    /// Of them, and the bytes of their payloads.
+    private(set) var messageCount = 0
+    private(set) var payloadBytes = 0
     /// Where the last Record of a topic stands that does nothing but set the retained message.
     private var replaceable: [[UInt8]: Range<Int>] = [:]
     /// Records that one behind them makes void, and the bytes that leaving them out saves.
@@ -178,14 +181,17 @@ package struct BatchBuilder {
             return false
         }
         recordCount += elided + 1
-        supersede(record, framed..<bytes.count)
+        if case .message(let message) = record {
+            messageCount += 1
+            payloadBytes += message.message.payload.count
+            if message.retained != .none { supersede(message, framed..<bytes.count) }
+        }
         return true
     }
 
     /// Of the values that a retained message has within one batch nobody ever sees any but the last: a batch counts
     /// as a whole or not at all.
-    private mutating func supersede(_ record: Record, _ place: Range<Int>) {
-        guard case .message(let message) = record, message.retained != .none else { return }
+    private mutating func supersede(_ message: MessageRecord, _ place: Range<Int>) {
         let topic = Array(message.message.topic)
         if let old = replaceable[topic], old.count > RecordCodec.emptyFrame.count {
             superseded.append(old)

@@ -11,8 +11,14 @@ package protocol CheckpointSource {
     func owedCount(in stretch: Stretch) -> Int
     /// Whether the message of a delivery is still owed by the queue that a message Record names it in.
     func needs(_ session: SessionID, _ delivery: Delivery) -> Bool
+    /// Whether that is so for all these deliveries; no where that is not seen at a glance.
+    func needsAll(_ session: SessionID, _ deliveries: ClosedRange<Delivery>) -> Bool
     /// The messages in a stretch that are owed otherwise: their Records name no queue that still has them.
     func strayPositions(in stretch: Stretch) -> Set<Position>
+}
+
+extension CheckpointSource {
+    package func needsAll(_ session: SessionID, _ deliveries: ClosedRange<Delivery>) -> Bool { false }
 }
 
 extension DurableState: CheckpointSource {}

@@ -91,6 +91,9 @@ struct Compaction {
         /// A restart reads the older of the two checkpoints at worst.
         var fallback: Position
         var usedBytes: Int
+        /// Publishers wait for room, which is all that others have left of the file system, perhaps, and far below the
+        /// log's own limit.
+        var isPressing: Bool
         var last: Position
     }
 
@@ -107,8 +110,9 @@ struct Compaction {
 
     // MARK: What is owed
 
-    private func isWorthLooking(_ usedBytes: Int) -> Bool {
-        usedBytes > plan.compactionSlackBytes || usedBytes > plan.compactionHighWaterBytes
+    private func isWorthLooking(_ space: SpaceWatch) -> Bool {
+        space.isPressing || space.usedBytes > plan.compactionSlackBytes
+            || space.usedBytes > plan.compactionHighWaterBytes
     }
 
     private var isResting: Bool {
@@ -117,9 +121,9 @@ struct Compaction {
     }
 
     /// Whether `take(_:_:)` has something to do.
-    func wantsState(usedBytes: Int, at now: Instant) -> Bool {
+    func wantsState(_ space: SpaceWatch, at now: Instant) -> Bool {
         guard nextStep <= now else { return false }
-        return found != nil || isResting && nextLook <= now && isWorthLooking(usedBytes)
+        return found != nil || isResting && nextLook <= now && isWorthLooking(space)
     }
 
     /// - Complexity: O(postings of one segment), or O(segments) for a look at all of them
@@ -139,17 +143,23 @@ struct Compaction {
     ) {
         guard let segment = fetch?.segment else { return }
         fetch = nil
-        let owed = Owed(index, state)
         if merge != nil {
-            guard merge?.plan(segment, owed, index, provenAt: last) == true else {
+            guard merge?.plan(segment, Owed(index, state), index, provenAt: last) == true else {
                 return giveUp(at: now, because: .unreadable)
             }
             return
         }
         surveys[segment.id] = Survey(
-            liveBytes: index.isPartial ? segment.end : min(owed.bytes, segment.end),
+            liveBytes: index.isPartial ? segment.end : min(liveBytes(segment, index, state), segment.end),
             owed: state.owedCount(in: index.stretch), provenAt: last)
         if unsurveyed.isEmpty { nextLook = now }
+    }
+
+    /// While a backlog grows everything in it is owed, and its segments come to be judged as fast as they fill: who
+    /// looked at each delivery then would take a tenth of all time.
+    private func liveBytes(_ segment: Segment, _ index: SegmentIndex, _ state: some CheckpointSource) -> Int {
+        let atLeast = Owed.bytesAtLeast(index, state)
+        return isWorth(atLeast, segment.end) ? Owed(index, state).bytes : atLeast
     }
 
     private mutating func look(
@@ -174,7 +184,7 @@ struct Compaction {
         guard unsurveyed.isEmpty else { return }
         let isDue =
             situation.usedBytes > 2 * liveBytes + plan.compactionSlackBytes
-            || situation.usedBytes > plan.compactionHighWaterBytes
+            || situation.usedBytes > plan.compactionHighWaterBytes || situation.isPressing
         guard isDue, let victims = victims(among: situation.complete) else { return }
         merge = Merge(nextSegment, victims.map { ($0, surveys[$0.id]?.liveBytes == 0) }, store: store)
         merge?.provenAt = victims.compactMap { surveys[$0.id]?.provenAt }.max() ?? situation.last
@@ -216,9 +226,9 @@ struct Compaction {
     // MARK: Steps
 
     /// When `step` may have something that no completion brings.
-    func nextDeadline(usedBytes: Int, durable: Position) -> Instant? {
+    func nextDeadline(_ space: SpaceWatch, durable: Position) -> Instant? {
         guard underWay == nil else { return nil }
-        if isResting { return isWorthLooking(usedBytes) ? max(nextLook, nextStep, reminder) : nil }
+        if isResting { return isWorthLooking(space) ? max(nextLook, nextStep, reminder) : nil }
         if found != nil { return max(nextStep, reminder) }
         if let merge, merge.isWritten(awaiting: durable) { return nil }
         return nextStep
@@ -241,7 +251,8 @@ struct Compaction {
             return nil
         }
         guard let merge, durable >= merge.provenAt else { return nil }
-        guard merge.written > 0 || space.leaves(plan.segmentBytes, behind: merge.output.count) else {
+        // Most of what is left may go into it: twice as much comes back.
+        guard merge.written > 0 || space.leaves(plan.segmentBytes / 8, behind: merge.output.count) else {
             nextStep = now.advanced(byMilliseconds: Self.lookMilliseconds)
             return nil
         }

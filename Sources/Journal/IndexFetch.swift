@@ -9,6 +9,8 @@ struct IndexFetch {
     private var scanned: IndexBuilder
     /// Up to here the scan reads single pages, because the disk refused some of them.
     private var refusedEnd = 0
+    /// How often in a row the disk has refused the read that is due.
+    private var refusals = 0
 
     private enum Phase {
         /// So many bytes of it were asked for.
@@ -26,6 +28,9 @@ struct IndexFetch {
     /// Enough for most footers.
     private static let firstReadBytes = 64 << 10
     private static let scanBytes = 256 << 10
+    /// Of one page or batch. What an index leaves out is given up for good, and what a disk refuses once it may give
+    /// when it is asked again.
+    private static let attemptsMax = 3
 
     /// - Precondition: nothing is appended to the segment any more.
     init(_ segment: Segment, store: StoreID) {
@@ -41,10 +46,24 @@ struct IndexFetch {
     ///
     /// - Complexity: O(bytes)
     mutating func received(_ bytes: [UInt8]?) -> Step {
-        switch phase {
+        if bytes == nil, let range = smallestRead, refusals + 1 < Self.attemptsMax {
+            refusals += 1
+            return .read(range)
+        }
+        refusals = 0
+        return switch phase {
         case .footer(let count): footer(bytes ?? [], askedFor: count)
         case .scanning(let range): scan(bytes, range)
         case .batch(let header, let offset): finish(header, at: offset, bytes ?? [])
+        }
+    }
+
+    /// What is being read, where nothing smaller or else would do as well.
+    private var smallestRead: Range<Int>? {
+        switch phase {
+        case .footer: nil
+        case .scanning(let range): range.count <= pageBytes ? range : nil
+        case .batch(let header, let offset): offset..<offset + header.totalLength
         }
     }
 

@@ -97,6 +97,8 @@ package struct Journal {
     struct BatchHeaderSummary: Equatable {
         let header: BatchHeader
         let offset: Int
+        /// Where its padding ends, and zeros for batches to come.
+        let reach: Int
     }
 
     enum Checkpointing: Equatable {
@@ -173,13 +175,15 @@ package struct Journal {
     // MARK: Appending
 
     /// Takes a Record into the log; it is durable when `.durable` says so.
-    package mutating func append(_ record: Record, _ urgency: Urgency, at now: Instant) -> Position {
+    package mutating func append(
+        _ record: consuming Record, _ urgency: Urgency, at now: Instant
+    ) -> Position {
         precondition(!isClosing, "nothing is appended behind the end")
         note(now)
         last = last.next
+        let bytes = record.memoryBytes
         pending.append(
-            record, urgency, at: last, bytes: record.memoryBytes, lingers: policy.lingers(at: latest),
-            at: latest)
+            record, urgency, at: last, bytes: bytes, lingers: policy.lingers(at: latest), at: latest)
         return last
     }
 
@@ -229,7 +233,7 @@ package struct Journal {
         let batch = phase == .idle ? nextBatch : nil
         let work = failures.isTroubled || isClosing ? nil : supply.nextDeadline
         let merging =
-            mayCompact ? compaction.nextDeadline(usedBytes: space.usedBytes, durable: durable) : nil
+            mayCompact ? compaction.nextDeadline(space, durable: durable) : nil
         return [batch, space.nextMeasurement, work, merging].compactMap { $0 }.min()
     }
 
@@ -287,12 +291,18 @@ package struct Journal {
             store: store, segment: active.id, offset: active.end, first: first, durableBefore: written,
             clock: latest, boot: boot, wall: wallNow, isCleanShutdown: isLast)
         stampedAt = latest
-        let (header, bytes) = builder.sealed(stamp)
+        let (builtMessages, builtPayload) = (builder.messageCount, builder.payloadBytes)
+        let (header, batch) = builder.sealed(stamp)
+        // Nothing is taken beforehand when there is little.
+        let mayGrow = supply.recycles && !space.isPressing && !failures.isTroubled
+        let reach = active.reach(ofBatch: batch.count, growingBy: mayGrow ? plan.growthBytes : 0)
+        let ahead = reach - active.end - batch.count
+        let bytes = ahead > 0 ? batch + repeatElement(0, count: ahead) : batch
         inFlight = slots
-        for slot in inFlight { if let record = slot.record { wear.note(record) } }
+        wear.note(messages: builtMessages, payloadBytes: builtPayload)
         inFlightBytes = bytesBefore - pending.bytes
         let token = ask(.write(.segment(active.id), offset: active.end, bytes: bytes))
-        phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end))
+        phase = .writing(token, BatchHeaderSummary(header: header, offset: active.end, reach: reach))
     }
 
     /// Notes up to where everything is durable or elided.
@@ -432,6 +442,7 @@ package struct Journal {
 
     mutating func batchIsDurable(_ batch: BatchHeaderSummary) {
         segments[segments.count - 1].add(batch.header, at: batch.offset)
+        segments[segments.count - 1].grew(to: batch.reach)
         activeIndex?.add(batch.header, at: batch.offset)
         activeIndex?.add(inFlight)
         space.usedBytes += batch.header.totalLength

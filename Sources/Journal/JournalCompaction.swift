@@ -5,7 +5,7 @@ extension Journal {
     /// Whether compaction has to know what is owed: the host then calls `compact`.
     package var wantsCompaction: Bool {
         hasActive && checkpointing == .none && !failures.isTroubled && !isClosing
-            && compaction.wantsState(usedBytes: space.usedBytes, at: latest)
+            && compaction.wantsState(space, at: latest)
     }
 
     /// Tells compaction what is owed: of one segment whose index it has read, or about how much of each.
@@ -17,7 +17,7 @@ extension Journal {
         guard wantsCompaction else { return }
         let situation = Compaction.Situation(
             complete: segments.dropLast(), fallback: checkpoints.dropLast().last?.position ?? .zero,
-            usedBytes: space.usedBytes, last: last)
+            usedBytes: space.usedBytes, isPressing: space.isPressing, last: last)
         compaction.take(state, situation, nextSegment: &nextSegment, at: latest)
         stepCompaction()
     }

@@ -30,6 +30,10 @@ package struct JournalPlan: Hashable, Sendable {
     /// Written ahead and given up when the disk is full, so that acknowledgements, deletions and checkpoints can
     /// still be written; 0 for none.
     package var reserveBytes = 0
+    /// Where files are overwritten in place, one that was no segment before grows by as much at a time, with zeros
+    /// behind the batch; 0 to grow by the batch alone. Growing costs a commit of the file system's own journal, some
+    /// 20 KiB, and a small batch much more than its zeros do.
+    package var growthBytes = 128 << 10
 
     /// Of what the log has beyond twice what is owed of it, so much is left alone.
     package var compactionSlackBytes = 64 << 20

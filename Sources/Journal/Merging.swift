@@ -29,6 +29,19 @@ struct Owed {
         self.deliveries = deliveries
     }
 
+    /// What is owed takes at least so much in a merged file, as far as that is seen without a look at every
+    /// delivery: of the queue that says most, if all that the index knows of it is owed yet.
+    ///
+    /// - Complexity: O(bytes of the index)
+    static func bytesAtLeast(_ index: SegmentIndex, _ state: some CheckpointSource) -> Int {
+        var most = 0
+        for queue in index.queues where queue.messageBytes > most {
+            guard let span = index.span(of: queue), state.needsAll(queue.session, span) else { continue }
+            most = queue.messageBytes + queue.count * (overhead + perTarget)
+        }
+        return most / 8 * 9
+    }
+
     private static let overhead = 32
     /// In the Record and in the footer.
     private static let perTarget = 16

@@ -70,7 +70,7 @@ struct PendingRecords {
 
     /// - Parameter lingers: whether an elidable one waits to be elided.
     mutating func append(
-        _ record: Record, _ urgency: Urgency, at position: Position, bytes: Int, lingers: Bool,
+        _ record: consuming Record, _ urgency: Urgency, at position: Position, bytes: Int, lingers: Bool,
         at now: Instant
     ) {
         var kind = Kind.prompt

@@ -87,6 +87,26 @@ struct SegmentIndex: Hashable, Sendable {
     }
 }
 
+extension SegmentIndex {
+    /// The first and the last delivery that it knows of a queue, in order of position; nil when it knows none.
+    ///
+    /// - Complexity: O(the queue's postings)
+    func span(of queue: QueueList) -> ClosedRange<Delivery>? {
+        var reader = ByteReader(lists, queue.bytes)
+        var cursor = PostingCursor(stretch.first)
+        var span: ClosedRange<Delivery>?
+        do {
+            while !reader.isAtEnd {
+                let next = try cursor.next(&reader).delivery
+                span = min(span?.lowerBound ?? next, next)...max(span?.upperBound ?? next, next)
+            }
+        } catch {
+            // As for `postings`.
+        }
+        return span
+    }
+}
+
 /// From the earliest expiry of a segment's messages to the latest.
 struct ExpirySpan: Hashable, Sendable {
     /// nil when none ever expires.

@@ -34,7 +34,7 @@ struct SegmentSupply {
     }
 
     private let plan: JournalPlan
-    private let recycles: Bool
+    let recycles: Bool
     /// In the order in which they became free.
     private var free: [FreeSegment]
     /// What is left of failed attempts, and what is too much.

@@ -53,6 +53,17 @@ package struct Segment: Hashable, Sendable {
         fileBytes = max(fileBytes, end)
     }
 
+    /// Up to where a batch of `length` bytes at the end is written: where the file must grow for it, by zeros to the next
+    /// multiple of `step`, unless the batch is large enough to be worth what growing costs.
+    func reach(ofBatch length: Int, growingBy step: Int) -> Int {
+        let reach = end + length
+        guard reach > fileBytes, length <= step / 8 else { return reach }
+        return Swift.max(reach, Swift.min((reach + step - 1) / step * step, capacity))
+    }
+
+    /// Notes that the file has so many bytes.
+    mutating func grew(to bytes: Int) { fileBytes = Swift.max(fileBytes, bytes) }
+
     var file: StoreFile { isMerged ? .merged(id) : .segment(id) }
 
     /// Nothing is appended to it any more; nil when it holds no Record.

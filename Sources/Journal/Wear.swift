@@ -59,8 +59,13 @@ package struct Wear: Hashable, Sendable {
     /// A Record in a batch.
     mutating func note(_ record: Record) {
         guard case .message(let message) = record else { return }
-        messages &+= 1
-        payloadBytes &+= UInt64(message.message.payload.count)
+        note(messages: 1, payloadBytes: message.message.payload.count)
+    }
+
+    /// Messages in a batch.
+    mutating func note(messages count: Int, payloadBytes bytes: Int) {
+        messages &+= UInt64(count)
+        payloadBytes &+= UInt64(bytes)
     }
 
     private mutating func spend(_ bytes: Int, at now: Instant) {

@@ -373,6 +373,24 @@ struct AckRuleTests {
     }
 
     @Test(
+        "A9 Nor does the CONNACK of who asks once more for what is discarded already",
+        arguments: [false, true])
+    func a9CleanStartAgain(isSynced: Bool) {
+        var s = Self.withAbsentSubscriber()
+        s.opens("archive", Connect(clientIdentifier: "archive", cleanStart: true))
+        s.vanishes("archive")
+        s.opens("archive", Connect(clientIdentifier: "archive", cleanStart: true))
+        #expect(s.received("archive") == [])
+        if isSynced { s.syncs() }
+        #expect(s.received("archive").connack?.sessionPresent == (isSynced ? false : nil))
+        s.losesPower()
+        s.opens(
+            "archive", Connect(clientIdentifier: "archive", cleanStart: false, sessionExpirySeconds: 60))
+        s.syncs()
+        #expect(s.received("archive").connack?.sessionPresent == !isSynced)
+    }
+
+    @Test(
         "A10 CONNACK of a client with a Will leaves only once the Will is durable", arguments: [false, true])
     func a10(isSynced: Bool) {
         var s = Scenario.connected("watch")

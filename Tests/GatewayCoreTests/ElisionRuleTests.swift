@@ -86,6 +86,20 @@ struct ElisionRuleTests {
         #expect(s.received("press") == [.puback(Acknowledgement(7))])
     }
 
+    @Test("E2 What a Session that keeps nothing acknowledges, nobody else has because of that")
+    func e2VolatileDoesNotCount() {
+        var s = Self.here()
+        s.connects("screen", expiry: 0)
+        s.subscribes("screen", "t", qos: .atLeastOnce)
+        Self.publish(&s, id: 7)
+        #expect(s.lastMessageUrgency == .elidable)
+        Self.acknowledges(&s, "screen")
+        #expect(s.elided.isEmpty && s.received("press") == [], "the archive does not have it yet")
+        Self.acknowledges(&s, "archive")
+        #expect(s.elided.count == 1)
+        #expect(s.received("press") == [.puback(Acknowledgement(7))])
+    }
+
     @Test(
         "E2 E5 Who is away, or a group, has it only once it is durable, and nothing lingers", arguments: 0..<2
     )

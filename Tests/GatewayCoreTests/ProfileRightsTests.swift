@@ -167,6 +167,15 @@ struct ProfileRightsTests {
             ])
     }
 
+    @Test("[MQTT5-3.1.2-29] MQTT 5 clients are told in words that it is their profile")
+    func words() throws {
+        var s = Scenario.connected("press", plan: try Self.plan(publish: Self.own))
+        s.sends("press", .publish(.text("other", qos: .atLeastOnce, id: 1)))
+        #expect(s.receivedInFull("press").first?.reasonString?.contains("device profile") == true)
+        s.opens("press/", Connect(clientIdentifier: "press/"))
+        #expect(s.receivedInFull("press/").first?.reasonString?.contains("Client Identifier") == true)
+    }
+
     @Test("Rights change with the configuration, at once and without losing the Session")
     func reconfigured() throws {
         var s = Scenario.connected("press", plan: try Self.plan(publish: (["a"], [])))

@@ -274,6 +274,20 @@ struct ProfileTermsTests {
         #expect(s.gateway.profileCounts.map(\.pauses) == [1, 0])
     }
 
+    @Test("A reload that leaves the profiles alone gives nobody a new burst")
+    func rateAcrossReload() {
+        var plan = Self.plan { $0.rate = PublishRate(messagesPerSecond: 1) }
+        var s = Scenario.connected("press", plan: plan)
+        for _ in 0..<5 { s.sends("press", .publish(.text("t"))) }
+        #expect(s.pausedClients == ["press"])
+        plan.limits.retainedBytesMax = 77
+        s.reconfigures(plan)
+        s.passes(milliseconds: 3000)
+        #expect(s.pausedClients == ["press"])
+        s.reconfigures(GatewayPlan())
+        #expect(s.pausedClients.isEmpty)
+    }
+
     @Test("Bytes have a rate of their own; a large message is taken and paid for")
     func byteRate() {
         var s = Scenario(plan: Self.plan { $0.rate = PublishRate(bytesPerSecond: 1000, bytesBurst: 100) })

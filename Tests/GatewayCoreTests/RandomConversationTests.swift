@@ -29,6 +29,17 @@ struct RandomConversationTests {
         }
     }
 
+    @Test("The same with device profiles that change meanwhile")
+    func profiles() {
+        for seed in 1...150 as ClosedRange<UInt64> {
+            var conversation = Conversation(seed: seed, hasProfiles: true)
+            conversation.run(steps: 250)
+            conversation.settle()
+            #expect(conversation.faults == [], "seed \(seed)")
+            if !conversation.faults.isEmpty { return }
+        }
+    }
+
     @Test("Long queues are kept in pages, and their receivers are sent the same")
     func pages() {
         var indexings = 0
@@ -133,12 +144,18 @@ private struct Conversation: ~Copyable {
     private let isShadow: Bool
     /// Messages take different routes, and these change.
     private let hasLanes: Bool
+    /// Clients are treated in different ways, and these change; none of them loses anything.
+    private let hasProfiles: Bool
     private let plan: GatewayPlan
 
-    init(seed: UInt64, isShadow: Bool = false, hasLanes: Bool = false, queueEntriesMax: Int? = nil) {
+    init(
+        seed: UInt64, isShadow: Bool = false, hasLanes: Bool = false, hasProfiles: Bool = false,
+        queueEntriesMax: Int? = nil
+    ) {
         var plan = GatewayPlan()
         self.isShadow = isShadow
         self.hasLanes = hasLanes
+        self.hasProfiles = hasProfiles
         // Also in shadows without pages: the stretches are the same.
         plan.limits.queueEntriesMax = queueEntriesMax ?? (isShadow ? 1_000_000 : Int(seed % 5))
         plan.limits.identifierSpan = 8
@@ -154,7 +171,9 @@ private struct Conversation: ~Copyable {
             ]
         }
         self.plan = plan
-        s = Scenario(plan: hasLanes ? Self.withLanes(plan, Int(seed)) : plan)
+        s = Scenario(
+            plan: hasLanes
+                ? Self.withLanes(plan, Int(seed)) : hasProfiles ? Self.withProfiles(plan, Int(seed)) : plan)
         dice = Dice(state: seed)
         isElidable = seed % 3 == 0
         hasDrifter = seed % 2 == 1 && !isElidable && !isShadow
@@ -190,7 +209,9 @@ private struct Conversation: ~Copyable {
             case 31: s.checkpoints()
             case 32: absent()
             case 23: s.elides = dice.roll(4) > 0
-            case 33: if hasLanes { s.reconfigures(Self.withLanes(plan, dice.roll(5))) }
+            case 33:
+                if hasLanes { s.reconfigures(Self.withLanes(plan, dice.roll(5))) }
+                if hasProfiles { s.reconfigures(Self.withProfiles(plan, dice.roll(6))) }
             default: break
             }
         }
@@ -218,6 +239,33 @@ private struct Conversation: ~Copyable {
         plan.uplinks[0].out = routes
         if variant % 2 == 1 { plan.uplinks[0].drain = .init(messagesPerSecond: 40) }
         plan.limits.liveMessagesMax = 3
+        return plan
+    }
+
+    /// One of six plans: without profiles, with one for everybody, with some for one client each.
+    private static func withProfiles(_ plan: GatewayPlan, _ variant: Int) -> GatewayPlan {
+        var plan = plan
+        let names = variant % 6 == 1 ? [nil] : ["press", "old", "archive", "left"]
+        plan.profiles = names.enumerated().map { n, name in
+            var profile = DeviceProfile(
+                name: name ?? "all", matches: name.map { [DeviceMatch(clientIdentifier: Glob($0))] } ?? [])
+            let kind = variant + n
+            profile.durability = DurabilityWindow.allCases[kind % 3]
+            profile.uplink.priority = UplinkRoutes.Priority.allCases[kind % 3]
+            profile.queue = QueueBounds(messagesMax: 1000, whenFull: QueueBounds.WhenFull.allCases[kind % 3])
+            profile.receiveMaximum = UInt16(8 + kind)
+            profile.messageExpiry = MessageExpiry(defaultSeconds: 10_000_000)
+            if kind % 2 == 0 { profile.rate = PublishRate(messagesPerSecond: 5, messagesBurst: 2) }
+            if let all = try? TopicTemplate("t/#"), let state = try? TopicTemplate("s/${clientid}") {
+                if kind % 4 == 0 { profile.keepsLastValue = [all] }
+                if kind % 4 == 1 { profile.liveness = Liveness(silentSeconds: 3, stateTopic: state) }
+                if kind % 4 == 2 {
+                    profile.reportByException = [ReportByException(filter: all, deadband: .absolute(0))]
+                }
+            }
+            return profile
+        }
+        if variant % 6 == 0 { plan.profiles = [] }
         return plan
     }
 

@@ -135,6 +135,24 @@ struct CompactionTests {
         }
     }
 
+    @Test("publishers that wait for room are worth compacting for, far below the limit and with little left")
+    func pressure() throws {
+        var plan = Self.plan()
+        plan.compactionSlackBytes = 1 << 40
+        let room = FileSystemSpace(free: UInt64(plan.segmentBytes), total: 8 << 20)
+        for space in [nil, room] {
+            var rig = try Self.pinned(plan: plan)
+            rig.disk.space = space
+            let before = rig.logBytes
+            rig.append(.inboundVoided(SessionID(3)))
+            try rig.settle()
+            try rig.liveOn(200)
+            #expect(rig.mergedNames.isEmpty == (space == nil))
+            #expect((rig.logBytes < before * 2 / 3) == (space != nil))
+            try rig.loadAllOwed()
+        }
+    }
+
     @Test("a merged file is compacted again with what came after it")
     func again() throws {
         var rig = try Self.pinned()

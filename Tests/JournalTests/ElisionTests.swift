@@ -56,6 +56,25 @@ struct ElisionTests {
         try rig.loadAllOwed()
     }
 
+    @Test("Who has time is written after a second, and with whatever is committed before")
+    func relaxed() throws {
+        var rig = try Self.rig()
+        rig.append(.inboundVoided(SessionID(3)))
+        try rig.settle()
+        for (position, isAlone) in [(2, true), (3, false)] as [(UInt64, Bool)] {
+            rig.append(Samples.plain("m"), .relaxed)
+            try rig.settle()
+            #expect(JournalTests.durables(rig.events).last == position - 1)
+            let deadline = try #require(rig.journal.nextDeadline)
+            #expect(deadline == rig.now.advanced(byMilliseconds: 1000))
+            rig.now = rig.now.advanced(byMilliseconds: isAlone ? 1000 : 10)
+            if isAlone { rig.journal.tick(at: rig.now) } else { rig.append(.inboundVoided(SessionID(3))) }
+            try rig.settle()
+            #expect(JournalTests.durables(rig.events).last == (isAlone ? 2 : 4))
+            #expect(rig.journal.nextDeadline == nil)
+        }
+    }
+
     @Test("E4: hastened, it is committed like any message, and all before it")
     func hastened() throws {
         var rig = try Self.rig()

@@ -332,6 +332,27 @@ struct IndexTests {
         }
     }
 
+    @Test("a page that the disk refuses twice and then gives costs nothing, also where a scan leads there")
+    func pageRefusedForAWhile() throws {
+        var rig = try Rig(try #require(testStore))
+        rig.disk.failFooters = 28
+        for n in 0..<60 as Range<UInt64> {
+            rig.append(Samples.plain("n\(n)", delivery: n, payload: Array(repeating: 1, count: 2000)))
+            try rig.settle()
+        }
+        try rig.restart()
+        let stretch = rig.recovered.stretches[1]
+        let all = (stretch.first.number...stretch.last.number).map { Position($0) }
+        // The footer, the whole scan, and its first page twice.
+        rig.disk.fault = Fault(after: 0, errorNumber: Fault.broken, kind: .read, times: 4)
+        rig.journal.load(SessionID(1), all)
+        while try rig.work() {}
+        #expect(rig.disk.strikes == 4)
+        var given: [Position] = []
+        for case .loaded(_, let answers) in rig.events { given += answers.filter { $0.1 != nil }.map(\.0) }
+        #expect(given == all)
+    }
+
     @Test("a batch larger than what a scan reads at once is scanned too")
     func jumbo() throws {
         var rig = try Rig(try #require(testStore))

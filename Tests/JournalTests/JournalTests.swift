@@ -285,14 +285,18 @@ struct JournalTests {
         rig.append(Samples.plain("1"))
         try rig.settle()
         #expect(Self.pressures(rig.events) == [true])
+        // Compaction, which also has deadlines while there is pressure, may come first.
+        func waits() throws {
+            for _ in 0..<100 where Self.pressures(rig.events) == [true] {
+                rig.now = try #require(rig.journal.nextDeadline)
+                try rig.settle()
+            }
+        }
         rig.disk.space = FileSystemSpace(free: 54 << 20, total: 1 << 30)
-        let deadline = try #require(rig.journal.nextDeadline)
-        rig.now = deadline
-        try rig.settle()
+        try waits()
         #expect(Self.pressures(rig.events) == [true])
         rig.disk.space = FileSystemSpace(free: 100 << 20, total: 1 << 30)
-        rig.now = try #require(rig.journal.nextDeadline)
-        try rig.settle()
+        try waits()
         #expect(Self.pressures(rig.events) == [true, false])
         #expect(rig.journal.nextDeadline == nil)
     }

@@ -84,6 +84,7 @@ struct Rig {
         var plan = JournalPlan()
         plan.segmentBytes = 32 << 10
         plan.batchBytesMax = 12 << 10
+        plan.growthBytes = 32 << 10
         plan.checkpointGrowthBytes = 64 << 10
         plan.checkpointGrowthFactor = 1
         // Nobody waits for company here: what that is like has tests of its own.

@@ -110,7 +110,9 @@ struct RecyclingTests {
         let rig = try Self.drained(120)
         #expect(Self.names(rig, "free-").count == rig.plan.freeSegmentsMax)
         // Each boot's segment is small, here.
-        var small = try Rig(try #require(testStore), recycles: true)
+        var plan = Rig.smallPlan()
+        plan.growthBytes = 0
+        var small = try Rig(try #require(testStore), plan: plan, recycles: true)
         for _ in 0..<6 {
             small.append(.inboundVoided(SessionID(3)))
             try small.settle()
@@ -122,6 +124,50 @@ struct RecyclingTests {
         }
         #expect(Self.names(small, "free-").isEmpty && Self.names(small, "seg-").count <= 2)
         try small.restart()
+    }
+
+    @Test("a new file grows by many small batches at a time, and the zeros are no torn end")
+    func growth() throws {
+        var plan = Rig.smallPlan()
+        plan.segmentBytes = 128 << 10
+        var rig = try Rig(try #require(testStore), plan: plan, recycles: true)
+        var sizes: [Int] = []
+        for n in 0..<20 {
+            rig.append(Samples.plain("m\(n)", payload: Array(repeating: 1, count: 2000)))
+            try rig.settle()
+            sizes.append(rig.disk.content(try #require(Self.names(rig, "seg-").last)).count >> 10)
+        }
+        // Behind the header's page there is a batch in each.
+        #expect(
+            sizes == Array(repeating: 32, count: 7) + Array(repeating: 64, count: 8)
+                + Array(repeating: 96, count: 5))
+        try rig.loadAllOwed()
+        try rig.restart()
+        #expect(rig.recovered.report.tornTails.isEmpty)
+        try rig.loadAllOwed()
+    }
+
+    @Test(
+        "a new file grows no further than what is written in it: elsewhere, for large batches, and under pressure"
+    )
+    func plainGrowth() throws {
+        for (recycles, payload, limit) in [(false, 2000, 4 << 30), (true, 6000, 4 << 30), (true, 2000, 0)] {
+            var plan = Rig.smallPlan()
+            plan.sizeLimitBytes = limit
+            var rig = try Rig(try #require(testStore), plan: plan, recycles: recycles)
+            rig.append(Samples.plain("m", payload: Array(repeating: 1, count: payload)))
+            try rig.settle()
+            let file = rig.disk.content(try #require(Self.names(rig, "seg-").last))
+            #expect(file.count == 2 * pageBytes + (payload > pageBytes ? pageBytes : 0))
+        }
+    }
+
+    @Test("a new file ends with its segment, however far it would grow")
+    func growthEnds() throws {
+        var plan = Rig.smallPlan()
+        plan.growthBytes = 48 << 10
+        let rig = try Self.drained(20) { $0 = plan }
+        #expect(Set(Self.names(rig, "free-").map { rig.disk.content($0).count }) == [32 << 10])
     }
 
     @Test("P4: under pressure nothing is kept for later")

@@ -39,6 +39,12 @@ final class Rig {
     func command(_ arguments: String..., seconds: Double = 20) throws -> (
         ending: ChildProcess.Ending?, text: String
     ) {
+        try command(arguments: arguments, seconds: seconds)
+    }
+
+    func command(arguments: [String], seconds: Double = 20) throws -> (
+        ending: ChildProcess.Ending?, text: String
+    ) {
         let child = try ChildProcess(Self.executable, arguments, log: newFile())
         let ending = child.ended(within: seconds)
         return (ending, child.log)

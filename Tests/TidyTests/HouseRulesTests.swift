@@ -10,7 +10,7 @@ struct HouseRulesTests {
         "Journal": ["MQTT", "GatewayCore", "CChecksum", "DequeModule"],
         "Disk": ["MQTT", "GatewayCore", "Journal", "CLinux", "Glibc"],
         "Transport": [
-            "MQTT", "NIOCore", "NIOPosix", "NIOSSL", "NIOHTTP1", "NIOWebSocket", "Glibc",
+            "MQTT", "NIOCore", "NIOPosix", "NIOTLS", "NIOSSL", "NIOHTTP1", "NIOWebSocket", "Glibc",
         ],
         "Uplink": [
             "MQTT", "GatewayCore", "CMosquitto", "NIOCore", "NIOPosix", "NIOTLS", "NIOSSL", "NIOHTTP1",

@@ -28,9 +28,6 @@ enum Gaps {
         """
 
     private static let impossible5 = """
-        3.2.2-9 binds servers without QoS 1 or 2, and this one has both
-        3.2.2-10 binds servers without QoS 1 or 2, and this one has both
-        3.2.2-12 binds servers without QoS 1 or 2, and this one has both
         3.2.2-13 binds servers that retain nothing, and this one does
         3.2.2-20 this server puts no User Properties into CONNACK
         3.3.4-5 one copy is sent for all overlapping subscriptions, see 3.3.4-4

@@ -22,10 +22,15 @@ package final class Gateway {
     /// The binary beside the running test bundle; another one when the environment names it in TIDEGATE.
     package static let executableOfThisBuild: String = {
         if let named = ProcessInfo.processInfo.environment["TIDEGATE"] { return named }
+        return besideThisBuild("tidegate")
+    }()
+
+    /// A program that was built with the running test bundle.
+    package static func besideThisBuild(_ program: String) -> String {
         let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? CommandLine.arguments[0]
         let directory = URL(fileURLWithPath: bundle).resolvingSymlinksInPath().deletingLastPathComponent()
-        return directory.appendingPathComponent("tidegate").path
-    }()
+        return directory.appendingPathComponent(program).path
+    }
 
     package let port: UInt16
     package let executable: String
@@ -41,19 +46,22 @@ package final class Gateway {
     ///
     /// - Parameters:
     ///   - home: where the state directory is, if not with everything else.
+    ///   - statePath: the state directory itself, on a disk that need not be there yet.
     ///   - journal: what a user would write as `journal`, one key an entry.
     ///   - settings: further top-level lines of the file.
     package init(
-        _ executable: String, in place: Workplace, stateIn home: Workplace? = nil, name: String = "plant",
-        uplinks: [Uplink] = [], journal: [String] = [], settings: [String] = []
+        _ executable: String, in place: Workplace, stateIn home: Workplace? = nil,
+        stateAt statePath: String? = nil,
+        name: String = "plant", uplinks: [Uplink] = [], journal: [String] = [], settings: [String] = []
     ) throws {
         self.executable = executable
         port = FreePort.next()
-        statePath = (home ?? place).file("state")
+        self.statePath = statePath ?? (home ?? place).file("state")
         logPath = place.file("gateway.log")
         self.place = place
         self.name = name
-        self.journal = journal + ((home ?? place).isVolatile ? ["allow-volatile: true"] : [])
+        let isVolatile = statePath == nil && (home ?? place).isVolatile
+        self.journal = journal + (isVolatile ? ["allow-volatile: true"] : [])
         configurationPath = place.file("tidegate.yaml")
         try configure(uplinks: uplinks, settings: settings)
     }

@@ -1,0 +1,85 @@
+// Each sync that the disk owes the journal, and the order of those that belong together. One has no mutant: that of the
+// directory behind a deletion. A file that is there again after a power cut is deleted again, and harms nobody.
+extension Mutant {
+    private static let disk = "Tests/Simulation/SimulatedDisk.swift"
+    private static let recovery = "Sources/Journal/Recovery.swift"
+    private static let checkpoints = "Sources/Journal/JournalCheckpoints.swift"
+
+    static let syncing: [Mutant] = [
+        Mutant(
+            "sync-batch", "a batch is written and not synced",
+            Edit(
+                disk,
+                "try write(file.name, offset, bytes)\n            try sync(file.name)\n        case .writeFooter",
+                "try write(file.name, offset, bytes)\n            if !MUTANT { try sync(file.name) }\n"
+                    + "        case .writeFooter")),
+        Mutant(
+            "sync-new-header", "the first page of a new segment is not synced",
+            Edit(
+                disk,
+                "try write(file.name, 0, page)\n            try sync(file.name)",
+                "try write(file.name, 0, page)\n            if !MUTANT { try sync(file.name) }")),
+        Mutant(
+            "sync-new-name", "the directory is not synced behind a new segment",
+            Edit(
+                disk, "try syncDirectory()\n        case .reuseSegment",
+                "if !MUTANT { try syncDirectory() }\n        case .reuseSegment")),
+        Mutant(
+            "sync-reused-header", "the first page of a segment that is used again is not synced",
+            Edit(disk, "try sync(free.name)", "if !MUTANT { try sync(free.name) }")),
+        Mutant(
+            "sync-reused-name", "the directory is not synced behind a segment that is used again",
+            Edit(
+                disk, "try rename(free.name, file.name)\n            try syncDirectory()",
+                "try rename(free.name, file.name)\n            if !MUTANT { try syncDirectory() }")),
+        Mutant(
+            "reused-name-first", "a file is renamed before its page is the segment's own",
+            Edit(
+                disk, "            try write(free.name, 0, page)\n",
+                "            if MUTANT {\n                try rename(free.name, file.name)\n"
+                    + "                try syncDirectory()\n                try write(file.name, 0, page)\n"
+                    + "                try sync(file.name)\n                return .done\n            }\n"
+                    + "            try write(free.name, 0, page)\n")),
+        Mutant(
+            "sync-checkpoint", "a checkpoint is renamed before it is synced",
+            Edit(disk, "try sync(file.temporaryName)", "if !MUTANT { try sync(file.temporaryName) }")),
+        Mutant(
+            "sync-checkpoint-name", "the directory is not synced behind a checkpoint",
+            Edit(
+                disk, "try rename(file.temporaryName, file.name)\n        try syncDirectory()",
+                "try rename(file.temporaryName, file.name)\n        if !MUTANT { try syncDirectory() }")),
+        Mutant(
+            "sync-part", "a part of a merged file is not synced",
+            Edit(
+                disk,
+                "try write(file.name, offset, bytes)\n            try sync(file.name)\n        case .publish",
+                "try write(file.name, offset, bytes)\n            if !MUTANT { try sync(file.name) }\n"
+                    + "        case .publish")),
+        Mutant(
+            "sync-merged-name", "the directory is not synced behind a merged file",
+            Edit(
+                disk, "try rename(part.name, file.name)\n            try syncDirectory()",
+                "try rename(part.name, file.name)\n            if !MUTANT { try syncDirectory() }")),
+        Mutant(
+            "sync-retired", "the directory is not synced behind a segment that is free",
+            Edit(
+                disk, "StoreFile.free(id).name) }\n            try syncDirectory()",
+                "StoreFile.free(id).name) }\n            if !MUTANT { try syncDirectory() }")),
+        Mutant(
+            "sync-start", "what a start reads is not synced",
+            Edit(
+                recovery, "guard synced.insert(id).inserted else { return }",
+                "guard !MUTANT, synced.insert(id).inserted else { return }")),
+        Mutant(
+            "sync-start-names", "the names that a start reads are not synced",
+            Edit(
+                recovery, "try reader.makeDirectoryDurable()",
+                "if !MUTANT { try reader.makeDirectoryDurable() }")),
+        Mutant(
+            "checkpoint-first", "a checkpoint is written before the log that it stands for is durable",
+            Edit(checkpoints, "durable >= position\n", "MUTANT || durable >= position\n")),
+        Mutant(
+            "delete-owed", "a segment is deleted although somebody is owed what is in it",
+            Edit(checkpoints, "if isOwed { continue }", "if !MUTANT, isOwed { continue }")),
+    ]
+}

@@ -1,0 +1,34 @@
+import Simulation
+import Testing
+
+/// A seed that once found a defect, with what it was.
+struct KnownSeed: Sendable, CustomTestStringConvertible {
+    let seed: UInt64
+    let cause: String
+    var seconds: Int?
+
+    init(_ seed: UInt64, _ cause: String, seconds: Int? = nil) {
+        self.seed = seed
+        self.cause = cause
+        self.seconds = seconds
+    }
+
+    var testDescription: String { "\(seed): \(cause)" }
+}
+
+@Suite("Seeds that once broke a promise")
+struct RegressionTests {
+    static let known = [
+        KnownSeed(
+            71, "who is owed nothing lasting counted as one of those that have a message, and it was elided"),
+        KnownSeed(3061, "a Session that was discarded came back, though its client was told that it is gone"),
+        KnownSeed(64, "two read errors in a row while a segment was scanned gave up the messages of a page"),
+    ]
+
+    @Test("keep all of them now", arguments: known)
+    func keeps(known: KnownSeed) {
+        var scenario = Scenario(seed: known.seed)
+        if let seconds = known.seconds { scenario.seconds = seconds }
+        #expect(World(scenario).run().violations == [])
+    }
+}

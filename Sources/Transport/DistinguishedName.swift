@@ -44,10 +44,10 @@ private enum DistinguishedName {
         -> String
     {
         // RFC 4514, 2.4: what has no name of its own, or no text, is written as bytes.
-        guard let name = names.first(where: { type.elementsEqual($0.identifier) })?.name,
-            let text = string(value)
-        else { return "\(dotted(type))=#\(hex(value))" }
-        return "\(name)=\(escaped(text))"
+        guard let name = names.first(where: { type.elementsEqual($0.identifier) })?.name else {
+            return "\(dotted(type))=#\(hex(value))"
+        }
+        return "\(name)=" + (string(value).map { escaped($0) } ?? "#\(hex(value))")
     }
 
     /// RFC 4514, 3, and RFC 2985's e-mail address as OpenSSL has it.

@@ -104,30 +104,52 @@ package struct Glob: Hashable, Sendable, CustomStringConvertible {
     }
 
     private func matches(_ text: UnsafeBufferPointer<UInt8>) -> Bool {
-        pattern.withUnsafeBufferPointer { pattern in
-            var (p, t) = (0, 0)
-            // Where to go on when it does not fit: behind the last `*`, which takes one more.
-            var retry: (p: Int, t: Int)?
-            while t < text.count {
-                if p < pattern.count, pattern[p] == UInt8(ascii: "*") {
-                    p += 1
-                    retry = (p, t)
-                } else if p < pattern.count, pattern[p] == UInt8(ascii: "?") {
-                    p += 1
-                    t += 1
-                    while t < text.count, text[t] & 0xC0 == 0x80 { t += 1 }
-                } else if p < pattern.count, pattern[p] == text[t] {
-                    p += 1
-                    t += 1
-                } else if let last = retry {
-                    (p, t) = (last.p, last.t + 1)
-                    retry = (p, t)
-                } else {
-                    return false
-                }
+        pattern.withUnsafeBufferPointer { Self.matches($0, text) }
+    }
+
+    /// The same of a pattern that is kept elsewhere.
+    static func matches(_ pattern: UnsafeBufferPointer<UInt8>, _ text: UnsafeBufferPointer<UInt8>) -> Bool {
+        var (p, t) = (0, 0)
+        // Where to go on when it does not fit: behind the last `*`, which takes one more.
+        var retry: (p: Int, t: Int)?
+        while t < text.count {
+            if p < pattern.count, pattern[p] == UInt8(ascii: "*") {
+                p += 1
+                t = next(of: pattern, p, in: text, from: t)
+                retry = (p, t)
+            } else if p < pattern.count, pattern[p] == UInt8(ascii: "?") {
+                p += 1
+                t += 1
+                while t < text.count, text[t] & 0xC0 == 0x80 { t += 1 }
+            } else if p < pattern.count, pattern[p] == text[t] {
+                p += 1
+                t += 1
+            } else if let last = retry {
+                (p, t) = (last.p, next(of: pattern, last.p, in: text, from: last.t + 1))
+                retry = (p, t)
+            } else {
+                return false
             }
-            return pattern[p...].allSatisfy { $0 == UInt8(ascii: "*") }
         }
+        while p < pattern.count, pattern[p] == UInt8(ascii: "*") { p += 1 }
+        return p == pattern.count
+    }
+
+    /// The pattern's bytes, to be kept elsewhere.
+    func append(to bytes: inout [UInt8]) { bytes += pattern }
+
+    /// The first place, not before `start`, where what follows a `*` may begin; most bytes of most texts are passed over
+    /// here.
+    private static func next(
+        of pattern: UnsafeBufferPointer<UInt8>, _ p: Int, in text: UnsafeBufferPointer<UInt8>, from start: Int
+    ) -> Int {
+        guard p < pattern.count, pattern[p] != UInt8(ascii: "*"), pattern[p] != UInt8(ascii: "?") else {
+            return start
+        }
+        let byte = pattern[p]
+        var t = start
+        while t < text.count, text[t] != byte { t += 1 }
+        return t
     }
 }
 

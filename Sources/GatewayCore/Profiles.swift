@@ -64,6 +64,7 @@ struct Profiles {
     let all: [ReadyProfile]
     /// The plan has none: nothing of them is kept anywhere.
     let isEmpty: Bool
+    private let table: MatchTable
 
     init(_ plan: borrowing GatewayPlan) {
         isEmpty = plan.profiles.isEmpty
@@ -71,6 +72,7 @@ struct Profiles {
         if profiles.last?.isDefault != true { profiles.append(.builtIn) }
         let gateway = plan.gateway
         all = profiles.enumerated().map { ReadyProfile($1, place: $0, gateway: gateway) }
+        table = MatchTable(profiles.map(\.matches))
     }
 
     var standard: ReadyProfile { all[all.count - 1] }
@@ -79,8 +81,11 @@ struct Profiles {
     ///
     /// - Complexity: O(profiles); nothing is allocated
     func profile(of device: DeviceNames) -> ReadyProfile {
-        for profile in all where profile.profile.matches.contains(where: { $0.agrees(with: device) }) {
-            return profile
+        var next = 0
+        while let found = table.candidate(for: device, from: next) {
+            let ready = all[found.profile]
+            if ready.profile.matches[found.match].agrees(with: device) { return ready }
+            next = found.entry + 1
         }
         return standard
     }

@@ -44,6 +44,46 @@ struct ProfileMatchingTests {
         #expect(!DeviceMatch(certificateIssuer: Glob("*")).agrees(with: nameless))
     }
 
+    @Test(
+        "Whom the first look passes over would not have agreed: with each device, the first that agrees decides"
+    )
+    func firstLook() {
+        let globs: [Glob?] = [nil, Glob("*"), Glob("press-*"), Glob("*-1*"), Glob("?en-2")]
+        let names: [String?] = [nil, "", "press-1", "oven-12", "pen-2", "én-2"]
+        var matches: [DeviceMatch] = []
+        for client in globs {
+            for other in globs {
+                matches.append(DeviceMatch(clientIdentifier: client, username: other, listener: 1))
+                matches.append(DeviceMatch(clientIdentifier: client, certificateSubject: other))
+                matches.append(DeviceMatch(clientIdentifier: client, certificateIssuer: other, listener: 2))
+            }
+        }
+        // Those that say less come last; and two in a profile.
+        let tried = Array(matches.reversed())
+        var plan = GatewayPlan()
+        plan.profiles = stride(from: 0, to: tried.count - 1, by: 2).map {
+            DeviceProfile(name: "p\($0)", matches: [tried[$0], tried[$0 + 1]])
+        }
+        plan.profiles.removeAll { $0.matches.contains(DeviceMatch()) }
+        let profiles = Profiles(plan)
+        var chosen: Set<String> = []
+        for client in names.compactMap({ $0 }) {
+            for other in names {
+                for listener in 0...2 {
+                    let certificate = other.map { CertificateNames(subject: $0, issuer: client) }
+                    let device = DeviceNames(
+                        clientIdentifier: client, username: listener == 0 ? nil : other,
+                        certificate: certificate, listener: listener)
+                    let first = plan.profiles.first { $0.matches.contains { $0.agrees(with: device) } }
+                    let found = profiles.profile(of: device).profile.name
+                    #expect(found == first?.name ?? "default")
+                    chosen.insert(found)
+                }
+            }
+        }
+        #expect(chosen.count > 5)
+    }
+
     @Test("The first profile that matches decides; without one, the default, or else nothing changes")
     func order() {
         var plan = GatewayPlan()

@@ -146,7 +146,9 @@ struct FullDiskTests {
         stage.gateway.kill()
         try SmallDisk.fill(ballast + "2")
         try stage.gateway.start()
-        #expect(waitUpTo(10) { stage.gateway.log.contains("full to the last byte") })
+        #expect(
+            waitUpTo(10) { stage.gateway.log.contains("full to the last byte") },
+            "\(stage.gateway.log.suffix(1500))")
         let client = [
             "-p", "\(stage.gateway.port)", "-i", "newcomer", "-V", "mqttv5", "-t", "n", "-c", "-x", "60",
         ]

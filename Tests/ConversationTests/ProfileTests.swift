@@ -83,7 +83,7 @@ struct ProfileTests {
 
     // MARK: Rights
 
-    @Test("[MQTT5-3.3.5-2] What a client may not publish it is told, and nobody gets it; deny wins")
+    @Test("What a client may not publish it is told, and nobody gets it; deny wins")
     func publishRights() throws {
         let screen = try Caller.connected()
         let caller = try Caller.connected(name: name("rights"))

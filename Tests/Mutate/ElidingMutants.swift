@@ -46,7 +46,8 @@ extension Mutant {
         Mutant(
             "E7", "a QoS 2 message lingers",
             Edit(
-                publishing, "case .exactlyOnce: .handshake",
-                "case .exactlyOnce: MUTANT && mayBeElided(record, at: now) ? .elidable : .handshake")),
+                publishing, "case .exactlyOnce: window.urgency(else: .handshake)",
+                "case .exactlyOnce:\n                MUTANT && mayBeElided(record, at: now)\n"
+                    + "                    ? .elidable : window.urgency(else: .handshake)")),
     ]
 }

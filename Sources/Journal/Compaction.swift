@@ -32,7 +32,7 @@ struct Compaction {
 
     /// How much of a segment was owed when its index was looked at: it only becomes less.
     private struct Survey {
-        /// About what it takes in a merged file.
+        /// About what it takes in a merged file; 0 only where nothing at all is owed.
         var liveBytes: Int
         /// What the state counted then.
         var owed: Int
@@ -156,10 +156,11 @@ struct Compaction {
     }
 
     /// While a backlog grows everything in it is owed, and its segments come to be judged as fast as they fill: who
-    /// looked at each delivery then would take a tenth of all time.
+    /// looked at each delivery then would take a tenth of all time. A bound of 0 says nothing: a short segment is worth
+    /// no merging by itself, and goes with its neighbours.
     private func liveBytes(_ segment: Segment, _ index: SegmentIndex, _ state: some CheckpointSource) -> Int {
         let atLeast = Owed.bytesAtLeast(index, state)
-        return isWorth(atLeast, segment.end) ? Owed(index, state).bytes : atLeast
+        return atLeast == 0 || isWorth(atLeast, segment.end) ? Owed(index, state).bytes : atLeast
     }
 
     private mutating func look(

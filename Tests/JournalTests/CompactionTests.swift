@@ -170,6 +170,32 @@ struct CompactionTests {
         try rig.loadAllOwed()
     }
 
+    @Test("a short segment that is owed whole is not lost between neighbours of which little is")
+    func shortSegments() throws {
+        var plan = Self.plan()
+        plan.segmentBytes = 128 << 10
+        var rig = try Self.pinned(90, plan: plan)
+        for n in 0..<4 {
+            rig.appendMessage(isPinned: true, Samples.payload(n, bytes: 200))
+            try rig.settle()
+            try rig.restart()
+        }
+        for n in 0..<90 {
+            rig.appendMessage(isPinned: n % 12 == 0, Samples.payload(n, bytes: 2000))
+            try rig.settle()
+        }
+        for _ in 0..<2 {
+            rig.append(.inboundVoided(SessionID(3)))
+            try rig.checkpoint()
+        }
+        let short = rig.recovered.segments.count { $0.end < 4 * pageBytes }
+        try rig.liveOn(300)
+        #expect(short >= 4 && !rig.mergedNames.isEmpty)
+        try rig.loadAllOwed()
+        try rig.restart()
+        try rig.loadAllOwed()
+    }
+
     @Test("a power cut at any step loses nothing and doubles nothing", arguments: 0..<3)
     func powerCuts(round: Int) throws {
         let start = try Self.pinned(72, recycles: round == 1)

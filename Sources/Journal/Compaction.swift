@@ -97,7 +97,6 @@ struct Compaction {
         var last: Position
     }
 
-    private static let lookMilliseconds: UInt64 = 10_000
     private static let partBytes = 256 << 10
 
     init(plan: JournalPlan, store: StoreID, at now: Instant) {
@@ -166,7 +165,7 @@ struct Compaction {
     private mutating func look(
         _ state: some CheckpointSource, _ situation: Situation, nextSegment: inout UInt64, at now: Instant
     ) {
-        nextLook = now.advanced(byMilliseconds: Self.lookMilliseconds)
+        nextLook = now.advanced(byMilliseconds: plan.compactionLookMilliseconds)
         let candidates = situation.complete.filter {
             $0.stretch != nil && $0.last <= situation.fallback && $0.end <= 2 * plan.segmentBytes
         }
@@ -254,7 +253,7 @@ struct Compaction {
         guard let merge, durable >= merge.provenAt else { return nil }
         // Most of what is left may go into it: twice as much comes back.
         guard merge.written > 0 || space.leaves(plan.segmentBytes / 8, behind: merge.output.count) else {
-            nextStep = now.advanced(byMilliseconds: Self.lookMilliseconds)
+            nextStep = now.advanced(byMilliseconds: plan.compactionLookMilliseconds)
             return nil
         }
         guard merge.written < merge.output.count else { return .publish(merge.id) }

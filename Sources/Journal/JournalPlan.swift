@@ -37,6 +37,8 @@ package struct JournalPlan: Hashable, Sendable {
 
     /// Of what the log has beyond twice what is owed of it, so much is left alone.
     package var compactionSlackBytes = 64 << 20
+    /// How often it is looked for something to compact.
+    package var compactionLookMilliseconds: UInt64 = 10_000
     /// Compaction writes no faster, on the logical clock.
     package var compactionBytesPerSecond = 1 << 20
 

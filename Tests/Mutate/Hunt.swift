@@ -15,11 +15,13 @@ struct Hunt: Sendable {
         case survived(seeds: Int)
     }
 
-    /// - Parameter number: of the mutant; 0 for the product as it is.
-    func run(_ number: Int) -> Catch {
+    /// - Parameters:
+    ///   - number: of the mutant; 0 for the product as it is.
+    ///   - grounds: of the mutant.
+    func run(_ number: Int, in grounds: Mutant.Grounds? = nil) -> Catch {
         let began = Date()
         var tried = 0
-        for seed in seeds {
+        for seed in seeds where grounds?.contains(seed) ?? true {
             guard Date().timeIntervalSince(began) < budget else { break }
             tried += 1
             let (status, output) = simulate(seed, number)

@@ -4,7 +4,27 @@ struct Mutant: Sendable {
     let name: String
     /// What it breaks, in words.
     let breaks: String
+    /// Where it is looked for: nil for everywhere, because much runs into it.
+    let grounds: Grounds?
     let edits: [Edit]
+
+    /// Scenarios that are mostly about one thing, as `Scenario` has them.
+    enum Grounds: Sendable {
+        case elision
+        case compaction
+        case fullDisk
+        /// On which there was no checkpoint before.
+        case youngFullDisk
+
+        func contains(_ seed: UInt64) -> Bool {
+            switch self {
+            case .elision: seed % 10 == 1
+            case .compaction: seed % 10 == 2
+            case .fullDisk: seed % 10 == 6
+            case .youngFullDisk: seed % 40 == 6
+            }
+        }
+    }
 
     /// A change of one file.
     struct Edit: Sendable {
@@ -21,11 +41,12 @@ struct Mutant: Sendable {
         }
     }
 
-    init(_ name: String, _ breaks: String, _ edits: Edit...) {
+    init(_ name: String, _ breaks: String, in grounds: Grounds? = nil, _ edits: Edit...) {
         self.name = name
         self.breaks = breaks
+        self.grounds = grounds
         self.edits = edits
     }
 
-    static let all = acknowledging + eliding + syncing
+    static let all = acknowledging + eliding + syncing + defects
 }

@@ -6,7 +6,7 @@ import Synchronization
 struct MutateCommand {
     var root = FileManager.default.currentDirectoryPath
     var only: [String] = []
-    var seeds: ClosedRange<UInt64> = 1...2000
+    var seeds: ClosedRange<UInt64> = 1...5000
     var seconds = 120.0
     var jobs = 2
 
@@ -14,7 +14,7 @@ struct MutateCommand {
         usage: mutate [--root DIR] [--only NAME,…] [--seeds A-B] [--seconds N] [--jobs N]
           --root DIR     the repository; the current directory when not given
           --only NAME,…  these mutants and no others; A9 stands for A9-suback and the like too
-          --seeds A-B    where they are looked for; 1-2000 when not given
+          --seeds A-B    where they are looked for; 1-5000 when not given
           --seconds N    how long each is looked for; 120 when not given
           --jobs N       how many at once; 2 when not given
 
@@ -72,7 +72,7 @@ struct MutateCommand {
                 while let index = coming.withLock({ $0.popFirst() }) {
                     let mutant = Mutant.all[index]
                     let line =
-                        switch hunt.run(index + 1) {
+                        switch hunt.run(index + 1, in: mutant.grounds) {
                         case .caught(let seed, let events, let violation):
                             "caught    \(mutant.name): \(mutant.breaks)\n"
                                 + "          seed \(seed), \(events) events: \(violation)"

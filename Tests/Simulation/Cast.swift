@@ -75,6 +75,7 @@ struct Cast {
     }
 
     mutating func runs(since now: UInt64) { oracle.runs(since: now) }
+    mutating func presses(_ isPressing: Bool, at now: UInt64) { oracle.presses(isPressing, at: now) }
     mutating func powerFailed(at now: UInt64) { oracle.powerFailed(at: now) }
     mutating func heardOut(_ peer: Int, at now: UInt64) { oracle.heardOut(peer, at: now) }
     mutating func allIsDurable() { oracle.allIsDurable() }

@@ -58,11 +58,20 @@ struct CommitWatch {
     private var answering: Promise?
     private var durable = Position.zero
 
-    private struct Promise: Hashable {
-        let connection: UInt64
-        /// nil for CONNECT.
+    fileprivate struct Promise: Hashable {
+        let speaker: Speaker
+        let asks: Asks
         let id: PacketIdentifier?
     }
+
+    enum Speaker: Hashable {
+        case client(connection: UInt64)
+        /// Whatever connection it comes on: a cloud goes on where the last one broke off.
+        case cloud(Int)
+    }
+
+    /// What an answer is owed to.
+    fileprivate enum Asks: Hashable { case connect, subscribe, unsubscribe, publish, pubrec, pubrel }
 
     // Sessions of this life's clients.
     private var isHere: Set<SessionID> = []
@@ -85,32 +94,50 @@ struct CommitWatch {
     // MARK: What is promised
 
     /// What is appended from now on follows from this packet, until `hasHeard`.
-    mutating func hears(_ packet: borrowing Packet, from connection: UInt64) {
-        switch packet {
-        case .connect: answering = Promise(connection: connection, id: nil)
-        case .subscribe(let subscribe): answering = Promise(connection: connection, id: subscribe.id)
-        case .unsubscribe(let unsubscribe): answering = Promise(connection: connection, id: unsubscribe.id)
-        default: answering = nil
-        }
+    mutating func hears(_ packet: borrowing Packet, from speaker: Speaker) {
+        answering =
+            switch packet {
+            case .connect: Promise(speaker: speaker, asks: .connect, id: nil)
+            case .subscribe(let subscribe): Promise(speaker: speaker, asks: .subscribe, id: subscribe.id)
+            case .unsubscribe(let asked): Promise(speaker: speaker, asks: .unsubscribe, id: asked.id)
+            case .publish(let publish) where publish.qos == .exactlyOnce:
+                Promise(speaker: speaker, asks: .publish, id: publish.id)
+            case .pubrec(let pubrec): Promise(speaker: speaker, asks: .pubrec, id: pubrec.id)
+            case .pubrel(let pubrel): Promise(speaker: speaker, asks: .pubrel, id: pubrel.id)
+            default: nil
+            }
     }
 
     mutating func hasHeard() { answering = nil }
 
-    /// CONNACK, SUBACK and UNSUBACK promise what hardly any peer can find out (rules A9 and A10).
-    mutating func says(_ packet: borrowing Packet, on connection: UInt64) {
+    /// An answer leaves. What it promises too early hardly any peer can find out (rules A2, A4, A6, A9 and A10), least of
+    /// all of an answer that is given again.
+    mutating func says(_ packet: borrowing Packet, to speaker: Speaker) {
         let promise: Promise
         let name: String
         switch packet {
         case .connack(let connack):
-            (promise, name) = (Promise(connection: connection, id: nil), "CONNACK")
+            (promise, name) = (Promise(speaker: speaker, asks: .connect, id: nil), "A9, A10: CONNACK")
             if connack.reason.isError { return }
-        case .suback(let suback): (promise, name) = (Promise(connection: connection, id: suback.id), "SUBACK")
+        case .suback(let suback):
+            (promise, name) = (Promise(speaker: speaker, asks: .subscribe, id: suback.id), "A9: SUBACK")
         case .unsuback(let unsuback):
-            (promise, name) = (Promise(connection: connection, id: unsuback.id), "UNSUBACK")
+            (promise, name) = (Promise(speaker: speaker, asks: .unsubscribe, id: unsuback.id), "A9: UNSUBACK")
+        case .pubrec(let pubrec):
+            (promise, name) = (Promise(speaker: speaker, asks: .publish, id: pubrec.id), "A2: PUBREC")
+            if pubrec.reason.isError { return }
+        case .pubrel(let pubrel):
+            (promise, name) = (Promise(speaker: speaker, asks: .pubrec, id: pubrel.id), "A6: PUBREL")
+        case .pubcomp(let pubcomp):
+            (promise, name) = (Promise(speaker: speaker, asks: .pubrel, id: pubcomp.id), "A4: PUBCOMP")
         default: return
         }
-        guard let position = promised.removeValue(forKey: promise), position > durable else { return }
-        violate("A9, A10: \(name) leaves before record \(position.number) is durable")
+        guard let position = promised[promise] else { return }
+        guard position > durable else {
+            promised[promise] = nil
+            return
+        }
+        violate("\(name) leaves before record \(position.number) is durable")
     }
 
     // MARK: What the core wants written
@@ -129,7 +156,7 @@ struct CommitWatch {
         case .relaxed, .handshake, .control: allowed += 1
         case .lazy, .elidable, .message: break
         }
-        if let answering, record.isPromised {
+        if let answering, answering.isPromised(by: record) {
             promised[answering] = Position(first.number + UInt64(waiting.count - head) - 1)
         }
         switch record {
@@ -300,11 +327,14 @@ struct CommitWatch {
     private mutating func violate(_ words: String) { if violations.count < 5 { violations.append(words) } }
 }
 
-extension Record {
-    /// Whether CONNACK, SUBACK or UNSUBACK waits for it.
-    fileprivate var isPromised: Bool {
-        switch self {
-        case .sessionOpened, .sessionEnded, .subscribed, .unsubscribed: true
+extension CommitWatch.Promise {
+    /// Whether the answer waits for this Record.
+    fileprivate func isPromised(by record: Record) -> Bool {
+        switch (asks, record) {
+        case (.publish, .message(let message)): message.inboundID == id
+        case (.connect, .sessionOpened), (.connect, .sessionEnded), (.subscribe, .subscribed),
+            (.unsubscribe, .unsubscribed), (.pubrec, .outboundReceived), (.pubrel, .inboundReleased):
+            true
         default: false
         }
     }

@@ -24,6 +24,8 @@ extension Scenario {
                 plan.staysFor = own.coin() ? nil : 10_000_000
             }
             plan.version = own.below(3) == 0 ? .v3_1_1 : .v5_0
+            // Most have everything at once, and a few leave something of it lying in every segment.
+            if family == .compaction { plan.staysAwayFor = 300_000 }
             change(&plan, &own)
             return plan
         }
@@ -51,6 +53,7 @@ extension Scenario {
                 ]
                 if dice.coin() { plan.changesSubscriptionsEvery = 6_000_000 }
                 if dice.below(3) == 0 { plan.cleanStartPercent = 20 }
+                if family == .compaction { plan.staysAwayFor = 60_000_000 }
             },
             client("left") {
                 $0.subscriptions = [subscription("$share/work/plant/#", .exactlyOnce)]; _ = $1.coin()
@@ -61,6 +64,7 @@ extension Scenario {
             client("valve") { plan, dice in
                 plan.subscriptions = [subscription("commands/#", .exactlyOnce)]
                 if dice.below(3) == 0 { plan.expirySeconds = 20 }
+                if family == .compaction { plan.staysAwayFor = 60_000_000 }
             },
             client("visitor") { plan, dice in
                 plan.expirySeconds = 0

@@ -60,8 +60,11 @@ final class SimulatedHost {
     private(set) var appendedRecords = 0
     private(set) var elided = 0
     private var watch: CommitWatch
-    /// What is wrong with how its Records are written.
-    var violations: [String] { watch.violations }
+    private var identifiers: IdentifierWatch
+    /// Whose packet is being taken.
+    private var speaking: UInt64?
+    /// What is wrong with how its Records are written, and what leaves before them.
+    var violations: [String] { watch.violations + identifiers.violations }
 
     private struct Client {
         var decoder: PacketDecoder
@@ -93,6 +96,7 @@ final class SimulatedHost {
         self.effects = effects
         journal = Journal(plan: plan.journal, recovered: recovered, resumed: resumed)
         watch = CommitWatch(plan.journal, startedAt: resumed.clock, behind: recovered.last)
+        identifiers = IdentifierWatch(span: plan.gateway.limits.identifierSpan)
         witness = WallWitness(anchor: recovered.anchor, unproven: resumed.unproven)
         var dice = dice
         uplinks = plan.uplinks.map { SimulatedUplink(plan: $0, dice: dice.fork()) }
@@ -246,10 +250,17 @@ final class SimulatedHost {
 
     private func take(_ input: consuming Input) {
         guard !isClosing else { return }
-        if case .received(let connection, let packet) = input { watch.hears(packet, from: connection.number) }
+        switch input {
+        case .received(let connection, let packet):
+            speaking = connection.number
+            watch.hears(packet, from: .client(connection: connection.number))
+        case .uplink(let index, .received(let packet)): watch.hears(packet, from: .cloud(index.number))
+        default: break
+        }
         gateway.handle(input, at: now, into: &effects)
         carryOut()
         watch.hasHeard()
+        speaking = nil
     }
 
     private func carryOut() {
@@ -258,7 +269,8 @@ final class SimulatedHost {
         for effect in list {
             switch effect {
             case .send(let connection, let packet):
-                watch.says(packet, on: connection.number)
+                watch.says(packet, to: .client(connection: connection.number))
+                if case .publish(let publish) = packet { identifiers.sends(publish, on: connection.number) }
                 send(connection.number, packet)
             case .close(let connection): close(connection.number)
             case .reading(let connection, let reads):
@@ -274,6 +286,7 @@ final class SimulatedHost {
                     if case .client = gateway.state[session]?.owner { true } else { false }
                 }
                 let position = journal.append(record, urgency, at: now)
+                identifiers.appended(record, at: position, on: speaking)
                 if isTalkative { actions.append(.said("record \(position.number), \(urgency): \(record)")) }
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
@@ -285,7 +298,9 @@ final class SimulatedHost {
                 watch.hastens(position)
                 if isTalkative { actions.append(.said("hasten \(position.number)")) }
                 journal.hasten(position, at: now)
-            case .uplink(let index, let command): uplinks[index.number].perform(command)
+            case .uplink(let index, let command):
+                if case .send(let packet) = command { watch.says(packet, to: .cloud(index.number)) }
+                uplinks[index.number].perform(command)
             case .report(let observation): actions.append(.observed(observation))
             }
         }
@@ -316,7 +331,13 @@ final class SimulatedHost {
             let told = events
             events.removeAll(keepingCapacity: true)
             for event in told {
-                if case .elided = event { elided += 1 }
+                switch event {
+                case .elided(let position):
+                    elided += 1
+                    identifiers.elided(position)
+                case .durable(let position): identifiers.durable(upTo: position)
+                default: break
+                }
                 watch.told(event)
                 if isTalkative { actions.append(.said("storage: \(event)")) }
                 if case .failed = event, isClosing { cannotClose = true }

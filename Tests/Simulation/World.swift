@@ -47,6 +47,8 @@ package final class World {
     var asked: [DiskOperation] = []
     var asksAt = 0
     var isDiskBusy = false
+    /// A merged file has its name, and what it stands for is still there.
+    var hasMerged = false
     var diskIdleAt: UInt64 = 0
     var deadlineAt: UInt64?
     var asleepUntil: UInt64 = 0
@@ -216,6 +218,7 @@ package final class World {
             links[link].toGateway.isOver = true
             closeAtGateway(link)
         case .observed(let observation):
+            if case .pressure(let isPressing) = observation { cast.presses(isPressing, at: now) }
             trace.say("gateway: \(observation)", at: now)
         case .said(let words): trace.say("    \(words)", at: now)
         }
@@ -246,7 +249,9 @@ package final class World {
         case .write(_, _, let bytes):
             statistics.batches += 1
             statistics.batchBytes += bytes.count
-        case .publish: statistics.merged += 1
+        case .publish:
+            statistics.merged += 1
+            hasMerged = true
         case .reuseSegment: statistics.reused += 1
         case .writeCheckpoint: statistics.checkpoints += 1
         default: break
@@ -265,9 +270,12 @@ package final class World {
         let oneIn: Int
         switch action {
         case .reuseSegment, .publish, .retire: oneIn = 3
-        case .createSegment, .writeCheckpoint, .delete: oneIn = 12
+        // Whoever deletes trusts what was written instead: a merged file, or the first two checkpoints.
+        case .delete: oneIn = statistics.checkpoints < 3 || hasMerged ? 3 : 12
+        case .createSegment, .writeCheckpoint: oneIn = 12
         case .write, .writeFooter, .read, .writePart, .makeReserve, .measureSpace: return
         }
+        if case .delete = action { hasMerged = false }
         if bootDice.below(oneIn) == 0 { disk.stepsLeft = min(disk.stepsLeft, bootDice.below(10)) }
     }
 
@@ -308,6 +316,7 @@ package final class World {
     func endLife(isKilled: Bool) {
         countLife()
         cast.powerFailed(at: now)
+        cast.presses(false, at: now)
         host = nil
         life += 1
         asked = []

@@ -27,6 +27,8 @@ package struct Oracle {
     /// Retained messages that a new subscription was certain to bring.
     var expected: [Expectation] = []
     private(set) var powerCuts: [UInt64] = []
+    /// When it took no messages, because there was no room for them.
+    private var pressures: [(from: UInt64, until: UInt64)] = []
     /// When the gateway last began to run without a break.
     private var runsSince: UInt64 = 0
     /// When the cloud said last that it has no session.
@@ -117,6 +119,22 @@ package struct Oracle {
 
     /// The gateway runs, after a start or after the machine slept.
     package mutating func runs(since now: UInt64) { runsSince = now }
+
+    /// The gateway begins to refuse messages, or takes them again.
+    package mutating func presses(_ isPressing: Bool, at now: UInt64) {
+        if let last = pressures.last, last.until == .max {
+            if !isPressing { pressures[pressures.count - 1].until = now }
+        } else if isPressing {
+            pressures.append((now, .max))
+        }
+    }
+
+    /// Whether a copy of it may have been refused without its author hearing of it: what it sends once more is taken
+    /// behind what came meanwhile.
+    func mayHaveBeenRefused(_ message: OracleMessage) -> Bool {
+        message.sends > 1
+            && pressures.contains { $0.from <= message.takenBefore && message.firstSent <= $0.until }
+    }
 
     /// Whether the gateway was restarted after `begin`, and has run since for so long without a break.
     func hasRunCalmly(for duration: UInt64, since begin: UInt64, until end: UInt64) -> Bool {

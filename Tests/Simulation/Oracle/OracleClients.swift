@@ -235,9 +235,12 @@ extension Oracle {
         let message = messages[last]
         for i in list where i != last {
             let other = messages[i]
+            // What is sent once more at QoS 1 is taken once more, behind what came after it at QoS 2 and is known.
+            let staysBehind = other.qos == .exactlyOnce || other.sends == 1 || message.qos == .atLeastOnce
             let isBefore =
                 other.takenBefore < message.firstSent
-                || other.author == message.author && i < last && other.takenBefore <= message.takenBefore
+                || other.author == message.author && i < last && staysBehind
+                    && other.takenBefore <= message.takenBefore
             let isAfter = other.firstSent > end
             let isNothing = other.isDenied && other.sends == 1
             guard isBefore || isAfter || isNothing else { return nil }

@@ -217,7 +217,7 @@ extension Oracle {
         _ peer: Int
     ) {
         guard shares.isSteady, shares.groups.isEmpty, !reception.retain, !message.isWill,
-            message.extraTakes == 0, !isRude(message.author),
+            message.extraTakes == 0, !isRude(message.author), !mayHaveBeenRefused(message),
             // Of two copies the earlier may have expired.
             message.expirySeconds == nil || message.sends == 1,
             people[peer].session?.copies[message.name]?.count == 1

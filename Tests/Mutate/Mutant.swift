@@ -12,16 +12,11 @@ struct Mutant: Sendable {
     enum Grounds: Sendable {
         case elision
         case compaction
-        case fullDisk
-        /// On which there was no checkpoint before.
-        case youngFullDisk
 
         func contains(_ seed: UInt64) -> Bool {
             switch self {
             case .elision: seed % 10 == 1
             case .compaction: seed % 10 == 2
-            case .fullDisk: seed % 10 == 6
-            case .youngFullDisk: seed % 40 == 6
             }
         }
     }

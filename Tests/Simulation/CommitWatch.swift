@@ -73,6 +73,11 @@ struct CommitWatch {
     /// What an answer is owed to.
     fileprivate enum Asks: Hashable { case connect, subscribe, unsubscribe, publish, pubrec, pubrel }
 
+    /// The last end of each client's Session in this life.
+    private var endedAt: [String: Position] = [:]
+    private var clientOf: [SessionID: String] = [:]
+    private var identifierOn: [Speaker: String] = [:]
+
     // Sessions of this life's clients.
     private var isHere: Set<SessionID> = []
     private var hasWill: Set<SessionID> = []
@@ -95,6 +100,10 @@ struct CommitWatch {
 
     /// What is appended from now on follows from this packet, until `hasHeard`.
     mutating func hears(_ packet: borrowing Packet, from speaker: Speaker) {
+        switch packet {
+        case .connect(let connect): identifierOn[speaker] = connect.clientIdentifier
+        default: break
+        }
         answering =
             switch packet {
             case .connect: Promise(speaker: speaker, asks: .connect, id: nil)
@@ -119,6 +128,11 @@ struct CommitWatch {
         case .connack(let connack):
             (promise, name) = (Promise(speaker: speaker, asks: .connect, id: nil), "A9, A10: CONNACK")
             if connack.reason.isError { return }
+            if !connack.sessionPresent, let ended = identifierOn[speaker].flatMap({ endedAt[$0] }),
+                ended > durable
+            {
+                violate("A9: CONNACK says that there is no Session before record \(ended.number) is durable")
+            }
         case .suback(let suback):
             (promise, name) = (Promise(speaker: speaker, asks: .subscribe, id: suback.id), "A9: SUBACK")
         case .unsuback(let unsuback):
@@ -156,11 +170,11 @@ struct CommitWatch {
         case .relaxed, .handshake, .control: allowed += 1
         case .lazy, .elidable, .message: break
         }
-        if let answering, answering.isPromised(by: record) {
-            promised[answering] = Position(first.number + UInt64(waiting.count - head) - 1)
-        }
+        let position = Position(first.number + UInt64(waiting.count - head) - 1)
+        if let answering, answering.isPromised(by: record) { promised[answering] = position }
         switch record {
         case .sessionOpened(let opened):
+            if case .client(let identifier) = opened.owner { clientOf[opened.session] = identifier }
             isHere.insert(opened.session)
             if opened.will != nil { hasWill.insert(opened.session) } else { hasWill.remove(opened.session) }
             if !opened.isPersistent { leavesNoTrace.insert(opened.session) }
@@ -170,6 +184,7 @@ struct CommitWatch {
                 violate("A10: a Will that was discarded is written as gone when it suits")
             }
         case .sessionEnded(let session, _):
+            if let client = clientOf.removeValue(forKey: session) { endedAt[client] = position }
             isHere.remove(session)
             hasWill.remove(session)
         case .message(let message): judge(message, urgency, isClient)

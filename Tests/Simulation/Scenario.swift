@@ -47,14 +47,7 @@ package struct Scenario: Sendable {
         seconds = 60 + dice.below(300)
         cutsMax = 20 + dice.below(180)
         faults = Self.faults(family, &dice)
-        if isYoung {
-            seconds = 20
-            faults.removeAll { $0 == .diskError }
-        }
     }
-
-    /// The disk is full before there was a checkpoint: for once the first two are all there is.
-    private var isYoung: Bool { family == .full && seed / 10 % 4 == 0 }
 
     private static func faults(_ family: Family, _ dice: inout Dice) -> [FaultKind] {
         FaultKind.allCases.filter { kind in
@@ -130,10 +123,6 @@ package struct Scenario: Sendable {
             plan.pressureCheckMilliseconds = 200
             plan.pressureCheckpointMilliseconds = 300
             plan.commits = .balanced
-            if isYoung {
-                plan.checkpointGrowthBytes = 1 << 20
-                plan.checkpointSegments = 100
-            }
         }
         return plan
     }

@@ -270,8 +270,8 @@ package final class World {
         let oneIn: Int
         switch action {
         case .reuseSegment, .publish, .retire: oneIn = 3
-        // Whoever deletes trusts what was written instead: a merged file, or the first two checkpoints.
-        case .delete: oneIn = statistics.checkpoints < 3 || hasMerged ? 3 : 12
+        // Whoever deletes what was merged trusts the merged file.
+        case .delete: oneIn = hasMerged ? 3 : 12
         case .createSegment, .writeCheckpoint: oneIn = 12
         case .write, .writeFooter, .read, .writePart, .makeReserve, .measureSpace: return
         }

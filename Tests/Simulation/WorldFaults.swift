@@ -44,12 +44,11 @@ extension World {
             }
         case .diskError:
             let errors = [DiskFault.noSpace, DiskFault.broken, DiskFault.broken, DiskFault.readOnly]
-            let steps = DiskFault.Step.allCases.filter { $0 != .read }
-            let step = dice.coin() ? nil : steps[dice.below(steps.count)]
+            let step = dice.coin() ? nil : DiskFault.Step.allCases[dice.below(DiskFault.Step.allCases.count)]
             // What cannot be read three times in a row counts as damaged.
             disk.fault = DiskFault(
                 after: dice.below(12), errorNumber: errors[dice.below(4)], step: step,
-                times: 1 + dice.below(step == nil ? 2 : 4))
+                times: 1 + dice.below(step == nil || step == .read ? 2 : 4))
         case .wrongClock:
             // For less than it takes to be believed.
             clocks.setWrongly(

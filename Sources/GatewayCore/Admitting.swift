@@ -28,14 +28,6 @@ extension Gateway {
         return true
     }
 
-    /// Whether a packet is larger than its client was told that it may be, before any Topic Alias is looked up
-    /// [MQTT5-3.2.2.3.6].
-    func isTooLarge(_ publish: borrowing Publish, from id: ConnectionID) -> Bool {
-        let terms = connections.read(id) { ($0.takenBytesMax, $0.version) }
-        guard let (bytesMax, version) = terms, let most = bytesMax else { return false }
-        return publish.encodedSize(version: version) > Int(most)
-    }
-
     // MARK: Rate
 
     /// Counts a message against the rate of its client. What is over it is taken as well, since it came; then the
@@ -95,7 +87,7 @@ struct Pace {
 
 /// What the settings of a profile have done since the start, or since it was configured.
 package struct ProfileCounts: Hashable, Sendable {
-    /// PUBLISH packets above the QoS or the size of the profile, or to topics that it does not allow.
+    /// PUBLISH packets above the QoS of the profile, or to topics that it does not allow.
     package var refusedPublishes: UInt64 = 0
     package var refusedSubscriptions: UInt64 = 0
     /// How often a client was not read because it published too fast.

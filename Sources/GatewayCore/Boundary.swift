@@ -142,6 +142,8 @@ package enum Effect: Sendable {
     case close(ConnectionID)
     /// Stop (`false`) or go on (`true`) reading this client.
     case reading(ConnectionID, Bool)
+    /// From its next packet on this client may send none of more bytes, if that is less than its listener takes.
+    case packetSize(ConnectionID, atMost: UInt32)
     /// Write the Record at the next position: the n-th `append` of a gateway's life has position n.
     case append(Record, Urgency)
     /// Read these message Records, in rising order, for a Session; answered by `.storage(.loaded)`. Wanted is

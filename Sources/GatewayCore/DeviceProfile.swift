@@ -26,8 +26,8 @@ package struct DeviceProfile: Hashable, Sendable {
     package var maximumQoS: QoS?
     /// Instead of `Limits.inFlightMax`, at least 1.
     package var receiveMaximum: UInt16?
-    /// Bytes of a whole packet, where that is less than its listener takes: told in CONNACK [MQTT5-3.2.2.3.6]. A PUBLISH
-    /// beyond it gets 0x95, and older clients are closed; of other packets the listener's bound is the one that counts.
+    /// Bytes of a whole packet, of whatever kind, where that is less than its listener takes: told in CONNACK
+    /// [MQTT5-3.2.2.3.6]. Beyond it 0x95, in CONNACK for a CONNECT; older clients are closed.
     package var packetBytesMax: UInt32?
     /// Topics it may publish to, its Will's included.
     package var publish = TopicRights()

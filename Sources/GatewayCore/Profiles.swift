@@ -238,28 +238,26 @@ extension TopicTemplate {
 
 /// What each PUBLISH of a client is to be looked at for; nothing, unless its profile says so.
 struct PublishAspects: OptionSet {
-    let rawValue: UInt16
+    let rawValue: UInt8
 
-    static let size = PublishAspects(rawValue: 1)
-    static let qos = PublishAspects(rawValue: 2)
-    static let rights = PublishAspects(rawValue: 4)
-    static let rate = PublishAspects(rawValue: 8)
-    static let expiry = PublishAspects(rawValue: 16)
-    static let uplink = PublishAspects(rawValue: 32)
-    static let durability = PublishAspects(rawValue: 64)
-    static let exceptions = PublishAspects(rawValue: 128)
-    static let lastValue = PublishAspects(rawValue: 256)
+    static let qos = PublishAspects(rawValue: 1)
+    static let rights = PublishAspects(rawValue: 2)
+    static let rate = PublishAspects(rawValue: 4)
+    static let expiry = PublishAspects(rawValue: 8)
+    static let uplink = PublishAspects(rawValue: 16)
+    static let durability = PublishAspects(rawValue: 32)
+    static let exceptions = PublishAspects(rawValue: 64)
+    static let lastValue = PublishAspects(rawValue: 128)
 
     /// Before it is taken.
-    static let admission: PublishAspects = [.size, .qos, .rights, .rate, .expiry]
+    static let admission: PublishAspects = [.qos, .rights, .rate, .expiry]
     /// While it is.
     static let keeping: PublishAspects = [.uplink, .durability, .exceptions, .lastValue]
 
-    init(rawValue: UInt16) { self.rawValue = rawValue }
+    init(rawValue: UInt8) { self.rawValue = rawValue }
 
     init(_ profile: DeviceProfile) {
         var aspects: PublishAspects = []
-        if profile.packetBytesMax != nil { aspects.insert(.size) }
         if profile.maximumQoS != nil { aspects.insert(.qos) }
         if profile.publish != TopicRights() { aspects.insert(.rights) }
         if profile.rate != nil { aspects.insert(.rate) }

@@ -12,9 +12,6 @@ extension Gateway {
             ($0.version, $0.inboundUnsettledCount, $0.inFlightMax, $0.held.isEmpty, $0.aspects)
         }
         guard let (version, unsettledCount, inFlightMax, holdsNothing, aspects) = known else { return }
-        if aspects.contains(.size), isTooLarge(publish, from: id) {
-            return end(id, .protocolError(.packetTooLarge), at: now, into: &effects)
-        }
         if let refusal = resolveTopicAlias(&publish, of: id) {
             return end(id, .protocolError(refusal), at: now, into: &effects)
         }

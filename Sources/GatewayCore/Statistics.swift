@@ -55,7 +55,7 @@ struct Statistics {
                 payloadBytesSent &+= UInt64(publish.message.payload.count)
             case .send: messagesSent.add(1)
             case .report(let observation): observed(observation)
-            case .close, .reading, .append, .load, .index, .elide, .hasten, .uplink: break
+            case .close, .reading, .packetSize, .append, .load, .index, .elide, .hasten, .uplink: break
             }
         }
     }

@@ -198,6 +198,8 @@ final class Host: TransportDelegate {
             case .send(let connection, let packet): transport.send(connection.number, packet)
             case .close(let connection): transport.close(connection.number)
             case .reading(let connection, let reads): transport.reading(connection.number, reads)
+            case .packetSize(let connection, let bytesMax):
+                transport.packetSize(connection.number, atMost: Int(bytesMax))
             case .append(let record, let urgency): _ = journal.append(record, urgency, at: now)
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)

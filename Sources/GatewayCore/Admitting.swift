@@ -17,7 +17,7 @@ extension Gateway {
             end(id, .protocolError(.qosNotSupported), at: now, into: &effects)
             return false
         }
-        if aspects.contains(.rights), !treatment.publish.allows(publishingTo: publish.message.topic) {
+        if aspects.contains(.rights), !treatment.publish.allows(topic: publish.message.topic) {
             count(\.refusedPublishes, of: treatment)
             refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
             return false

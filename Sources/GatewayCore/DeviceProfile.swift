@@ -156,7 +156,8 @@ package struct Glob: Hashable, Sendable, CustomStringConvertible {
 /// Where a class of device may publish or subscribe. What `deny` matches is refused whatever `allow` says.
 ///
 /// A Topic Filter is allowed when one of `allow` matches every topic that it matches, and refused when any of `deny`
-/// matches one of them: `#` is refused where anything is denied. MQTT 5 clients get 0x87; of older ones a SUBSCRIBE gets
+/// matches one of them: `#` is refused where anything is denied. A leading wildcard in `deny` is about names that begin
+/// with `$` as well, so that `#` denies everything; one in `allow` is not. MQTT 5 clients get 0x87; of older ones a SUBSCRIBE gets
 /// 0x80, and with a PUBLISH, which has no answer for that, they are closed [MQTT311-3.3.5-2].
 ///
 /// They are looked at when a packet comes. A subscription that was granted stays until its Session ends, also under

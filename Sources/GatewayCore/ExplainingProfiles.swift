@@ -104,13 +104,13 @@ extension DeviceProfile {
                 ? publish.ruling(variables) {
                     $0.matches(bytes)
                 } denying: {
-                    $0.matches(bytes)
+                    $0.denies(topic: bytes[...])
                 } : nil,
             subscribe: filter.map { filter in
                 subscribe.ruling(variables) {
                     $0.covers(filter)
                 } denying: {
-                    $0.overlaps(filter)
+                    $0.denies(subscribingTo: filter)
                 }
             },
             isKept: keepsLastValue.contains(where: matches),

@@ -212,20 +212,41 @@ struct RightsInForce: Sendable {
     /// nil where everything is allowed that is not denied.
     let allow: [TopicFilter]?
     let deny: [TopicFilter]
+    /// A rule of `deny` cannot be told, because the client's name makes it too long: nothing is allowed then.
+    private let isClosed: Bool
 
     init(_ rights: TopicRights, _ variables: TopicVariables) {
         allow = rights.allow?.compactMap { $0.filter(variables) }
         deny = rights.deny.compactMap { $0.filter(variables) }
+        isClosed = deny.count < rights.deny.count
     }
 
+    var allowsEverything: Bool { allow == nil && deny.isEmpty && !isClosed }
+
+    /// Whether a message of this topic may be published, or received.
+    ///
     /// - Complexity: O(rules · bytes)
-    func allows(publishingTo topic: ArraySlice<UInt8>) -> Bool {
-        !deny.contains { $0.matches(topic) } && allow?.contains { $0.matches(topic) } ?? true
+    func allows(topic: ArraySlice<UInt8>) -> Bool {
+        !isClosed && !deny.contains { $0.denies(topic: topic) }
+            && allow?.contains { $0.matches(topic) } ?? true
     }
 
     /// - Complexity: O(rules · bytes)
     func allows(subscribingTo filter: TopicFilter) -> Bool {
-        !deny.contains { $0.overlaps(filter) } && allow?.contains { $0.covers(filter) } ?? true
+        !isClosed && !deny.contains { $0.denies(subscribingTo: filter) }
+            && allow?.contains { $0.covers(filter) } ?? true
+    }
+}
+
+// A rule of `deny` means what it says: its leading wildcard is about names that begin with `$` too, which no subscription's
+// is [MQTT5-4.7.2-1]. `#` denies everything.
+extension TopicFilter {
+    func denies(topic: ArraySlice<UInt8>) -> Bool {
+        Self.overlap(pattern, topic, isDollarApart: false)
+    }
+
+    func denies(subscribingTo filter: TopicFilter) -> Bool {
+        Self.overlap(pattern, filter.pattern, isDollarApart: false)
     }
 }
 

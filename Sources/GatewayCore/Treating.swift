@@ -27,7 +27,7 @@ extension Gateway {
     /// Why a Will cannot be taken [MQTT5-3.2.2-12].
     func refusal(of will: Will, as treatment: Treatment) -> ReasonCode? {
         if let most = treatment.profile.maximumQoS, will.qos > most { return .qosNotSupported }
-        return treatment.publish.allows(publishingTo: will.message.topic) ? nil : .notAuthorized
+        return treatment.publish.allows(topic: will.message.topic) ? nil : .notAuthorized
     }
 
     /// The profile becomes that of the connection and of its Session.

@@ -15,26 +15,16 @@ extension Gateway {
         if let refusal = resolveTopicAlias(&publish, of: id) {
             return end(id, .protocolError(refusal), at: now, into: &effects)
         }
+        // A QoS 2 message that was taken stays taken, whatever has changed since: refused when it is sent again, its
+        // identifier would stay in use, and swallow the next message that is given it [MQTT5-4.3.3-10].
+        let isKnown =
+            publish.qos == .exactlyOnce
+            && publish.id.map { inboundPosition(of: $0, from: session) != nil } ?? false
         // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
-        if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(inFlightMax),
-            publish.id.map({ inboundPosition(of: $0, from: session) == nil }) ?? true
-        {
+        if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(inFlightMax), !isKnown {
             return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
         }
-        if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
-            return refuse(publish, .topicNameInvalid, from: id, at: now, into: &effects)
-        }
-        if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
-            return refuse(publish, .payloadFormatInvalid, from: id, at: now, into: &effects)
-        }
-        if owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
-            return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
-        }
-        if !aspects.isDisjoint(with: .admission),
-            !admit(&publish, aspects, from: id, at: now, into: &effects)
-        {
-            return
-        }
+        if !isKnown, !isAdmitted(&publish, aspects, version, from: id, at: now, into: &effects) { return }
         let treatment =
             aspects.isDisjoint(with: .keeping) ? nil : connections.read(id) { $0.treatment } ?? nil
         let isTaken =
@@ -49,6 +39,29 @@ extension Gateway {
             }
             hold(publish, from: id, at: now, into: &effects)
         }
+    }
+
+    /// Whether a message may be taken, if there is room; one that may not is answered.
+    private mutating func isAdmitted(
+        _ publish: inout Publish, _ aspects: PublishAspects, _ version: ProtocolVersion,
+        from id: ConnectionID, at now: Instant, into effects: inout [Effect]
+    ) -> Bool {
+        let refusal: ReasonCode? =
+            if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
+                .topicNameInvalid
+            } else if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
+                .payloadFormatInvalid
+            } else if owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
+                .notAuthorized
+            } else {
+                nil
+            }
+        if let refusal {
+            refuse(publish, refusal, from: id, at: now, into: &effects)
+            return false
+        }
+        return aspects.isDisjoint(with: .admission)
+            || admit(&publish, aspects, from: id, at: now, into: &effects)
     }
 
     /// The Record that took the QoS 2 message with this identifier; nil when none is held.

@@ -200,6 +200,8 @@ package enum Observation: Hashable, Sendable {
     case refused(clientIdentifier: String, ReasonCode)
     case disconnected(clientIdentifier: String, DisconnectCause)
     case sessionEnded(clientIdentifier: String, SessionEnd, undelivered: Int)
+    /// Its profile does not allow so many of its subscriptions any more: nothing comes by them until it does again.
+    case subscriptionsRest(clientIdentifier: String, profile: String, count: Int)
     case dropped(owner: SessionOwner, DropReason, count: Int)
     case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
     case uplinkDisconnected(name: String, waiting: Int)

@@ -207,6 +207,9 @@ extension Gateway {
             if let expiresAt = message.expiresAt, expiresAt <= now, !isCommitted {
                 return .drop(delivery, .messageExpired)
             }
+            if session.isWithdrawn(delivery, message.message.topic), !isCommitted {
+                return .drop(delivery, .notAllowed)
+            }
             let qos = min(entry.qos, flow.maximumQoS)  // [MQTT5-3.2.2-11]
             let packet = packet(
                 message, as: delivery, at: entry.position, session.owner, qos: qos,

@@ -160,8 +160,8 @@ package struct Glob: Hashable, Sendable, CustomStringConvertible {
 /// with `$` as well, so that `#` denies everything; one in `allow` is not. MQTT 5 clients get 0x87; of older ones a SUBSCRIBE gets
 /// 0x80, and with a PUBLISH, which has no answer for that, they are closed [MQTT311-3.3.5-2].
 ///
-/// They are looked at when a packet comes. A subscription that was granted stays until its Session ends, also under
-/// another configuration: a slip in a file must not lose what is owed to those who are away.
+/// They are looked at when a packet comes, and anew when they have changed: what becomes of a subscription that was
+/// granted and is not allowed any more is told in `Withdrawing.swift`. A Will that is not any more is not published.
 package struct TopicRights: Hashable, Sendable {
     /// nil where everything is allowed that is not denied.
     package var allow: [TopicTemplate]?

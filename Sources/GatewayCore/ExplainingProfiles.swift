@@ -148,6 +148,8 @@ package struct ClientSummary: Hashable, Sendable {
     package var queuedBytes: Int
     package var bounds: QueueBounds?
     package var subscriptions: Int
+    /// Those of them that its profile does not allow it any more.
+    package var restingSubscriptions: Int
     /// When its connection ended, on the gateway's clock; nil while it is here, or when the power failed meanwhile.
     package var closedAt: Instant?
 }
@@ -166,8 +168,8 @@ extension Gateway {
                 isPersistent: session.isPersistent, version: session.version,
                 username: connection?.userName.value, listener: connection?.listener,
                 queuedMessages: session.queue.waitingCount, queuedBytes: session.queue.waitingBytes,
-                bounds: session.bounds, subscriptions: session.subscriptions.count, closedAt: session.closedAt
-            )
+                bounds: session.bounds, subscriptions: session.subscriptions.count,
+                restingSubscriptions: session.restingCount, closedAt: session.closedAt)
         }
         return found.sorted { $0.clientIdentifier.utf8.lexicographicallyPrecedes($1.clientIdentifier.utf8) }
     }

@@ -86,7 +86,7 @@ package struct Gateway: ~Copyable {
         // First the routes: a Will that is due at once goes up too.
         openUplinks(at: now, into: &effects)
         if !profiles.isEmpty {
-            bindAbsent()
+            treatAbsent(at: now, into: &effects)
             recoverWatches(at: now)
         }
         recoverSessions(at: now, into: &effects)

@@ -145,6 +145,26 @@ final class ReadyProfile: Sendable {
         return nil
     }
 
+    /// Where a client that is away may subscribe; nil where that is everywhere, or depends on its user name: that is known
+    /// again when it comes back, before it is sent anything.
+    func subscribeRights(ofAbsent client: String) -> RightsInForce? {
+        rightsOfAbsent(client, profile.subscribe)
+    }
+
+    /// Whether the Will of a client that is away, which was allowed when it came, still is. What depends on its user
+    /// name is left at that.
+    func allowsWill(to topic: ArraySlice<UInt8>, ofAbsent client: String) -> Bool {
+        rightsOfAbsent(client, profile.publish)?.allows(topic: topic) ?? true
+    }
+
+    private func rightsOfAbsent(_ client: String, _ rights: TopicRights) -> RightsInForce? {
+        guard rights != TopicRights(), !rights.variables.contains(.username) else { return nil }
+        return RightsInForce(
+            rights,
+            TopicVariables(
+                clientIdentifier: client, username: nil, profile: profile.name, gateway: gateway))
+    }
+
     /// Whether the state of any device may be told there.
     func mayTellState(at topic: ArraySlice<UInt8>) -> Bool {
         profile.liveness?.stateTopic.isPossible(topic, profile: profile.name, gateway: gateway) ?? false
@@ -204,6 +224,12 @@ final class Treatment: Sendable {
         }
         stateTopic = profile.liveness?.stateTopic.expanded(variables)
         aspects = PublishAspects(profile)
+    }
+}
+
+extension TopicRights {
+    fileprivate var variables: Set<TopicTemplate.Variable> {
+        ((allow ?? []) + deny).reduce(into: []) { $0.formUnion($1.variables) }
     }
 }
 

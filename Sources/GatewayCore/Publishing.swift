@@ -386,9 +386,18 @@ extension Gateway {
     mutating func publishWill(of session: SessionID, at now: Instant, into effects: inout [Effect])
         -> Position
     {
-        guard let will = state[session]?.will else { return .zero }
+        guard let (owner, known) = read(session, { ($0.owner, $0.will) }), let will = known else {
+            return .zero
+        }
         let publish = Publish(message: will.message, qos: will.qos, retain: will.retain)
-        let profile = profiles.profile(named: read(session) { $0.profile } ?? "").profile
+        let ready = profiles.profile(named: read(session) { $0.profile } ?? "")
+        let profile = ready.profile
+        if case .client(let client) = owner, !ready.allowsWill(to: will.message.topic, ofAbsent: client) {
+            // Cleared without being published.
+            effects.append(.report(.dropped(owner: owner, .notAllowed, count: 1)))
+            var record = MessageRecord(willOf: session, qos: will.qos, message: will.message)
+            return commitMessage(&record, into: &effects)
+        }
         let expirySeconds =
             profile.messageExpiry.map { $0.seconds(for: will.messageExpirySeconds) }
             ?? will.messageExpirySeconds

@@ -72,7 +72,7 @@ struct Statistics {
         case .dropped(_, _, let count): publishesDropped.add(UInt64(count))
         case .refused, .sessionEnded, .uplinkConnected, .uplinkDisconnected, .uplinkRemoved, .uplinkLacksQoS2,
             .deadLetter, .pressure,
-            .stuck, .storageFailed, .storageRecovered, .wasOff, .full, .drained:
+            .stuck, .subscriptionsRest, .storageFailed, .storageRecovered, .wasOff, .full, .drained:
             break
         }
     }

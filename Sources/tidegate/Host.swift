@@ -224,7 +224,8 @@ final class Host: TransportDelegate {
             notifier.status("serving QoS 0 only: the disk fails")
         case .storageRecovered:
             notifier.status("serving MQTT")
-        case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
+        case .connected, .refused, .disconnected, .sessionEnded, .subscriptionsRest, .dropped,
+            .uplinkConnected,
             .uplinkDisconnected, .uplinkRemoved, .uplinkLacksQoS2, .deadLetter, .pressure, .stuck, .full,
             .drained, .wasOff:
             break

@@ -527,6 +527,7 @@ extension Gateway {
         guard let owner = state[session]?.owner else { return }
         effects.append(.report(.dropped(owner: owner, reason, count: deliveries.count)))
         for delivery in deliveries { settleSource(of: delivery, session, at: now, into: &effects) }
+        forgetReports(of: deliveries, in: session)
         _ = commit(.dropped(session, deliveries, reason), ifKept: session, urgency, into: &effects)
         listUnrecorded(session, at: now, into: &effects)
     }

@@ -72,8 +72,10 @@ package struct Limits: Hashable, Sendable {
     package var liveBytesMax = 1 << 20
     /// Devices that are watched for silence; of more than that nothing is told.
     package var watchesMax = 100_000
-    /// Topics of which it is remembered what went up last, for reports by exception; beyond it all of a topic goes up.
+    /// Topics of which it is remembered what went up last, for reports by exception, and their bytes; beyond either that
+    /// half is forgotten that went up longest ago, and the next value of each goes up.
     package var reportTopicsMax = 100_000
+    package var reportTopicBytesMax = 8 << 20
     /// Retained QoS 0 messages on their way to one new subscriber; beyond it they are dropped and counted.
     package var leadingMax = 100_000
 

@@ -169,7 +169,7 @@ extension Gateway {
                 by: session) : []
         let verdict = treatment.flatMap { choose(&shares, of: publish.message, as: $0, at: now) }
         guard hasRoom(for: publish, shares, at: now, into: &effects) else { return false }
-        if let treatment, let verdict { note(verdict, of: publish.message, as: treatment, at: now) }
+        let uplinkCount = verdict == nil ? 0 : uplinkCount(in: shares)
         if publish.qos > .atMostOnce, case .client(let id) = peer {
             _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         }
@@ -185,6 +185,9 @@ extension Gateway {
         let passing = shares.filter { $0.qos == .atMostOnce }
         let position = keep(
             &record, for: consume shares, within: treatment?.profile.durability, at: now, into: &effects)
+        if let treatment, let verdict {
+            note(verdict, of: record, passing, wanted: uplinkCount, as: treatment, at: now)
+        }
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
         if let id = publish.id {
             let isWanted =
@@ -317,11 +320,13 @@ extension Gateway {
             message, at: position, owner, qos: .atMostOnce, id: nil, duplicate: false, on: flow, wall,
             state.offTimes, at: now)
         guard let packet else {
+            forgetReport(of: message.message.topic, to: session)
             effects.append(.report(.dropped(owner: owner, .tooLarge, count: 1)))
             return
         }
         let mustWait = message.publishedQoS == .exactlyOnce && position > gate.durable
         guard flow.isWritable, flow.bytesSent(at: now) < 8 * plan.limits.bytesPerRoundMax else {
+            forgetReport(of: message.message.topic, to: session)
             effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
             return
         }
@@ -407,6 +412,7 @@ extension Gateway {
         var shares = shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
         if profile.uplink != UplinkChoice() { lead(&shares, as: profile.uplink) }
+        for share in shares { forgetReport(of: will.message.topic, to: share.session) }
         return keepAndPass(&record, to: shares, at: now, into: &effects)
     }
 

@@ -420,6 +420,7 @@ extension Gateway {
     /// published: they are owed by those who have not returned some time after the next start.
     mutating func stop(at now: Instant, into effects: inout [Effect]) {
         isStopping = true
+        sendUpHeldBack(at: now, into: &effects)
         recordAcknowledgements(into: &effects)
         for id in connections.keys {
             guard let connection = connections[id], connection.phase != .closing else { continue }

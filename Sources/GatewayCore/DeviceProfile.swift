@@ -254,7 +254,8 @@ package struct Liveness: Hashable, Sendable {
 ///
 /// A value is news when it is the first, or when it differs from the last one that went up by more than the deadband and
 /// that was at least the minimum interval before, or when the last one is older than the maximum interval. What is no
-/// number is always news.
+/// number is always news. What comes too soon after the last goes up when the minimum interval is over, if nothing newer has
+/// come meanwhile.
 package struct ReportByException: Hashable, Sendable {
     package var filter: TopicTemplate
     package var value: JSONPointer?

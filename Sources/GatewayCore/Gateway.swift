@@ -25,6 +25,7 @@ package struct Gateway: ~Copyable {
     var hasLiveLanes = false
     /// What went up last, where profiles have reports by exception.
     var reports = Reports()
+    var heldBack = HeldBack()
     var watches = Watches()
     /// Dead letters on their way back, by the Session that keeps them.
     var replays = Roster<SessionID, Replay>()
@@ -396,6 +397,7 @@ package struct Gateway: ~Copyable {
             case .drain(let index): drain(index, at: now, into: &effects)
             case .silence(let place): checkSilence(place, at: now, into: &effects)
             case .rate(let id): checkRate(id, at: now, into: &effects)
+            case .heldBack(let topic): checkHeldBack(topic, at: now, into: &effects)
             case .heldPackets:
                 isRetryScheduled = false
                 takeHeldPackets(at: now, into: &effects)

@@ -187,6 +187,7 @@ extension Gateway {
             &record, for: consume shares, within: treatment?.profile.durability, at: now, into: &effects)
         if let treatment, let verdict {
             note(verdict, of: record, passing, wanted: uplinkCount, as: treatment, at: now)
+            holdBack(verdict, of: publish, by: session, as: treatment, at: now)
         }
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
         if let id = publish.id {
@@ -238,7 +239,7 @@ extension Gateway {
     ///   - shares: given up, so that mostly they become the targets without being copied.
     ///   - window: of its publisher's profile.
     /// - Returns: the position that promises about it wait for.
-    private mutating func keep(
+    mutating func keep(
         _ record: inout MessageRecord, for shares: consuming [MessageRecord.Target],
         within window: DurabilityWindow? = nil, at now: Instant, into effects: inout [Effect]
     ) -> Position {
@@ -275,7 +276,7 @@ extension Gateway {
     /// Sends a message that is kept to those who are here.
     ///
     /// - Parameter passing: who gets it at QoS 0, besides its targets.
-    private mutating func pass(
+    mutating func pass(
         _ record: MessageRecord, to passing: [MessageRecord.Target], after position: Position,
         at now: Instant, into effects: inout [Effect]
     ) {

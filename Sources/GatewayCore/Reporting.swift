@@ -40,7 +40,7 @@ struct Reports {
         /// - value: what is remembered of it; nil for what is no number.
         case news(value: Double?)
         case noNews
-        /// It is news, but too soon after what went up last.
+        /// It is news, but too soon after what went up last: see `HeldBack`.
         case tooSoon(value: Double, until: Instant)
     }
 
@@ -50,7 +50,8 @@ struct Reports {
             return .news(value: nil)
         }
         let topic = Array(message.topic)
-        guard let last = newer.last[topic] ?? older.last[topic], last.links.map({ $0 == links }) ?? true else {
+        guard let last = newer.last[topic] ?? older.last[topic], last.links.map({ $0 == links }) ?? true
+        else {
             return .news(value: value)
         }
         let silent = now.milliseconds(since: last.at)
@@ -73,7 +74,8 @@ struct Reports {
     ///   - carriers: what brings it there.
     ///   - isUnsure: whether it also went at QoS 0.
     mutating func wentUp(
-        _ value: Double?, of topic: ArraySlice<UInt8>, by carriers: [Carrier], isUnsure: Bool, _ limits: Limits,
+        _ value: Double?, of topic: ArraySlice<UInt8>, by carriers: [Carrier], isUnsure: Bool,
+        _ limits: Limits,
         at now: Instant
     ) {
         let topic = Array(topic)
@@ -131,7 +133,10 @@ extension Gateway {
             shares.contains(where: { uplinkName(of: $0.session) != nil })
         else { return nil }
         let rule = treatment.profile.reportByException[exception.place]
-        let verdict = reports.verdict(on: message, rule, at: now)
+        var verdict = reports.verdict(on: message, rule, at: now)
+        if case .tooSoon(let value, _) = verdict, heldBack.bytes > plan.limits.heldBackBytesMax {
+            verdict = .news(value: value)
+        }
         switch verdict {
         case .news: break
         case .noNews, .tooSoon: shares.removeAll { uplinkName(of: $0.session) != nil }
@@ -154,7 +159,9 @@ extension Gateway {
     func uplinkName(of session: SessionID) -> String? { read(session) { $0.owner.uplinkName } ?? nil }
 
     /// How many uplinks are among the receivers.
-    func uplinkCount(in shares: [MessageRecord.Target]) -> Int { shares.count { uplinkName(of: $0.session) != nil } }
+    func uplinkCount(in shares: [MessageRecord.Target]) -> Int {
+        shares.count { uplinkName(of: $0.session) != nil }
+    }
 
     /// A message of which `choose` had a verdict is taken, and not sent to anybody yet.
     ///
@@ -175,7 +182,13 @@ extension Gateway {
         }
     }
 
-    private mutating func noteWentUp(
+    /// What was held back goes up after all.
+    mutating func uncountSuppressed(_ message: ApplicationMessage, of treatment: Treatment) {
+        count(\.suppressed, of: treatment, by: 0 &- 1)
+        count(\.suppressedBytes, of: treatment, by: 0 &- UInt64(message.bytes.count))
+    }
+
+    mutating func noteWentUp(
         _ value: Double?, _ record: MessageRecord, _ passing: [MessageRecord.Target], wanted: Int,
         at now: Instant
     ) {

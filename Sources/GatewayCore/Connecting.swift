@@ -334,6 +334,7 @@ extension Gateway {
             expiry = min(changed, treatment?.profile.sessionExpirySecondsMax ?? plan.expirySecondsMax)
         }
         letHeldGo(of: id, at: now, into: &effects)
+        stowPace(of: id, at: now)
         effects.append(.close(id))
         _ = connections.update(id) { $0.phase = .closing }
         report(id, .byClient(disconnect.reason), into: &effects)
@@ -372,8 +373,8 @@ extension Gateway {
             report(id, .connectionLost, into: &effects)
             closeSession(session, at: now, into: &effects)
         }
+        stowPace(of: id, at: now)
         connections[id] = nil
-        if !paces.isEmpty { paces[id] = nil }
     }
 
     /// Ends a connection from our side: the peer is told why where its version can be told
@@ -392,6 +393,7 @@ extension Gateway {
             break
         }
         letHeldGo(of: id, at: now, into: &effects)
+        stowPace(of: id, at: now)
         effects.append(.close(id))
         report(id, cause, into: &effects)
         _ = connections.update(id) { $0.phase = .closing }

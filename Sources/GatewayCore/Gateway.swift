@@ -20,6 +20,7 @@ package struct Gateway: ~Copyable {
     package internal(set) var profileCounts: [ProfileCounts]
     /// How much clients may publish now whose profile has a rate.
     var paces = Roster<ConnectionID, Pace>()
+    var formerPaces = FormerPaces()
     var uplinks: [Upstream] = []
     /// Whether any uplink has a lane for what is new.
     var hasLiveLanes = false

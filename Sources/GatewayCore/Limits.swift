@@ -72,6 +72,8 @@ package struct Limits: Hashable, Sendable {
     package var liveBytesMax = 1 << 20
     /// Devices that are watched for silence; of more than that nothing is told.
     package var watchesMax = 100_000
+    /// Clients that went away before they might publish a whole burst again; of those beyond, who went first may at once.
+    package var formerPacesMax = 10_000
     /// Topics of which it is remembered what went up last, for reports by exception, and their bytes; beyond either that
     /// half is forgotten that went up longest ago, and the next value of each goes up.
     package var reportTopicsMax = 100_000

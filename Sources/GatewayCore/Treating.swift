@@ -43,7 +43,7 @@ extension Gateway {
             connection.treatment = profiles.isEmpty ? nil : treatment
             connection.aspects = profiles.isEmpty ? [] : treatment.aspects
         }
-        paces[id] = treatment.profile.rate.flatMap { TokenBucket($0, at: now) }.map { Pace(bucket: $0) }
+        setPace(treatment.profile.rate, of: id, at: now)
         let name = profiles.durableName(of: profile)
         bind(session, to: profile.profile.queue)
         withdraw(

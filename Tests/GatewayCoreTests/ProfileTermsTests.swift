@@ -317,6 +317,48 @@ struct ProfileTermsTests {
         #expect(s.gateway.profileCounts.map(\.pauses) == [1, 0])
     }
 
+    @Test("A new connection is no new burst, however the old one ended", arguments: 0...2)
+    func rateAcrossConnections(ending: Int) {
+        var s = Scenario.connected(
+            "press", plan: Self.plan { $0.rate = PublishRate(messagesPerSecond: 10, messagesBurst: 5) })
+        for _ in 1...5 { s.sends("press", .publish(.text("t"))) }
+        #expect(s.pausedClients.isEmpty)
+        switch ending {
+        case 0: s.leaves("press")
+        case 1: s.vanishes("press")
+        default: break
+        }
+        s.connects("press", cleanStart: true)
+        s.sends("press", .publish(.text("t")))
+        #expect(s.pausedClients == ["press"])
+        s.leaves("press")
+        s.passes(milliseconds: 600)
+        s.connects("press")
+        for _ in 1...5 { s.sends("press", .publish(.text("t"))) }
+        #expect(s.pausedClients.isEmpty)
+        // Nobody else pays for it.
+        s.connects("press2")
+        for _ in 1...5 { s.sends("press2", .publish(.text("t"))) }
+        #expect(s.pausedClients.isEmpty)
+    }
+
+    @Test("What is kept of those who went is bounded: who went first has a whole burst again")
+    func manyFormerPaces() {
+        var plan = Self.plan { $0.rate = PublishRate(messagesPerSecond: 1, messagesBurst: 1) }
+        plan.limits.formerPacesMax = 4
+        var s = Scenario(plan: plan)
+        for n in 1...5 {
+            s.connects("press\(n)", cleanStart: true)
+            s.sends("press\(n)", .publish(.text("t")))
+            s.leaves("press\(n)")
+        }
+        for n in [1, 5] {
+            s.connects("press\(n)", cleanStart: true)
+            s.sends("press\(n)", .publish(.text("t")))
+        }
+        #expect(s.pausedClients == ["press5"])
+    }
+
     @Test("A reload that leaves the profiles alone gives nobody a new burst")
     func rateAcrossReload() {
         var plan = Self.plan { $0.rate = PublishRate(messagesPerSecond: 1) }

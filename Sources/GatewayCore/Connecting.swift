@@ -374,6 +374,7 @@ extension Gateway {
             closeSession(session, at: now, into: &effects)
         }
         stowPace(of: id, at: now)
+        if let watch = connection.watch { watchedLeft(id, watch) }
         connections[id] = nil
     }
 

@@ -70,7 +70,7 @@ package struct Limits: Hashable, Sendable {
     /// Messages of one live lane that are in flight or wait, and their bytes; beyond either new ones join the backlog.
     package var liveMessagesMax = 1000
     package var liveBytesMax = 1 << 20
-    /// Devices that are watched for silence; of more than that nothing is told.
+    /// Devices that are watched for silence; of more than that nothing is told. One that is silent and away is not.
     package var watchesMax = 100_000
     /// Clients that went away before they might publish a whole burst again; of those beyond, who went first may at once.
     package var formerPacesMax = 10_000

@@ -17,7 +17,7 @@ extension Gateway {
             end(id, .protocolError(.qosNotSupported), at: now, into: &effects)
             return false
         }
-        if aspects.contains(.rights), !treatment.publish.allows(publishingTo: publish.message.topic) {
+        if aspects.contains(.rights), !treatment.publish.allows(topic: publish.message.topic) {
             count(\.refusedPublishes, of: treatment)
             refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
             return false
@@ -26,14 +26,6 @@ extension Gateway {
             publish.messageExpirySeconds = expiry.seconds(for: publish.messageExpirySeconds)
         }
         return true
-    }
-
-    /// Whether a packet is larger than its client was told that it may be, before any Topic Alias is looked up
-    /// [MQTT5-3.2.2.3.6].
-    func isTooLarge(_ publish: borrowing Publish, from id: ConnectionID) -> Bool {
-        let terms = connections.read(id) { ($0.takenBytesMax, $0.version) }
-        guard let (bytesMax, version) = terms, let most = bytesMax else { return false }
-        return publish.encodedSize(version: version) > Int(most)
     }
 
     // MARK: Rate
@@ -68,6 +60,26 @@ extension Gateway {
         readOn(id, at: now, into: &effects)
     }
 
+    /// What a client may publish by its profile's rate, from what it had left of it.
+    mutating func setPace(_ rate: PublishRate?, of id: ConnectionID, at now: Instant) {
+        guard rate != nil || !paces.isEmpty else { return }
+        let former = paces[id] ?? connections[id].flatMap { formerPaces.take($0.clientIdentifier) }
+        if var former, former.rate == rate {
+            former.wakesAt = nil
+            paces[id] = former
+        } else {
+            paces[id] = Pace(rate, at: now)
+        }
+    }
+
+    /// A connection ends.
+    mutating func stowPace(of id: ConnectionID, at now: Instant) {
+        guard !paces.isEmpty, var pace = paces[id] else { return }
+        paces[id] = nil
+        guard !pace.bucket.isFull(at: now), let client = connections[id]?.clientIdentifier else { return }
+        formerPaces.keep(pace, of: client, most: plan.limits.formerPacesMax)
+    }
+
     // MARK: Counting
 
     mutating func count(
@@ -88,14 +100,44 @@ extension MessageExpiry {
 
 /// How much a client may publish now.
 struct Pace {
+    let rate: PublishRate
     var bucket: TokenBucket
     /// When it is looked at again whether it may be read.
     var wakesAt: Instant?
+
+    /// nil when there is nothing to pace.
+    init?(_ rate: PublishRate?, at now: Instant) {
+        guard let rate, let bucket = TokenBucket(rate, at: now) else { return nil }
+        self.rate = rate
+        self.bucket = bucket
+    }
+}
+
+/// What clients that went away had left of their rate, lest a new connection be a new burst. When the newer half is
+/// full, the older one is forgotten.
+struct FormerPaces {
+    private var newer: [[UInt8]: Pace] = [:]
+    private var older: [[UInt8]: Pace] = [:]
+
+    mutating func keep(_ pace: Pace, of client: String, most: Int) {
+        if newer.count >= max(1, most / 2) {
+            older = newer
+            newer = [:]
+        }
+        newer[Array(client.utf8)] = pace
+    }
+
+    mutating func take(_ client: String) -> Pace? {
+        let client = Array(client.utf8)
+        let latest = newer.removeValue(forKey: client)
+        let former = older.removeValue(forKey: client)
+        return latest ?? former
+    }
 }
 
 /// What the settings of a profile have done since the start, or since it was configured.
 package struct ProfileCounts: Hashable, Sendable {
-    /// PUBLISH packets above the QoS or the size of the profile, or to topics that it does not allow.
+    /// PUBLISH packets above the QoS of the profile, or to topics that it does not allow.
     package var refusedPublishes: UInt64 = 0
     package var refusedSubscriptions: UInt64 = 0
     /// How often a client was not read because it published too fast.

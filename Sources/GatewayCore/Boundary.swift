@@ -142,6 +142,8 @@ package enum Effect: Sendable {
     case close(ConnectionID)
     /// Stop (`false`) or go on (`true`) reading this client.
     case reading(ConnectionID, Bool)
+    /// From its next packet on this client may send none of more bytes, if that is less than its listener takes.
+    case packetSize(ConnectionID, atMost: UInt32)
     /// Write the Record at the next position: the n-th `append` of a gateway's life has position n.
     case append(Record, Urgency)
     /// Read these message Records, in rising order, for a Session; answered by `.storage(.loaded)`. Wanted is
@@ -198,6 +200,8 @@ package enum Observation: Hashable, Sendable {
     case refused(clientIdentifier: String, ReasonCode)
     case disconnected(clientIdentifier: String, DisconnectCause)
     case sessionEnded(clientIdentifier: String, SessionEnd, undelivered: Int)
+    /// Its profile does not allow so many of its subscriptions any more: nothing comes by them until it does again.
+    case subscriptionsRest(clientIdentifier: String, profile: String, count: Int)
     case dropped(owner: SessionOwner, DropReason, count: Int)
     case uplinkConnected(name: String, sessionPresent: Bool, waiting: Int)
     case uplinkDisconnected(name: String, waiting: Int)

@@ -91,6 +91,9 @@ extension Gateway {
             connection.isBridge = connect.isBridge
         }
         setTerms(of: connect, on: id, profile.profile)
+        if let most = profile.profile.packetBytesMax, connect.encodedSize > Int(most) {
+            return refuse(connect, on: id, .packetTooLarge, into: &effects)
+        }
         let refused = profile.refusal(of: names(of: connect, on: id))
         if let refusal = refused ?? refusal(of: connect, as: profile.profile) {
             return refuse(connect, on: id, refusal, into: &effects)
@@ -139,6 +142,9 @@ extension Gateway {
             session.flow = flow
         }
         _ = connections.update(id) { $0.phase = .connecting(session) }
+        if let most = connections.read(id, { $0.takenBytesMax }) ?? nil {
+            effects.append(.packetSize(id, atMost: most))
+        }
         effects.append(
             .report(
                 .connected(
@@ -208,7 +214,10 @@ extension Gateway {
     ) {
         // [MQTT5-3.2.2-6]
         let connack = Packet.connack(Connack(sessionPresent: false, reason: reason))
-        if isTakable(connack, by: connect) { effects.append(.send(id, explained(connack, to: id))) }
+        // Before MQTT 5 there is no word for a packet that is too large.
+        if isTakable(connack, by: connect), reason != .packetTooLarge || connect.version == .v5_0 {
+            effects.append(.send(id, explained(connack, to: id)))
+        }
         effects.append(.close(id))
         effects.append(.report(.refused(clientIdentifier: connect.clientIdentifier, reason)))
         _ = connections.update(id) { $0.phase = .closing }
@@ -325,6 +334,7 @@ extension Gateway {
             expiry = min(changed, treatment?.profile.sessionExpirySecondsMax ?? plan.expirySecondsMax)
         }
         letHeldGo(of: id, at: now, into: &effects)
+        stowPace(of: id, at: now)
         effects.append(.close(id))
         _ = connections.update(id) { $0.phase = .closing }
         report(id, .byClient(disconnect.reason), into: &effects)
@@ -363,8 +373,9 @@ extension Gateway {
             report(id, .connectionLost, into: &effects)
             closeSession(session, at: now, into: &effects)
         }
+        stowPace(of: id, at: now)
+        if let watch = connection.watch { watchedLeft(id, watch) }
         connections[id] = nil
-        if !paces.isEmpty { paces[id] = nil }
     }
 
     /// Ends a connection from our side: the peer is told why where its version can be told
@@ -383,6 +394,7 @@ extension Gateway {
             break
         }
         letHeldGo(of: id, at: now, into: &effects)
+        stowPace(of: id, at: now)
         effects.append(.close(id))
         report(id, cause, into: &effects)
         _ = connections.update(id) { $0.phase = .closing }
@@ -411,6 +423,7 @@ extension Gateway {
     /// published: they are owed by those who have not returned some time after the next start.
     mutating func stop(at now: Instant, into effects: inout [Effect]) {
         isStopping = true
+        sendUpHeldBack(at: now, into: &effects)
         recordAcknowledgements(into: &effects)
         for id in connections.keys {
             guard let connection = connections[id], connection.phase != .closing else { continue }

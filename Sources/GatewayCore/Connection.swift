@@ -86,6 +86,8 @@ struct Deadline: Comparable {
         case silence(watch: Int)
         /// A client that published too fast may go on.
         case rate(ConnectionID)
+        /// A value that was news too soon goes up.
+        case heldBack(topic: [UInt8])
         /// Every Session that was connected before the start and has not come back.
         case returnGrace
     }

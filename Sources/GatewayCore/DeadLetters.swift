@@ -45,6 +45,7 @@ extension Gateway {
         }
         guard let (name, entry, message) = found, let name, let entry, entry.phase != .settled, let message
         else { return false }
+        forgetReports(of: [delivery], in: session)
         let letters = prepareDeadLetters(of: name, into: &effects)
         var received = message.received
         if received?.by == .zero { received?.by = entry.position }

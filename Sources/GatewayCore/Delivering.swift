@@ -207,6 +207,9 @@ extension Gateway {
             if let expiresAt = message.expiresAt, expiresAt <= now, !isCommitted {
                 return .drop(delivery, .messageExpired)
             }
+            if session.isWithdrawn(delivery, message.message.topic), !isCommitted {
+                return .drop(delivery, .notAllowed)
+            }
             let qos = min(entry.qos, flow.maximumQoS)  // [MQTT5-3.2.2-11]
             let packet = packet(
                 message, as: delivery, at: entry.position, session.owner, qos: qos,
@@ -524,6 +527,7 @@ extension Gateway {
         guard let owner = state[session]?.owner else { return }
         effects.append(.report(.dropped(owner: owner, reason, count: deliveries.count)))
         for delivery in deliveries { settleSource(of: delivery, session, at: now, into: &effects) }
+        forgetReports(of: deliveries, in: session)
         _ = commit(.dropped(session, deliveries, reason), ifKept: session, urgency, into: &effects)
         listUnrecorded(session, at: now, into: &effects)
     }

@@ -26,8 +26,8 @@ package struct DeviceProfile: Hashable, Sendable {
     package var maximumQoS: QoS?
     /// Instead of `Limits.inFlightMax`, at least 1.
     package var receiveMaximum: UInt16?
-    /// Bytes of a whole packet, where that is less than its listener takes: told in CONNACK [MQTT5-3.2.2.3.6]. A PUBLISH
-    /// beyond it gets 0x95, and older clients are closed; of other packets the listener's bound is the one that counts.
+    /// Bytes of a whole packet, of whatever kind, where that is less than its listener takes: told in CONNACK
+    /// [MQTT5-3.2.2.3.6]. Beyond it 0x95, in CONNACK for a CONNECT; older clients are closed.
     package var packetBytesMax: UInt32?
     /// Topics it may publish to, its Will's included.
     package var publish = TopicRights()
@@ -156,11 +156,12 @@ package struct Glob: Hashable, Sendable, CustomStringConvertible {
 /// Where a class of device may publish or subscribe. What `deny` matches is refused whatever `allow` says.
 ///
 /// A Topic Filter is allowed when one of `allow` matches every topic that it matches, and refused when any of `deny`
-/// matches one of them: `#` is refused where anything is denied. MQTT 5 clients get 0x87; of older ones a SUBSCRIBE gets
+/// matches one of them: `#` is refused where anything is denied. A leading wildcard in `deny` is about names that begin
+/// with `$` as well, so that `#` denies everything; one in `allow` is not. MQTT 5 clients get 0x87; of older ones a SUBSCRIBE gets
 /// 0x80, and with a PUBLISH, which has no answer for that, they are closed [MQTT311-3.3.5-2].
 ///
-/// They are looked at when a packet comes. A subscription that was granted stays until its Session ends, also under
-/// another configuration: a slip in a file must not lose what is owed to those who are away.
+/// They are looked at when a packet comes, and anew when they have changed: what becomes of a subscription that was
+/// granted and is not allowed any more is told in `Withdrawing.swift`. A Will that is not any more is not published.
 package struct TopicRights: Hashable, Sendable {
     /// nil where everything is allowed that is not denied.
     package var allow: [TopicTemplate]?
@@ -253,7 +254,8 @@ package struct Liveness: Hashable, Sendable {
 ///
 /// A value is news when it is the first, or when it differs from the last one that went up by more than the deadband and
 /// that was at least the minimum interval before, or when the last one is older than the maximum interval. What is no
-/// number is always news.
+/// number is always news. What comes too soon after the last goes up when the minimum interval is over, if nothing newer has
+/// come meanwhile.
 package struct ReportByException: Hashable, Sendable {
     package var filter: TopicTemplate
     package var value: JSONPointer?

@@ -20,6 +20,8 @@ struct TokenBucket {
             count = min(capacity, count + perMillisecond * milliseconds)
         }
 
+        var isFull: Bool { count >= capacity }
+
         /// How many milliseconds until there are `amount`, or until it is full.
         func wait(for amount: Int) -> UInt64 {
             let needed = min(capacity, 1000 * Int64(amount))
@@ -51,6 +53,12 @@ struct TokenBucket {
         messages = rate.messagesPerSecond.map { Tokens(perSecond: $0, burst: rate.messagesBurst) }
         bytes = rate.bytesPerSecond.map { Tokens(perSecond: $0, burst: rate.bytesBurst) }
         filledAt = now
+    }
+
+    /// Whether it lets through as much as it ever does.
+    mutating func isFull(at now: Instant) -> Bool {
+        fill(at: now)
+        return messages?.isFull ?? true && bytes?.isFull ?? true
     }
 
     /// How many milliseconds until nothing is owed.

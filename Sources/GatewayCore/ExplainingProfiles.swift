@@ -104,13 +104,13 @@ extension DeviceProfile {
                 ? publish.ruling(variables) {
                     $0.matches(bytes)
                 } denying: {
-                    $0.matches(bytes)
+                    $0.denies(topic: bytes[...])
                 } : nil,
             subscribe: filter.map { filter in
                 subscribe.ruling(variables) {
                     $0.covers(filter)
                 } denying: {
-                    $0.overlaps(filter)
+                    $0.denies(subscribingTo: filter)
                 }
             },
             isKept: keepsLastValue.contains(where: matches),
@@ -148,6 +148,8 @@ package struct ClientSummary: Hashable, Sendable {
     package var queuedBytes: Int
     package var bounds: QueueBounds?
     package var subscriptions: Int
+    /// Those of them that its profile does not allow it any more.
+    package var restingSubscriptions: Int
     /// When its connection ended, on the gateway's clock; nil while it is here, or when the power failed meanwhile.
     package var closedAt: Instant?
 }
@@ -166,8 +168,8 @@ extension Gateway {
                 isPersistent: session.isPersistent, version: session.version,
                 username: connection?.userName.value, listener: connection?.listener,
                 queuedMessages: session.queue.waitingCount, queuedBytes: session.queue.waitingBytes,
-                bounds: session.bounds, subscriptions: session.subscriptions.count, closedAt: session.closedAt
-            )
+                bounds: session.bounds, subscriptions: session.subscriptions.count,
+                restingSubscriptions: session.restingCount, closedAt: session.closedAt)
         }
         return found.sorted { $0.clientIdentifier.utf8.lexicographicallyPrecedes($1.clientIdentifier.utf8) }
     }

@@ -20,11 +20,13 @@ package struct Gateway: ~Copyable {
     package internal(set) var profileCounts: [ProfileCounts]
     /// How much clients may publish now whose profile has a rate.
     var paces = Roster<ConnectionID, Pace>()
+    var formerPaces = FormerPaces()
     var uplinks: [Upstream] = []
     /// Whether any uplink has a lane for what is new.
     var hasLiveLanes = false
     /// What went up last, where profiles have reports by exception.
     var reports = Reports()
+    var heldBack = HeldBack()
     var watches = Watches()
     /// Dead letters on their way back, by the Session that keeps them.
     var replays = Roster<SessionID, Replay>()
@@ -86,7 +88,7 @@ package struct Gateway: ~Copyable {
         // First the routes: a Will that is due at once goes up too.
         openUplinks(at: now, into: &effects)
         if !profiles.isEmpty {
-            bindAbsent()
+            treatAbsent(at: now, into: &effects)
             recoverWatches(at: now)
         }
         recoverSessions(at: now, into: &effects)
@@ -396,6 +398,7 @@ package struct Gateway: ~Copyable {
             case .drain(let index): drain(index, at: now, into: &effects)
             case .silence(let place): checkSilence(place, at: now, into: &effects)
             case .rate(let id): checkRate(id, at: now, into: &effects)
+            case .heldBack(let topic): checkHeldBack(topic, at: now, into: &effects)
             case .heldPackets:
                 isRetryScheduled = false
                 takeHeldPackets(at: now, into: &effects)

@@ -70,10 +70,16 @@ package struct Limits: Hashable, Sendable {
     /// Messages of one live lane that are in flight or wait, and their bytes; beyond either new ones join the backlog.
     package var liveMessagesMax = 1000
     package var liveBytesMax = 1 << 20
-    /// Devices that are watched for silence; of more than that nothing is told.
+    /// Devices that are watched for silence; of more than that nothing is told. One that is silent and away is not.
     package var watchesMax = 100_000
-    /// Topics of which it is remembered what went up last, for reports by exception; beyond it all of a topic goes up.
+    /// Clients that went away before they might publish a whole burst again; of those beyond, who went first may at once.
+    package var formerPacesMax = 10_000
+    /// Topics of which it is remembered what went up last, for reports by exception, and their bytes; beyond either that
+    /// half is forgotten that went up longest ago, and the next value of each goes up.
     package var reportTopicsMax = 100_000
+    package var reportTopicBytesMax = 8 << 20
+    /// Bytes of values that are held back until their minimum interval is over; beyond it they go up at once.
+    package var heldBackBytesMax = 4 << 20
     /// Retained QoS 0 messages on their way to one new subscriber; beyond it they are dropped and counted.
     package var leadingMax = 100_000
 

@@ -145,6 +145,26 @@ final class ReadyProfile: Sendable {
         return nil
     }
 
+    /// Where a client that is away may subscribe; nil where that is everywhere, or depends on its user name: that is known
+    /// again when it comes back, before it is sent anything.
+    func subscribeRights(ofAbsent client: String) -> RightsInForce? {
+        rightsOfAbsent(client, profile.subscribe)
+    }
+
+    /// Whether the Will of a client that is away, which was allowed when it came, still is. What depends on its user
+    /// name is left at that.
+    func allowsWill(to topic: ArraySlice<UInt8>, ofAbsent client: String) -> Bool {
+        rightsOfAbsent(client, profile.publish)?.allows(topic: topic) ?? true
+    }
+
+    private func rightsOfAbsent(_ client: String, _ rights: TopicRights) -> RightsInForce? {
+        guard rights != TopicRights(), !rights.variables.contains(.username) else { return nil }
+        return RightsInForce(
+            rights,
+            TopicVariables(
+                clientIdentifier: client, username: nil, profile: profile.name, gateway: gateway))
+    }
+
     /// Whether the state of any device may be told there.
     func mayTellState(at topic: ArraySlice<UInt8>) -> Bool {
         profile.liveness?.stateTopic.isPossible(topic, profile: profile.name, gateway: gateway) ?? false
@@ -207,25 +227,52 @@ final class Treatment: Sendable {
     }
 }
 
+extension TopicRights {
+    fileprivate var variables: Set<TopicTemplate.Variable> {
+        ((allow ?? []) + deny).reduce(into: []) { $0.formUnion($1.variables) }
+    }
+}
+
 /// `TopicRights` of one client.
 struct RightsInForce: Sendable {
     /// nil where everything is allowed that is not denied.
     let allow: [TopicFilter]?
     let deny: [TopicFilter]
+    /// A rule of `deny` cannot be told, because the client's name makes it too long: nothing is allowed then.
+    private let isClosed: Bool
 
     init(_ rights: TopicRights, _ variables: TopicVariables) {
         allow = rights.allow?.compactMap { $0.filter(variables) }
         deny = rights.deny.compactMap { $0.filter(variables) }
+        isClosed = deny.count < rights.deny.count
     }
 
+    var allowsEverything: Bool { allow == nil && deny.isEmpty && !isClosed }
+
+    /// Whether a message of this topic may be published, or received.
+    ///
     /// - Complexity: O(rules · bytes)
-    func allows(publishingTo topic: ArraySlice<UInt8>) -> Bool {
-        !deny.contains { $0.matches(topic) } && allow?.contains { $0.matches(topic) } ?? true
+    func allows(topic: ArraySlice<UInt8>) -> Bool {
+        !isClosed && !deny.contains { $0.denies(topic: topic) }
+            && allow?.contains { $0.matches(topic) } ?? true
     }
 
     /// - Complexity: O(rules · bytes)
     func allows(subscribingTo filter: TopicFilter) -> Bool {
-        !deny.contains { $0.overlaps(filter) } && allow?.contains { $0.covers(filter) } ?? true
+        !isClosed && !deny.contains { $0.denies(subscribingTo: filter) }
+            && allow?.contains { $0.covers(filter) } ?? true
+    }
+}
+
+// A rule of `deny` means what it says: its leading wildcard is about names that begin with `$` too, which no subscription's
+// is [MQTT5-4.7.2-1]. `#` denies everything.
+extension TopicFilter {
+    func denies(topic: ArraySlice<UInt8>) -> Bool {
+        Self.overlap(pattern, topic, isDollarApart: false)
+    }
+
+    func denies(subscribingTo filter: TopicFilter) -> Bool {
+        Self.overlap(pattern, filter.pattern, isDollarApart: false)
     }
 }
 
@@ -238,28 +285,26 @@ extension TopicTemplate {
 
 /// What each PUBLISH of a client is to be looked at for; nothing, unless its profile says so.
 struct PublishAspects: OptionSet {
-    let rawValue: UInt16
+    let rawValue: UInt8
 
-    static let size = PublishAspects(rawValue: 1)
-    static let qos = PublishAspects(rawValue: 2)
-    static let rights = PublishAspects(rawValue: 4)
-    static let rate = PublishAspects(rawValue: 8)
-    static let expiry = PublishAspects(rawValue: 16)
-    static let uplink = PublishAspects(rawValue: 32)
-    static let durability = PublishAspects(rawValue: 64)
-    static let exceptions = PublishAspects(rawValue: 128)
-    static let lastValue = PublishAspects(rawValue: 256)
+    static let qos = PublishAspects(rawValue: 1)
+    static let rights = PublishAspects(rawValue: 2)
+    static let rate = PublishAspects(rawValue: 4)
+    static let expiry = PublishAspects(rawValue: 8)
+    static let uplink = PublishAspects(rawValue: 16)
+    static let durability = PublishAspects(rawValue: 32)
+    static let exceptions = PublishAspects(rawValue: 64)
+    static let lastValue = PublishAspects(rawValue: 128)
 
     /// Before it is taken.
-    static let admission: PublishAspects = [.size, .qos, .rights, .rate, .expiry]
+    static let admission: PublishAspects = [.qos, .rights, .rate, .expiry]
     /// While it is.
     static let keeping: PublishAspects = [.uplink, .durability, .exceptions, .lastValue]
 
-    init(rawValue: UInt16) { self.rawValue = rawValue }
+    init(rawValue: UInt8) { self.rawValue = rawValue }
 
     init(_ profile: DeviceProfile) {
         var aspects: PublishAspects = []
-        if profile.packetBytesMax != nil { aspects.insert(.size) }
         if profile.maximumQoS != nil { aspects.insert(.qos) }
         if profile.publish != TopicRights() { aspects.insert(.rights) }
         if profile.rate != nil { aspects.insert(.rate) }

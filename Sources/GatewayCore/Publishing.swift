@@ -12,32 +12,19 @@ extension Gateway {
             ($0.version, $0.inboundUnsettledCount, $0.inFlightMax, $0.held.isEmpty, $0.aspects)
         }
         guard let (version, unsettledCount, inFlightMax, holdsNothing, aspects) = known else { return }
-        if aspects.contains(.size), isTooLarge(publish, from: id) {
-            return end(id, .protocolError(.packetTooLarge), at: now, into: &effects)
-        }
         if let refusal = resolveTopicAlias(&publish, of: id) {
             return end(id, .protocolError(refusal), at: now, into: &effects)
         }
+        // A QoS 2 message that was taken stays taken, whatever has changed since: refused when it is sent again, its
+        // identifier would stay in use, and swallow the next message that is given it [MQTT5-4.3.3-10].
+        let isKnown =
+            publish.qos == .exactlyOnce
+            && publish.id.map { inboundPosition(of: $0, from: session) != nil } ?? false
         // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
-        if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(inFlightMax),
-            publish.id.map({ inboundPosition(of: $0, from: session) == nil }) ?? true
-        {
+        if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(inFlightMax), !isKnown {
             return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
         }
-        if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
-            return refuse(publish, .topicNameInvalid, from: id, at: now, into: &effects)
-        }
-        if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
-            return refuse(publish, .payloadFormatInvalid, from: id, at: now, into: &effects)
-        }
-        if owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
-            return refuse(publish, .notAuthorized, from: id, at: now, into: &effects)
-        }
-        if !aspects.isDisjoint(with: .admission),
-            !admit(&publish, aspects, from: id, at: now, into: &effects)
-        {
-            return
-        }
+        if !isKnown, !isAdmitted(&publish, aspects, version, from: id, at: now, into: &effects) { return }
         let treatment =
             aspects.isDisjoint(with: .keeping) ? nil : connections.read(id) { $0.treatment } ?? nil
         let isTaken =
@@ -52,6 +39,29 @@ extension Gateway {
             }
             hold(publish, from: id, at: now, into: &effects)
         }
+    }
+
+    /// Whether a message may be taken, if there is room; one that may not is answered.
+    private mutating func isAdmitted(
+        _ publish: inout Publish, _ aspects: PublishAspects, _ version: ProtocolVersion,
+        from id: ConnectionID, at now: Instant, into effects: inout [Effect]
+    ) -> Bool {
+        let refusal: ReasonCode? =
+            if TopicLevels.count(in: publish.message.topic) > plan.limits.topicLevelsMax {
+                .topicNameInvalid
+            } else if plan.limits.validatesPayloadFormat, !publish.message.payloadIsOfItsFormat {
+                .payloadFormatInvalid
+            } else if owns(publish.message.topic), version == .v5_0, publish.qos > .atMostOnce {
+                .notAuthorized
+            } else {
+                nil
+            }
+        if let refusal {
+            refuse(publish, refusal, from: id, at: now, into: &effects)
+            return false
+        }
+        return aspects.isDisjoint(with: .admission)
+            || admit(&publish, aspects, from: id, at: now, into: &effects)
     }
 
     /// The Record that took the QoS 2 message with this identifier; nil when none is held.
@@ -159,7 +169,7 @@ extension Gateway {
                 by: session) : []
         let verdict = treatment.flatMap { choose(&shares, of: publish.message, as: $0, at: now) }
         guard hasRoom(for: publish, shares, at: now, into: &effects) else { return false }
-        if let treatment, let verdict { note(verdict, of: publish.message, as: treatment, at: now) }
+        let uplinkCount = verdict == nil ? 0 : uplinkCount(in: shares)
         if publish.qos > .atMostOnce, case .client(let id) = peer {
             _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         }
@@ -175,6 +185,10 @@ extension Gateway {
         let passing = shares.filter { $0.qos == .atMostOnce }
         let position = keep(
             &record, for: consume shares, within: treatment?.profile.durability, at: now, into: &effects)
+        if let treatment, let verdict {
+            note(verdict, of: record, passing, wanted: uplinkCount, as: treatment, at: now)
+            holdBack(verdict, of: publish, by: session, as: treatment, at: now)
+        }
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
         if let id = publish.id {
             let isWanted =
@@ -225,7 +239,7 @@ extension Gateway {
     ///   - shares: given up, so that mostly they become the targets without being copied.
     ///   - window: of its publisher's profile.
     /// - Returns: the position that promises about it wait for.
-    private mutating func keep(
+    mutating func keep(
         _ record: inout MessageRecord, for shares: consuming [MessageRecord.Target],
         within window: DurabilityWindow? = nil, at now: Instant, into effects: inout [Effect]
     ) -> Position {
@@ -262,7 +276,7 @@ extension Gateway {
     /// Sends a message that is kept to those who are here.
     ///
     /// - Parameter passing: who gets it at QoS 0, besides its targets.
-    private mutating func pass(
+    mutating func pass(
         _ record: MessageRecord, to passing: [MessageRecord.Target], after position: Position,
         at now: Instant, into effects: inout [Effect]
     ) {
@@ -307,11 +321,13 @@ extension Gateway {
             message, at: position, owner, qos: .atMostOnce, id: nil, duplicate: false, on: flow, wall,
             state.offTimes, at: now)
         guard let packet else {
+            forgetReport(of: message.message.topic, to: session)
             effects.append(.report(.dropped(owner: owner, .tooLarge, count: 1)))
             return
         }
         let mustWait = message.publishedQoS == .exactlyOnce && position > gate.durable
         guard flow.isWritable, flow.bytesSent(at: now) < 8 * plan.limits.bytesPerRoundMax else {
+            forgetReport(of: message.message.topic, to: session)
             effects.append(.report(.dropped(owner: owner, .queueFull, count: 1)))
             return
         }
@@ -376,9 +392,18 @@ extension Gateway {
     mutating func publishWill(of session: SessionID, at now: Instant, into effects: inout [Effect])
         -> Position
     {
-        guard let will = state[session]?.will else { return .zero }
+        guard let (owner, known) = read(session, { ($0.owner, $0.will) }), let will = known else {
+            return .zero
+        }
         let publish = Publish(message: will.message, qos: will.qos, retain: will.retain)
-        let profile = profiles.profile(named: read(session) { $0.profile } ?? "").profile
+        let ready = profiles.profile(named: read(session) { $0.profile } ?? "")
+        let profile = ready.profile
+        if case .client(let client) = owner, !ready.allowsWill(to: will.message.topic, ofAbsent: client) {
+            // Cleared without being published.
+            effects.append(.report(.dropped(owner: owner, .notAllowed, count: 1)))
+            var record = MessageRecord(willOf: session, qos: will.qos, message: will.message)
+            return commitMessage(&record, into: &effects)
+        }
         let expirySeconds =
             profile.messageExpiry.map { $0.seconds(for: will.messageExpirySeconds) }
             ?? will.messageExpirySeconds
@@ -388,6 +413,7 @@ extension Gateway {
         var shares = shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
         if profile.uplink != UplinkChoice() { lead(&shares, as: profile.uplink) }
+        for share in shares { forgetReport(of: will.message.topic, to: share.session) }
         return keepAndPass(&record, to: shares, at: now, into: &effects)
     }
 

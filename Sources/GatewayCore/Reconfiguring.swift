@@ -34,6 +34,7 @@ extension Gateway {
         plan.packetBytesMaxByListener = old.packetBytesMaxByListener
         plan.limits.identifierSpan = old.limits.identifierSpan
         if old.profiles != plan.profiles || old.gateway != plan.gateway {
+            sendUpHeldBack(at: now, into: &effects)
             reports = Reports()
             retreat(at: now, into: &effects)
         }

@@ -412,6 +412,8 @@ package enum DropReason: UInt8, Sendable, CaseIterable {
     case purged = 9
     /// It was this gateway's own, come back another way.
     case loop = 10
+    /// The receiver's device profile does not allow it that topic any more.
+    case notAllowed = 11
 }
 
 /// A retained message [MQTT5-3.3.1.3].

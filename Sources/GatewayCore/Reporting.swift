@@ -2,19 +2,46 @@ import MQTT
 
 /// What went up last of each topic under report by exception. It lives as long as the process: after a start the first
 /// value of each is news.
+///
+/// It is remembered for as long as the clouds have it, or will: what is let go on its way there is forgotten, so that the
+/// next value is news again, however near it is.
 struct Reports {
+    /// What carries a value up: a message that waits for a cloud or is on its way to it.
+    struct Carrier: Hashable {
+        let queue: SessionID
+        let delivery: Delivery
+    }
+
     private struct Last {
         var value: Double
         var at: Instant
+        var carriers: [Carrier]
+        /// At QoS 0 it is not known whether it arrived. It is taken for that until a link comes or goes; nil where all
+        /// have it in their queues.
+        var links: UInt64?
     }
 
-    private var last: [[UInt8]: Last] = [:]
+    private struct Generation {
+        var last: [[UInt8]: Last] = [:]
+        var topics: [Carrier: [UInt8]] = [:]
+        var bytes = 0
+    }
 
-    /// Whether a value is to go up.
+    /// When the newer one holds half of what is remembered at most, it becomes the older one, and what that held is
+    /// forgotten.
+    private var newer = Generation()
+    private var older = Generation()
+    /// How often an uplink has come or gone.
+    private var links: UInt64 = 0
+
     enum Verdict: Equatable {
+        /// It is to go up.
+        ///
         /// - value: what is remembered of it; nil for what is no number.
         case news(value: Double?)
         case noNews
+        /// It is news, but too soon after what went up last: see `HeldBack`.
+        case tooSoon(value: Double, until: Instant)
     }
 
     /// - Complexity: O(bytes)
@@ -22,31 +49,71 @@ struct Reports {
         guard let value = NumberReader.number(in: message.payload, at: rule.value) else {
             return .news(value: nil)
         }
-        guard let last = last[Array(message.topic)] else { return .news(value: value) }
+        let topic = Array(message.topic)
+        guard let last = newer.last[topic] ?? older.last[topic], last.links.map({ $0 == links }) ?? true
+        else {
+            return .news(value: value)
+        }
         let silent = now.milliseconds(since: last.at)
         if let most = rule.intervalMillisecondsMax, silent >= most { return .news(value: value) }
-        guard silent >= rule.intervalMillisecondsMin else { return .noNews }
         let change = (value - last.value).magnitude
         let isNews =
             switch rule.deadband {
             case .absolute(let band): change > band
             case .relative(let part): change > part * last.value.magnitude
             }
-        return isNews ? .news(value: value) : .noNews
+        guard isNews else { return .noNews }
+        return silent >= rule.intervalMillisecondsMin
+            ? .news(value: value)
+            : .tooSoon(value: value, until: last.at.advanced(byMilliseconds: rule.intervalMillisecondsMin))
     }
 
     /// A value goes up. Behind what is no number, the next number is news.
     ///
-    /// - Parameter topicsMax: what is said of more topics than that is not remembered, so that all of it is news.
-    mutating func wentUp(_ value: Double?, of topic: ArraySlice<UInt8>, topicsMax: Int, at now: Instant) {
-        let key = Array(topic)
-        guard let value else {
-            last[key] = nil
-            return
+    /// - Parameters:
+    ///   - carriers: what brings it there.
+    ///   - isUnsure: whether it also went at QoS 0.
+    mutating func wentUp(
+        _ value: Double?, of topic: ArraySlice<UInt8>, by carriers: [Carrier], isUnsure: Bool,
+        _ limits: Limits,
+        at now: Instant
+    ) {
+        let topic = Array(topic)
+        forget(topic)
+        guard let value, topic.count <= limits.reportTopicBytesMax / 2 else { return }
+        if newer.last.count >= max(1, limits.reportTopicsMax / 2)
+            || newer.bytes + topic.count > limits.reportTopicBytesMax / 2
+        {
+            older = newer
+            newer = Generation()
         }
-        guard last.count < topicsMax || last[key] != nil else { return }
-        last[key] = Last(value: value, at: now)
+        newer.last[topic] = Last(
+            value: value, at: now, carriers: carriers, links: isUnsure ? links : nil)
+        newer.bytes += topic.count
+        for carrier in carriers { newer.topics[carrier] = topic }
     }
+
+    /// The next value of a topic is news.
+    mutating func forget(_ topic: [UInt8]) {
+        Self.forget(topic, in: &newer)
+        Self.forget(topic, in: &older)
+    }
+
+    private static func forget(_ topic: [UInt8], in generation: inout Generation) {
+        guard let last = generation.last.removeValue(forKey: topic) else { return }
+        generation.bytes -= topic.count
+        for carrier in last.carriers { generation.topics[carrier] = nil }
+    }
+
+    /// A message is let go that may be what carried a value.
+    mutating func forget(_ carrier: Carrier) {
+        if let topic = newer.topics[carrier] ?? older.topics[carrier] { forget(topic) }
+    }
+
+    var isEmpty: Bool { newer.last.isEmpty && older.last.isEmpty }
+
+    /// An uplink has come or gone.
+    mutating func linksChanged() { links &+= 1 }
 }
 
 // What a profile says of a message on its way to the uplinks. All of it comes before the message joins any queue, so the
@@ -66,8 +133,14 @@ extension Gateway {
             shares.contains(where: { uplinkName(of: $0.session) != nil })
         else { return nil }
         let rule = treatment.profile.reportByException[exception.place]
-        let verdict = reports.verdict(on: message, rule, at: now)
-        if verdict == .noNews { shares.removeAll { uplinkName(of: $0.session) != nil } }
+        var verdict = reports.verdict(on: message, rule, at: now)
+        if case .tooSoon(let value, _) = verdict, heldBack.bytes > plan.limits.heldBackBytesMax {
+            verdict = .news(value: value)
+        }
+        switch verdict {
+        case .news: break
+        case .noNews, .tooSoon: shares.removeAll { uplinkName(of: $0.session) != nil }
+        }
         return verdict
     }
 
@@ -83,19 +156,65 @@ extension Gateway {
         }
     }
 
-    private func uplinkName(of session: SessionID) -> String? { read(session) { $0.owner.uplinkName } ?? nil }
+    func uplinkName(of session: SessionID) -> String? { read(session) { $0.owner.uplinkName } ?? nil }
 
-    /// A message of which `choose` had a verdict is taken.
+    /// How many uplinks are among the receivers.
+    func uplinkCount(in shares: [MessageRecord.Target]) -> Int {
+        shares.count { uplinkName(of: $0.session) != nil }
+    }
+
+    /// A message of which `choose` had a verdict is taken, and not sent to anybody yet.
+    ///
+    /// - Parameters:
+    ///   - record: with those who have it in their queues.
+    ///   - passing: those who get it at QoS 0.
+    ///   - wanted: how many uplinks were to have it.
     mutating func note(
-        _ verdict: Reports.Verdict, of message: ApplicationMessage, as treatment: Treatment, at now: Instant
+        _ verdict: Reports.Verdict, of record: MessageRecord, _ passing: [MessageRecord.Target], wanted: Int,
+        as treatment: Treatment, at now: Instant
     ) {
         switch verdict {
         case .news(let value):
-            reports.wentUp(value, of: message.topic, topicsMax: plan.limits.reportTopicsMax, at: now)
-        case .noNews:
+            noteWentUp(value, record, passing, wanted: wanted, at: now)
+        case .noNews, .tooSoon:
             count(\.suppressed, of: treatment)
-            count(\.suppressedBytes, of: treatment, by: UInt64(message.bytes.count))
+            count(\.suppressedBytes, of: treatment, by: UInt64(record.message.bytes.count))
         }
+    }
+
+    /// What was held back goes up after all.
+    mutating func uncountSuppressed(_ message: ApplicationMessage, of treatment: Treatment) {
+        count(\.suppressed, of: treatment, by: 0 &- 1)
+        count(\.suppressedBytes, of: treatment, by: 0 &- UInt64(message.bytes.count))
+    }
+
+    mutating func noteWentUp(
+        _ value: Double?, _ record: MessageRecord, _ passing: [MessageRecord.Target], wanted: Int,
+        at now: Instant
+    ) {
+        let carriers = record.targets.compactMap { target -> Reports.Carrier? in
+            guard let delivery = target.delivery, uplinkName(of: target.session) != nil else { return nil }
+            return Reports.Carrier(queue: target.session, delivery: delivery)
+        }
+        let passingCount = uplinkCount(in: passing)
+        // A queue that was full has let it go.
+        guard carriers.count + passingCount == wanted else {
+            return reports.forget(Array(record.message.topic))
+        }
+        reports.wentUp(
+            value, of: record.message.topic, by: carriers, isUnsure: passingCount > 0, plan.limits, at: now)
+    }
+
+    /// Messages of a queue are let go. If they were to bring what is remembered as having gone up, it has not.
+    mutating func forgetReports(of deliveries: [Delivery], in session: SessionID) {
+        guard !reports.isEmpty, uplinkName(of: session) != nil else { return }
+        for delivery in deliveries { reports.forget(Reports.Carrier(queue: session, delivery: delivery)) }
+    }
+
+    /// A message at QoS 0 did not go up after all, or another of its topic did that nobody looked at.
+    mutating func forgetReport(of topic: ArraySlice<UInt8>, to session: SessionID) {
+        guard !reports.isEmpty, uplinkName(of: session) != nil else { return }
+        reports.forget(Array(topic))
     }
 
     /// The lane of an uplink for a priority. What a route leads into a queue of its own, or ahead of its backlog, stays

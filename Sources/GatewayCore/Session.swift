@@ -56,6 +56,8 @@ package struct Session {
     var backlog: SessionID?
     /// What may wait in the queue, beside what `Limits` says of all.
     var bounds: QueueBounds?
+    /// What its profile does not allow it any more; nil where that is nothing.
+    var withdrawal: Withdrawal?
     /// No delivery before this one can be dropped to make room.
     var droppableFrom = Delivery(0)
     private let place = StaysInPlace()

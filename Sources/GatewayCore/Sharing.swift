@@ -193,13 +193,14 @@ extension Gateway {
             let place = (sharing.nextPlace + turn) % members.count
             let candidate = Candidate(
                 session: members.keys[place], place: place, qos: min(qos, members.values[place]))
-            if mayTake(candidate) { return candidate }
+            if mayTake(candidate, of: group) { return candidate }
         }
         return nil
     }
 
-    private mutating func mayTake(_ candidate: Candidate) -> Bool {
-        guard isFlowOpen(candidate.session) else { return false }
+    private mutating func mayTake(_ candidate: Candidate, of group: SessionID) -> Bool {
+        guard isFlowOpen(candidate.session), read(candidate.session, { $0.rests(in: group) }) == false
+        else { return false }
         guard candidate.qos > .atMostOnce else { return true }
         return update(candidate.session) { session in
             guard let flow = session.flow else { return false }
@@ -292,9 +293,13 @@ extension Gateway {
     /// member gets it. Not what was sent at QoS 2, which no one else may have [MQTT5-4.8.2-5]; that is dropped
     /// with the Session.
     ///
+    /// - Parameter groups: nil for all.
     /// - Returns: the groups that assigned it anything.
-    mutating func giveBack(of id: SessionID, at now: Instant, into effects: inout [Effect]) -> [SessionID] {
-        let assignments = update(id) { $0.queue.assignments } ?? []
+    mutating func giveBack(
+        of id: SessionID, to groups: [SessionID]? = nil, at now: Instant, into effects: inout [Effect]
+    ) -> [SessionID] {
+        var assignments = update(id) { $0.queue.assignments } ?? []
+        if let groups { assignments.removeAll { !groups.contains($0.group) } }
         var returned: [Delivery] = []
         for assignment in assignments {
             let delivery = assignment.delivery

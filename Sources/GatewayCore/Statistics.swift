@@ -55,7 +55,7 @@ struct Statistics {
                 payloadBytesSent &+= UInt64(publish.message.payload.count)
             case .send: messagesSent.add(1)
             case .report(let observation): observed(observation)
-            case .close, .reading, .append, .load, .index, .elide, .hasten, .uplink: break
+            case .close, .reading, .packetSize, .append, .load, .index, .elide, .hasten, .uplink: break
             }
         }
     }
@@ -72,7 +72,7 @@ struct Statistics {
         case .dropped(_, _, let count): publishesDropped.add(UInt64(count))
         case .refused, .sessionEnded, .uplinkConnected, .uplinkDisconnected, .uplinkRemoved, .uplinkLacksQoS2,
             .deadLetter, .pressure,
-            .stuck, .storageFailed, .storageRecovered, .wasOff, .full, .drained:
+            .stuck, .subscriptionsRest, .storageFailed, .storageRecovered, .wasOff, .full, .drained:
             break
         }
     }

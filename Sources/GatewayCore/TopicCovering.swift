@@ -26,17 +26,28 @@ extension TopicFilter {
     ///
     /// - Complexity: O(bytes)
     func overlaps(_ other: TopicFilter) -> Bool {
-        var (mine, theirs) = (TopicLevels(pattern), TopicLevels(other.pattern))
-        let (first, second) = (pattern.first, other.pattern.first)
-        if first == UInt8(ascii: "$"), Self.isWildcard(second) { return false }
-        if second == UInt8(ascii: "$"), Self.isWildcard(first) { return false }
+        Self.overlap(pattern, other.pattern, isDollarApart: true)
+    }
+
+    /// The same of two patterns; a Topic Name is one that has no wildcards.
+    ///
+    /// - Parameter isDollarApart: whether a leading wildcard leaves names that begin with `$` out.
+    /// - Complexity: O(bytes)
+    static func overlap(
+        _ one: ArraySlice<UInt8>, _ other: ArraySlice<UInt8>, isDollarApart: Bool
+    ) -> Bool {
+        var (mine, theirs) = (TopicLevels(one), TopicLevels(other))
+        if isDollarApart {
+            if one.first == UInt8(ascii: "$"), isWildcard(other.first) { return false }
+            if other.first == UInt8(ascii: "$"), isWildcard(one.first) { return false }
+        }
         while true {
             switch (mine.next(), theirs.next()) {
             case (nil, nil): return true
-            case (nil, let rest?), (let rest?, nil): return Self.isAll(rest)
+            case (nil, let rest?), (let rest?, nil): return isAll(rest)
             case (let a?, let b?):
-                if Self.isAll(a) || Self.isAll(b) { return true }
-                guard Self.isAny(a) || Self.isAny(b) || a == b else { return false }
+                if isAll(a) || isAll(b) { return true }
+                guard isAny(a) || isAny(b) || a == b else { return false }
             }
         }
     }

@@ -27,7 +27,7 @@ extension Gateway {
     /// Why a Will cannot be taken [MQTT5-3.2.2-12].
     func refusal(of will: Will, as treatment: Treatment) -> ReasonCode? {
         if let most = treatment.profile.maximumQoS, will.qos > most { return .qosNotSupported }
-        return treatment.publish.allows(publishingTo: will.message.topic) ? nil : .notAuthorized
+        return treatment.publish.allows(topic: will.message.topic) ? nil : .notAuthorized
     }
 
     /// The profile becomes that of the connection and of its Session.
@@ -43,14 +43,18 @@ extension Gateway {
             connection.treatment = profiles.isEmpty ? nil : treatment
             connection.aspects = profiles.isEmpty ? [] : treatment.aspects
         }
-        paces[id] = treatment.profile.rate.flatMap { TokenBucket($0, at: now) }.map { Pace(bucket: $0) }
+        setPace(treatment.profile.rate, of: id, at: now)
         let name = profiles.durableName(of: profile)
         bind(session, to: profile.profile.queue)
+        withdraw(
+            treatment.subscribe.allowsEverything ? nil : treatment.subscribe, of: session,
+            as: profile.profile.name, at: now, into: &effects)
+        giveBackResting(of: session, at: now, into: &effects)
         guard read(session, { !$0.profile.utf8.elementsEqual(name.utf8) }) == true else { return .zero }
         return commit(.profiled(session, name), about: session, into: &effects)
     }
 
-    // MARK: Bounds
+    // MARK: Who is away
 
     /// What may wait for a client from now on.
     private mutating func bind(_ session: SessionID, to bounds: QueueBounds?) {
@@ -61,18 +65,22 @@ extension Gateway {
         }
     }
 
-    /// The bounds of everybody who is away, by the profile that each had.
+    /// The bounds and the rights of everybody who is away, by the profile that each had.
     ///
-    /// - Complexity: O(Sessions)
-    mutating func bindAbsent() {
-        let bindings = state.sessionIDs.compactMap { id -> (SessionID, QueueBounds?)? in
-            let name = read(id) { session -> String? in
-                guard case .client = session.owner, session.flow == nil else { return nil }
-                return session.profile
+    /// - Complexity: O(Sessions + their subscriptions · rules)
+    mutating func treatAbsent(at now: Instant, into effects: inout [Effect]) {
+        for id in state.sessionIDs {
+            let found = read(id) { session -> (client: String, profile: String)? in
+                guard case .client(let client) = session.owner, session.flow == nil else { return nil }
+                return (client, session.profile)
             }
-            return (name ?? nil).map { (id, profiles.profile(named: $0).profile.queue) }
+            guard let (client, name) = found ?? nil else { continue }
+            let profile = profiles.profile(named: name)
+            bind(id, to: profile.profile.queue)
+            withdraw(
+                profile.subscribeRights(ofAbsent: client), of: id, as: profile.profile.name, at: now,
+                into: &effects)
         }
-        for (id, bounds) in bindings { bind(id, to: bounds) }
     }
 
     // MARK: Another plan
@@ -88,7 +96,7 @@ extension Gateway {
             before.all.first { $0.profile.name == profile.profile.name }.map { counts[$0.place] }
                 ?? ProfileCounts()
         }
-        bindAbsent()
+        treatAbsent(at: now, into: &effects)
         for id in connections.keys {
             guard let connection = connections[id], let session = connection.session else { continue }
             let names = DeviceNames(

@@ -107,6 +107,7 @@ extension Gateway {
         _ index: UplinkIndex, _ terms: UplinkTerms, at now: Instant, into effects: inout [Effect]
     ) {
         guard !isStopping, !uplinks[index.number].isRemoved else { return }
+        reports.linksChanged()
         let epoch = newUplinkEpoch()
         uplinks[index.number].epoch = epoch
         uplinks[index.number].isConnected = true
@@ -186,6 +187,7 @@ extension Gateway {
     ) {
         let upstream = uplinks[index.number]
         guard upstream.isConnected else { return }
+        reports.linksChanged()
         uplinks[index.number].isConnected = false
         uplinks[index.number].terms = nil
         _ = uplinks[index.number].takeHeld()

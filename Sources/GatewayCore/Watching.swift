@@ -19,8 +19,8 @@ struct Watches {
 
     private(set) var all: [Watch] = []
     private var places: [[UInt8]: Int] = [:]
-
-    var isEmpty: Bool { all.isEmpty }
+    /// Places that nobody has any more.
+    private var free: [Int] = []
 
     /// The place of the watch with this topic, which begins where there is none; nil when there are too many.
     mutating func place(of topic: [UInt8], _ liveness: Liveness, most: Int, at now: Instant) -> Int? {
@@ -28,10 +28,21 @@ struct Watches {
             all[place].liveness = liveness
             return place
         }
-        guard all.count < most else { return nil }
-        places[topic] = all.count
-        all.append(Watch(topic: topic, liveness: liveness, lastHeardAt: now))
-        return all.count - 1
+        guard places.count < most else { return nil }
+        let watch = Watch(topic: topic, liveness: liveness, lastHeardAt: now)
+        let place = free.popLast() ?? all.count
+        if place < all.count { all[place] = watch } else { all.append(watch) }
+        places[topic] = place
+        return place
+    }
+
+    /// The watch ends.
+    mutating func remove(_ place: Int) {
+        places[all[place].topic] = nil
+        // A deadline that was set for it finds nothing to do.
+        all[place].checkAt = nil
+        all[place].connection = nil
+        free.append(place)
     }
 
     subscript(place: Int) -> Watch {
@@ -86,6 +97,21 @@ extension Gateway {
         let due = heardAt.advanced(bySeconds: watch.liveness.silentSeconds)
         guard due <= now else { return scheduleWatch(place, at: due) }
         if watch.isOnline != false { tell(false, at: place, now, into: &effects) }
+        endWatchOfAbsent(place)
+    }
+
+    /// Who is silent and away is known by what is retained, and watched again from its next CONNECT on.
+    private mutating func endWatchOfAbsent(_ place: Int) {
+        let isHere = watches[place].connection.flatMap { connections.read($0) { $0.session != nil } } == true
+        if !isHere { watches.remove(place) }
+    }
+
+    /// The connection of a device that is watched has ended.
+    mutating func watchedLeft(_ id: ConnectionID, _ place: Int) {
+        guard watches.all.indices.contains(place), watches[place].connection == id,
+            watches[place].isOnline == false
+        else { return }
+        watches.remove(place)
     }
 
     private mutating func tell(

@@ -4,6 +4,18 @@ extension Connect {
             userName != nil || password == nil || version == .v5_0,
             "a Password needs a User Name before MQTT 5")
         precondition(!isBridge || version < .v5_0, "the bridge bit belongs to MQTT 3.1 and 3.1.1")
+        body.write(PacketType.connect.firstByte(), to: &bytes)
+    }
+
+    /// The whole packet's size in bytes, to be held against the Maximum Packet Size of its receiver.
+    ///
+    /// - Complexity: O(bytes)
+    package var encodedSize: Int {
+        let length = body.bytes.count
+        return 1 + VariableByteInteger.length(of: length) + length
+    }
+
+    private var body: PacketBody {
         var body = PacketBody()
         body.bytes.append(string: version.protocolName)
         body.bytes.append(version.rawValue | (isBridge ? 0x80 : 0))
@@ -18,7 +30,7 @@ extension Connect {
         }
         if let userName { body.bytes.append(string: userName) }
         if let password { body.bytes.append(binary: password) }
-        body.write(PacketType.connect.firstByte(), to: &bytes)
+        return body
     }
 
     private var flags: UInt8 {

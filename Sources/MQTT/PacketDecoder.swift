@@ -12,7 +12,8 @@ package struct PacketDecoder {
     private static let idleCapacityMax = 2048
 
     private let receiver: Receiver
-    private let maximumPacketSize: Int
+    /// Of a whole packet with its fixed header, in bytes; a change is for the packets that come next.
+    package var maximumPacketSize: Int
     private let readsPastLargePublishes: Bool
     /// The version spoken. On a server nil until a CONNECT was read as far as its Protocol Level; if that
     /// CONNECT is then refused, the version in which the client can be answered.

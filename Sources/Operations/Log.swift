@@ -25,7 +25,8 @@ package enum LogLevel: UInt8, Sendable, Comparable, CaseIterable {
 /// What a line is about: lines of one kind share a rate, so that a misbehaving client cannot flood flash with
 /// log, nor hide what else happens.
 package enum LogKind: Int, Sendable, CaseIterable {
-    case gateway, connected, refused, disconnected, sessionEnded, dropped, uplink, pressure, storage
+    case gateway, connected, refused, disconnected, sessionEnded, subscriptions, dropped, uplink, pressure,
+        storage
 
     /// For "… more lines about …".
     var plural: String {
@@ -35,6 +36,7 @@ package enum LogKind: Int, Sendable, CaseIterable {
         case .refused: "clients refused"
         case .disconnected: "clients disconnecting"
         case .sessionEnded: "sessions ending"
+        case .subscriptions: "subscriptions that are not allowed"
         case .dropped: "dropped messages"
         case .uplink: "uplinks"
         case .pressure: "room for messages"

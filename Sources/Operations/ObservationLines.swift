@@ -17,6 +17,13 @@ extension LogLine {
             self.init(
                 undelivered == 0 ? .info : .warning, .sessionEnded,
                 "the session of \(Self.quoted(client)) ended: \(end.words)\(rest)")
+        case .subscriptionsRest(let client, let profile, let count):
+            let what = count == 1 ? "1 subscription" : "\(count) subscriptions"
+            self.init(
+                .warning, .subscriptions,
+                "\(what) of \(Self.quoted(client)) \(count == 1 ? "is" : "are") not allowed any more by profile "
+                    + "\(Self.quoted(profile)): nothing comes by \(count == 1 ? "it" : "them") until \(count == 1 ? "it is" : "they are") again"
+            )
         case .dropped(let owner, let reason, let count):
             self.init(
                 .warning, .dropped, "\(Self.messages(count)) for \(owner.words) dropped: \(reason.words)")
@@ -166,6 +173,7 @@ extension DropReason {
         case .largerThanTaken: "from the cloud, and larger than packet-size allows"
         case .purged: "the operator said so"
         case .loop: "sent by this gateway, and come back another way"
+        case .notAllowed: "its device profile does not allow that topic any more"
         case .sessionEnded: "the session ended"
         }
     }

@@ -35,7 +35,8 @@ enum ProfileKeys {
             "receive-maximum", .count(1...10_000), example: "20",
             "How many messages may be in flight each way before the first is acknowledged."),
         KeyDescription(
-            "packet-size", .size(128...256 << 20), example: "64 KiB", "The largest packet it may send."),
+            "packet-size", .size(128...256 << 20), example: "64 KiB",
+            "The largest packet it may send, of whatever kind."),
         KeyDescription(
             "publish", .mapping(subject: "publish", rights), example: "{ allow: \"sensors/${clientid}/#\" }",
             "Where it may publish. Without it everywhere."),
@@ -110,7 +111,8 @@ enum ProfileKeys {
         ),
         KeyDescription(
             "deny", .texts(countMax: filtersMax), example: "\"sensors/+/calibration\"",
-            "Topic filters; what they match is refused whatever allow says."),
+            "Topic filters; what they match is refused whatever allow says. # is everything, also what begins with $."
+        ),
     ]
 
     private static let rate: [KeyDescription] = [
@@ -168,7 +170,7 @@ enum ProfileKeys {
             "A smaller change is no news: in the value's own unit, or in % of the last value that went up."),
         KeyDescription(
             "min-interval", .milliseconds(1...604_800_000), example: "10s",
-            "However much it changes, no more often than this."),
+            "However much it changes, no more often than this; the newest change goes up when it is over."),
         KeyDescription(
             "max-interval", .milliseconds(1000...604_800_000), example: "15m",
             "However little it changes, at least this often while it is published at all."),

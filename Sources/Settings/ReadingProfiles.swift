@@ -267,7 +267,12 @@ extension ReportByException.Deadband {
         let isRelative = text.last == "%"
         let digits = isRelative ? text.dropLast() : text[...]
         let trimmed = digits.last == " " ? digits.dropLast() : digits
-        guard let first = trimmed.utf8.first, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(first),
+        // As the schema has it: Double would read 0x10, 1e3 and nan as well.
+        let parts = trimmed.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        guard parts.count <= 2,
+            parts.allSatisfy({ part in
+                !part.isEmpty && part.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+            }),
             let number = Double(trimmed), number.isFinite
         else { return nil }
         self = isRelative ? .relative(number / 100) : .absolute(number)

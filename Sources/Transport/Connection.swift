@@ -162,6 +162,10 @@ final class Connection: ChannelDuplexHandler {
         if reads { transport.resumeSoon(self) }
     }
 
+    func setMaximumPacketSize(_ bytesMax: Int) {
+        decoder.maximumPacketSize = min(decoder.maximumPacketSize, bytesMax)
+    }
+
     /// Tells what was held while reading was paused, in order, and reads on.
     func resume() {
         guard phase == .open, !isPaused else { return }

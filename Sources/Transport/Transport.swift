@@ -78,6 +78,11 @@ package final class Transport {
     /// TCP; packets that had already come are told first when reading goes on.
     package func reading(_ number: ConnectionNumber, _ reads: Bool) { self[number]?.setReading(reads) }
 
+    /// Takes no larger packets from a connection any more, from the next one on.
+    package func packetSize(_ number: ConnectionNumber, atMost bytesMax: Int) {
+        self[number]?.setMaximumPacketSize(bytesMax)
+    }
+
     private subscript(number: ConnectionNumber) -> Connection? {
         let slot = number.slot
         guard slot < connections.count, let connection = connections[slot], connection.number == number else {

@@ -105,6 +105,7 @@ extension DropReason {
         case .largerThanTaken: "larger than packet-size allows"
         case .purged: "the operator said so"
         case .loop: "sent by this gateway, and come back another way"
+        case .notAllowed: "their receiver's device profile does not allow them any more"
         }
     }
 }

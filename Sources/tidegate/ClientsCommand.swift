@@ -24,7 +24,8 @@ extension ClientSummary {
             clientIdentifier.printable, isConnected ? "connected" : "away", "MQTT \(version.text)",
             profile.isEmpty ? "no profile" : "profile \(profile)",
             "\(queuedMessages) waiting (\(queuedBytes) bytes)\(bounds?.words ?? "")",
-            "\(subscriptions) subscription\(subscriptions == 1 ? "" : "s")",
+            "\(subscriptions) subscription\(subscriptions == 1 ? "" : "s")"
+                + (restingSubscriptions > 0 ? ", \(restingSubscriptions) of them not allowed any more" : ""),
         ]
         if let listener, listeners.indices.contains(listener) { words.append(listeners[listener]) }
         if let username { words.append("user \(username.printable)") }

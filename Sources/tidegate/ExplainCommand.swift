@@ -130,6 +130,8 @@ extension DeviceProfile {
         add("QoS at most", maximumQoS.map { "\($0.rawValue)" })
         add("in flight at most", receiveMaximum.map { "\($0) messages" })
         add("packets at most", packetBytesMax.map { "\($0) bytes" })
+        add("may publish", publish.words)
+        add("may subscribe to", subscribe.words)
         add(
             "messages each second",
             rate?.messagesPerSecond.map { "\($0), \(rate?.messagesBurst ?? $0) at once" })
@@ -145,7 +147,36 @@ extension DeviceProfile {
         add("uplinks", uplink.names.map { $0.isEmpty ? "none" : $0.joined(separator: ", ") })
         add("priority", uplink.priority.map { "\($0)" })
         add("offline after", liveness.map { "\($0.silentSeconds) s of silence, told at \($0.stateTopic)" })
+        for rule in reportByException { add("the cloud gets news of", rule.words) }
+        add("keeps the last value of", keepsLastValue.isEmpty ? nil : keepsLastValue.listed)
         return lines
+    }
+}
+
+extension [TopicTemplate] {
+    fileprivate var listed: String { map(\.description).joined(separator: ", ") }
+}
+
+extension TopicRights {
+    /// nil where everything is allowed.
+    fileprivate var words: String? {
+        let allowed = allow.map { $0.isEmpty ? "nothing" : $0.listed } ?? "everything"
+        if deny.isEmpty { return allow == nil ? nil : allowed }
+        return "\(allowed), but not \(deny.listed)"
+    }
+}
+
+extension ReportByException {
+    fileprivate var words: String {
+        let place = value.map { " at \($0)" } ?? ""
+        let band =
+            switch deadband {
+            case .absolute(let band): "\(band)"
+            case .relative(let part): "\(part * 100) %"
+            }
+        let least = intervalMillisecondsMin > 0 ? ", at most every \(intervalMillisecondsMin) ms" : ""
+        let most = intervalMillisecondsMax.map { ", at least every \($0) ms" } ?? ""
+        return "\(filter)\(place): changes of more than \(band)\(least)\(most)"
     }
 }
 

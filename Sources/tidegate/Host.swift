@@ -198,6 +198,8 @@ final class Host: TransportDelegate {
             case .send(let connection, let packet): transport.send(connection.number, packet)
             case .close(let connection): transport.close(connection.number)
             case .reading(let connection, let reads): transport.reading(connection.number, reads)
+            case .packetSize(let connection, let bytesMax):
+                transport.packetSize(connection.number, atMost: Int(bytesMax))
             case .append(let record, let urgency): _ = journal.append(record, urgency, at: now)
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)
@@ -222,7 +224,8 @@ final class Host: TransportDelegate {
             notifier.status("serving QoS 0 only: the disk fails")
         case .storageRecovered:
             notifier.status("serving MQTT")
-        case .connected, .refused, .disconnected, .sessionEnded, .dropped, .uplinkConnected,
+        case .connected, .refused, .disconnected, .sessionEnded, .subscriptionsRest, .dropped,
+            .uplinkConnected,
             .uplinkDisconnected, .uplinkRemoved, .uplinkLacksQoS2, .deadLetter, .pressure, .stuck, .full,
             .drained, .wasOff:
             break

@@ -179,6 +179,26 @@ struct ProfileTests {
         #expect(try caller.heard() == [])
         let large = Packet.publish(caller.name, String(repeating: "x", count: 1100)).bytes(version)
         #expect(try caller.response(to: large) == .refused(.packetTooLarge, version))
+        let subscriber = try Caller.connected(version, name: name("bounds"))
+        let filters = (0..<40).map { (String(repeating: "f", count: 30) + "\($0)", QoS.atMostOnce) }
+        let wide = Packet.subscribe(7, filters).bytes(version)
+        #expect(try subscriber.response(to: wide) == .refused(.packetTooLarge, version))
+    }
+
+    @Test("A CONNECT that is larger than the profile takes is refused", arguments: allVersions)
+    func largeConnect(version: ProtocolVersion) throws {
+        let message = ApplicationMessage(
+            topic: Array("w".utf8), payload: Array(repeating: UInt8(ascii: "x"), count: 1100))
+        let caller = try Caller(version)
+        caller.send(
+            .connect(
+                Connect(
+                    version: version, clientIdentifier: name("bounds"),
+                    will: Will(message: message, qos: .atMostOnce, retain: false))))
+        let answers = try caller.untilClosed()
+        guard version == .v5_0 else { return #expect(answers == []) }
+        #expect(answers.count == 1)
+        if case .connack(let connack) = answers.first { #expect(connack.reason == .packetTooLarge) }
     }
 
     @Test("[MQTT5-3.3.4-9] No more is in flight to it than its profile says", arguments: allVersions)

@@ -134,6 +134,38 @@ struct ProfileLivenessTests {
         #expect(Self.states(&s) == ["state/press1 online"])
     }
 
+    @Test("Who is silent and away makes room for another, and is watched anew when it comes back")
+    func manyOverTime() throws {
+        var plan = try Self.plan()
+        plan.limits.watchesMax = 1
+        var s = Self.watched(plan)
+        for leaves in [true, false] {
+            for client in ["press1", "press2", "press1"] {
+                s.connects(client, cleanStart: true, expiry: 0)
+                if leaves { s.leaves(client) }
+                s.passes(milliseconds: 60_000)
+                if !leaves { s.vanishes(client) }
+                #expect(Self.states(&s) == ["state/\(client) online", "state/\(client) offline"])
+            }
+        }
+    }
+
+    @Test("A connection that was taken over says nothing of the one that took it")
+    func takenOver() throws {
+        var s = Self.watched(try Self.plan())
+        s.connects("press")
+        s.passes(milliseconds: 60_000)
+        let old = s.connection(of: "press")
+        s.connects("press")
+        s.handle(.closed(old))
+        s.passes(milliseconds: 59_000)
+        s.sends("press", .pingreq)
+        s.passes(milliseconds: 59_000)
+        #expect(Self.states(&s) == ["state/press online", "state/press offline", "state/press online"])
+        s.passes(milliseconds: 1000)
+        #expect(Self.states(&s) == ["state/press offline"])
+    }
+
     @Test("Uplinks get it where a route carries it, and the books balance")
     func uplink() throws {
         var plan = try Self.plan()

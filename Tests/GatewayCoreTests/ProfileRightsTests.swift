@@ -108,6 +108,41 @@ struct ProfileRightsTests {
         #expect(s.received("press").publishes.map(\.topic) == ["a"])
     }
 
+    @Test(
+        "What denies everything denies names that begin with $ too; what allows everything does not allow them"
+    )
+    func dollar() throws {
+        var s = Scenario.connected(
+            "press", plan: try Self.plan(publish: (nil, ["#"]), subscribe: (nil, ["#"])))
+        s.connects("oven")
+        s.sends("press", .publish(.text("$x/a", qos: .atLeastOnce, id: 1)))
+        for filter in ["$x/#", "$SYS/#", "$share/g/$x/a"] { s.sends("press", .subscribe(filter)) }
+        #expect(
+            s.received("press").dropFirst().compactMap { [$0].subackReasons }
+                == Array(repeating: [.notAuthorized], count: 3))
+        s.reconfigures(try Self.plan(publish: (["#"], ["+/b"]), subscribe: (["#"], [])))
+        for (n, topic) in ["$x/a", "$x/b", "x/b", "x/a"].enumerated() {
+            s.sends(
+                "press",
+                .publish(.text(topic, qos: .atLeastOnce, id: PacketIdentifier(rawValue: UInt16(n + 2)))))
+        }
+        let reasons = s.received("press").compactMap {
+            if case .puback(let answer) = $0 { answer.reason } else { nil }
+        }
+        #expect(reasons == [.notAuthorized, .notAuthorized, .notAuthorized, .noMatchingSubscribers])
+        s.sends("press", .subscribe("$SYS/#"))
+        #expect(s.received("press").subackReasons == [.notAuthorized])
+    }
+
+    @Test("A rule that the client's name makes too long denies everything rather than nothing")
+    func endlessName() throws {
+        let name = "press" + String(repeating: "x", count: 65_527)
+        var s = Scenario(plan: try Self.plan(publish: (nil, ["a/${clientid}/#"])))
+        s.connects(name)
+        s.sends(name, .publish(.text("a/" + name, qos: .atLeastOnce, id: 1)))
+        #expect(s.received(name) == [.puback(Acknowledgement(1, .notAuthorized))])
+    }
+
     @Test("A Will to a topic where its client may not publish is refused with CONNECT")
     func will() throws {
         var s = Scenario(plan: try Self.plan(publish: Self.own))
@@ -194,6 +229,28 @@ struct ProfileRightsTests {
         s.reconfigures(GatewayPlan())
         s.sends("press", .publish(.text("a", qos: .atLeastOnce, id: 3)))
         #expect(s.received("press") == [.puback(Acknowledgement(3, .noMatchingSubscribers))])
+    }
+
+    @Test(
+        "P2: [MQTT5-4.3.3-10] a QoS 2 message that was taken is answered so when it is sent again, also where it may not be published any more",
+        arguments: [ProtocolVersion.v5_0, .v3_1_1])
+    func repeated(version: ProtocolVersion) throws {
+        var s = Scenario.connected("sub", plan: try Self.plan(publish: (["a", "b"], [])))
+        s.subscribes("sub", "#")
+        s.connects("press", version: version)
+        s.sends("press", .publish(.text("a", "1", qos: .exactlyOnce, id: 7)))
+        s.vanishes("press")
+        s.syncs()
+        s.reconfigures(try Self.plan(publish: (["b"], [])))
+        s.connects("press", version: version)
+        s.sends("press", .publish(.text("a", "1", qos: .exactlyOnce, id: 7, duplicate: true)))
+        s.syncs()
+        #expect(s.received("press") == [.pubrec(Acknowledgement(7))])
+        s.sends("press", .pubrel(Acknowledgement(7)))
+        s.sends("press", .publish(.text("b", "2", qos: .exactlyOnce, id: 7)))
+        s.syncs()
+        #expect(s.received("press") == [.pubcomp(Acknowledgement(7)), .pubrec(Acknowledgement(7))])
+        #expect(s.drains("sub").map(\.text) == ["1", "2"])
     }
 
     @Test("Who cannot be treated as a new configuration says is closed and told why")

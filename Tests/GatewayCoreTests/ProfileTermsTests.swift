@@ -183,9 +183,52 @@ struct ProfileTermsTests {
         #expect(s.received("press") == [.disconnect(Disconnect(.packetTooLarge))])
         s.opens("press2", Connect(clientIdentifier: "press2"), listener: 1)
         #expect(s.received("press2").connack?.maximumPacketSize == 50)
+        s.sends("press2", .publish(.text("t", String(repeating: "x", count: 45))))
+        #expect(s.received("press2") == [.disconnect(Disconnect(.packetTooLarge))])
         s.connects("press3", version: .v3_1_1)
         s.sends("press3", .publish(.text("t", String(repeating: "x", count: 96))))
-        #expect(s.closedClients == ["press", "press3"])
+        #expect(s.received("press3") == [])
+        #expect(s.closedClients == ["press", "press2", "press3"])
+    }
+
+    @Test("So it is for every packet, not only PUBLISH", arguments: [ProtocolVersion.v5_0, .v3_1_1])
+    func otherPackets(version: ProtocolVersion) {
+        var s = Scenario(plan: Self.plan { $0.packetBytesMax = 100 })
+        let filter = { (bytes: Int) in String(repeating: "f", count: bytes) }
+        // Two bytes of header, two of Packet Identifier, three of a filter's length and options, and in MQTT 5 one of
+        // properties.
+        let room = version == .v5_0 ? 92 : 93
+        for (n, packet) in [Packet.subscribe(filter(room + 1)), .unsubscribe(filter(room + 2))].enumerated() {
+            let client = "press\(n)"
+            s.connects(client, version: version)
+            s.sends(client, .subscribe(filter(room)))
+            s.syncs()
+            #expect(s.received(client).subackReasons == [.grantedQoS2])
+            s.sends(client, packet)
+            #expect(
+                s.received(client)
+                    == (version == .v5_0 ? [.disconnect(Disconnect(.packetTooLarge))] : []))
+            #expect(s.closedClients.contains(client))
+        }
+    }
+
+    @Test("A CONNECT that is too large for its profile, by its Will say, is refused [MQTT5-3.1.4-1]")
+    func largeConnect() {
+        var s = Scenario(plan: Self.plan { $0.packetBytesMax = 100 })
+        let will = { (bytes: Int) in Will.text("w", String(repeating: "x", count: bytes)) }
+        for version in [ProtocolVersion.v5_0, .v3_1_1] {
+            let name = "press\(version.rawValue)"
+            s.opens(name, Connect(version: version, clientIdentifier: name, will: will(90)))
+            s.syncs()
+            #expect(s.received(name).connack?.reason == (version == .v5_0 ? .packetTooLarge : nil))
+            #expect(s.closedClients.contains(name))
+            s.opens(name, Connect(version: version, clientIdentifier: name, will: will(60)))
+            s.syncs()
+            #expect(s.received(name).connack?.reason == .success)
+        }
+        s.opens("oven", Connect(clientIdentifier: "oven", will: will(1000)))
+        s.syncs()
+        #expect(s.received("oven").connack?.reason == .success)
     }
 
     @Test("Nothing of it holds for others")
@@ -272,6 +315,48 @@ struct ProfileTermsTests {
         #expect(s.drains("sub").map(\.text) == (1...8).map { "\($0)" })
         #expect(s.received("press").count == 8)
         #expect(s.gateway.profileCounts.map(\.pauses) == [1, 0])
+    }
+
+    @Test("A new connection is no new burst, however the old one ended", arguments: 0...2)
+    func rateAcrossConnections(ending: Int) {
+        var s = Scenario.connected(
+            "press", plan: Self.plan { $0.rate = PublishRate(messagesPerSecond: 10, messagesBurst: 5) })
+        for _ in 1...5 { s.sends("press", .publish(.text("t"))) }
+        #expect(s.pausedClients.isEmpty)
+        switch ending {
+        case 0: s.leaves("press")
+        case 1: s.vanishes("press")
+        default: break
+        }
+        s.connects("press", cleanStart: true)
+        s.sends("press", .publish(.text("t")))
+        #expect(s.pausedClients == ["press"])
+        s.leaves("press")
+        s.passes(milliseconds: 600)
+        s.connects("press")
+        for _ in 1...5 { s.sends("press", .publish(.text("t"))) }
+        #expect(s.pausedClients.isEmpty)
+        // Nobody else pays for it.
+        s.connects("press2")
+        for _ in 1...5 { s.sends("press2", .publish(.text("t"))) }
+        #expect(s.pausedClients.isEmpty)
+    }
+
+    @Test("What is kept of those who went is bounded: who went first has a whole burst again")
+    func manyFormerPaces() {
+        var plan = Self.plan { $0.rate = PublishRate(messagesPerSecond: 1, messagesBurst: 1) }
+        plan.limits.formerPacesMax = 4
+        var s = Scenario(plan: plan)
+        for n in 1...5 {
+            s.connects("press\(n)", cleanStart: true)
+            s.sends("press\(n)", .publish(.text("t")))
+            s.leaves("press\(n)")
+        }
+        for n in [1, 5] {
+            s.connects("press\(n)", cleanStart: true)
+            s.sends("press\(n)", .publish(.text("t")))
+        }
+        #expect(s.pausedClients == ["press5"])
     }
 
     @Test("A reload that leaves the profiles alone gives nobody a new burst")

@@ -136,7 +136,155 @@ struct ProfileUplinkTests {
         var s = Self.connected([try Self.rule(from: 2000, to: 5000)])
         // One a second.
         #expect(
-            Self.sends(&s, ["1", "2", "3", "3", "3", "3", "3", "3", "3"]) == ["1", "3", "3"])
+            Self.sends(&s, ["1", "2", "3", "3", "3", "3", "3", "3", "3"]) == ["1", "2", "3"])
+    }
+
+    @Test(
+        "What changes too soon goes up when the minimum interval is over, though the device says no more; the books balance",
+        arguments: [QoS.atMostOnce, .atLeastOnce, .exactlyOnce])
+    func heldBack(qos: QoS) throws {
+        var s = Self.connected([try Self.rule(from: 10_000)])
+        func says(_ value: String, _ id: UInt16, _ s: inout Scenario) {
+            s.sends(
+                "press",
+                .publish(
+                    .text(
+                        "t/1", value, qos: qos, id: qos == .atMostOnce ? nil : PacketIdentifier(rawValue: id))
+                ))
+            s.syncs()
+        }
+        says("1", 1, &s)
+        s.passes(milliseconds: 1000)
+        says("5", 2, &s)
+        says("9", 3, &s)
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1"])
+        s.passes(milliseconds: 8999)
+        #expect(s.cloudReceived().publishes.isEmpty)
+        s.passes(milliseconds: 1)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["9"])
+        #expect(s.gateway.profileCounts[0].suppressed == 1)
+        // Back within the deadband before its time: that was all.
+        says("1", 4, &s)
+        says("9.1", 5, &s)
+        s.passes(milliseconds: 60_000)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.isEmpty)
+        says("1", 6, &s)
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1"])
+        #expect(s.balance.isEven && s.replayed().balance.isEven)
+    }
+
+    @Test(
+        "What is held back goes up when the rules change or the gateway stops, and at once where too much is held"
+    )
+    func heldBackEnds() throws {
+        let rules = [try Self.rule(from: 10_000)]
+        for ending in 0...2 {
+            var plan = Self.plan { $0.reportByException = rules }
+            if ending == 2 { plan.limits.heldBackBytesMax = -1 }
+            var s = Scenario.connected("press", plan: plan)
+            s.publishes("press", "t/1", "1", id: 1)
+            s.publishes("press", "t/1", "5", id: 2)
+            s.syncs()
+            if ending < 2 { #expect(s.waiting("") == 1) }
+            if ending == 0 { s.reconfigures(Self.plan { _ in }) }
+            if ending == 1 { s.handle(.stop) }
+            #expect(s.waiting("") == 2 && s.balance.isEven)
+        }
+    }
+
+    // MARK: What went up and did not arrive
+
+    @Test(
+        "P3: what a full queue took was not reported: the next value is news",
+        arguments: [QueueBounds.WhenFull.dropOldest, .dropNewest])
+    func dropped(policy: QueueBounds.WhenFull) throws {
+        let rules = [try Self.rule()]
+        let routes = [LaneTests.route("#", queue: QueueBounds(messagesMax: 1, whenFull: policy))]
+        var s = Scenario.connected(
+            "press", plan: Self.plan(LaneTests.plan(routes).uplinks) { $0.reportByException = rules })
+        s.publishes("press", "t/1", "1", id: 1)
+        // Takes the place of the first, or has none.
+        s.publishes("press", "t/2", "1", id: 2)
+        s.syncs()
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        let lost = policy == .dropOldest ? "t/1" : "t/2"
+        let up = s.cloudReceived().publishes
+        #expect(up.map(\.topic) == [policy == .dropOldest ? "t/2" : "t/1"])
+        for id in up.compactMap(\.id) { s.cloudSends(0, .puback(Acknowledgement(id))) }
+        for (n, topic) in ["t/1", "t/2"].enumerated() { s.publishes("press", topic, "1", id: UInt16(3 + n)) }
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.topic) == [lost])
+        #expect(s.balance.isEven)
+    }
+
+    @Test("What expired on its way up was not reported either")
+    func expired() throws {
+        let rules = [try Self.rule()]
+        var s = Scenario.connected(
+            "press",
+            plan: Self.plan {
+                $0.reportByException = rules
+                $0.messageExpiry = MessageExpiry(defaultSeconds: 10)
+            })
+        s.publishes("press", "t/1", "1", id: 1)
+        s.publishes("press", "t/1", "1", id: 2)
+        #expect(s.waiting("") == 1)
+        s.passes(milliseconds: 11_000)
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.isEmpty)
+        s.publishes("press", "t/1", "1", id: 3)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1"])
+    }
+
+    @Test("[MQTT5-4.3.2-3] nor what the cloud refused, which is kept as a dead letter")
+    func refusedByCloud() throws {
+        var s = Self.connected([try Self.rule()])
+        s.publishes("press", "t/1", "1", id: 1)
+        s.syncs()
+        let id = try #require(s.cloudReceived().publishes.first?.id)
+        s.cloudSends(0, .puback(Acknowledgement(id, .quotaExceeded)))
+        s.publishes("press", "t/1", "1", id: 2)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1"])
+    }
+
+    @Test("At QoS 0 nobody knows what arrived: after a link has come or gone the next value is news")
+    func linkLost() throws {
+        var s = Self.connected([try Self.rule()])
+        #expect(Self.sends(&s, ["1", "1"]) == ["1"])
+        s.cloudVanishes()
+        #expect(Self.sends(&s, ["5", "5"]).isEmpty)
+        s.cloudConnects(sessionPresent: true)
+        s.syncs()
+        #expect(Self.sends(&s, ["5", "5"]) == ["5"])
+        s.handle(.uplink(UplinkIndex(0), .writability(false)))
+        #expect(Self.sends(&s, ["9"]).isEmpty)
+        s.handle(.uplink(UplinkIndex(0), .writability(true)))
+        #expect(Self.sends(&s, ["9", "9"]) == ["9"])
+        // What waits for the cloud in a queue needs none of that.
+        s.publishes("press", "t/2", "1", id: 1)
+        s.cloudVanishes()
+        s.publishes("press", "t/2", "1", id: 2)
+        s.syncs()
+        #expect(s.waiting("") == 1)
+    }
+
+    @Test("Nor is it known any more what was reported when a Will went up")
+    func willBetween() throws {
+        let rules = [try Self.rule()]
+        var s = Scenario.connected("sub", plan: Self.plan { $0.reportByException = rules })
+        s.connects("press", will: .text("t/1", "gone"))
+        s.publishes("press", "t/1", "1", id: 1)
+        s.vanishes("press")
+        s.connects("press")
+        s.publishes("press", "t/1", "1", id: 1)
+        s.syncs()
+        #expect(s.waiting("") == 3)
     }
 
     @Test("Each topic for itself; others are not touched; the first rule that matches decides")
@@ -209,16 +357,19 @@ struct ProfileUplinkTests {
         #expect(s.cloudReceived().publishes.map(\.text) == ["2"])
     }
 
-    @Test("Beyond the bound on topics everything goes up")
-    func manyTopics() throws {
+    @Test("Beyond the bounds on topics those go up again that went up longest ago", arguments: [true, false])
+    func manyTopics(inBytes: Bool) throws {
         let rules = [try Self.rule()]
         var plan = Self.plan { $0.reportByException = rules }
-        plan.limits.reportTopicsMax = 1
+        if inBytes { plan.limits.reportTopicBytesMax = 12 } else { plan.limits.reportTopicsMax = 4 }
         var s = Scenario.connected("press", plan: plan)
         s.cloudConnects(sessionPresent: false)
         s.syncs()
-        #expect(Self.sends(&s, ["1", "1"], topic: "t/1") == ["1"])
-        #expect(Self.sends(&s, ["1", "1"], topic: "t/2") == ["1", "1"])
+        for n in 1...5 { #expect(Self.sends(&s, ["1", "1"], topic: "t/\(n)") == ["1"]) }
+        #expect(Self.sends(&s, ["1"], topic: "t/5").isEmpty)
+        #expect(Self.sends(&s, ["1"], topic: "t/3").isEmpty)
+        #expect(Self.sends(&s, ["1"], topic: "t/1") == ["1"])
+        if inBytes { #expect(Self.sends(&s, ["1", "1"], topic: "t/too-long") == ["1", "1"]) }
     }
 
     // MARK: Last values

@@ -39,6 +39,9 @@ struct Scenario: ~Copyable {
     private var nextConnection: UInt64 = 1
     private var connectionOfClient: [String: ConnectionID] = [:]
     private var inboxes: [ConnectionID: [Packet]] = [:]
+    private var versions: [ConnectionID: ProtocolVersion] = [:]
+    /// The largest packets that are read of clients for whom there is such a bound.
+    private var packetBytesMax: [ConnectionID: UInt32] = [:]
     private var uplinkCommands: [Int: [UplinkCommand]] = [:]
     private(set) var closed: Set<ConnectionID> = []
     private(set) var paused: Set<ConnectionID> = []
@@ -67,6 +70,7 @@ struct Scenario: ~Copyable {
         let id = ConnectionID(nextConnection)
         nextConnection += 1
         connectionOfClient[client] = id
+        versions[id] = connect.version
         handle(.opened(id, listener: listener, certificate: certificate))
         handle(.received(id, .connect(connect)))
     }
@@ -100,7 +104,14 @@ struct Scenario: ~Copyable {
     }
 
     mutating func sends(_ client: String, _ packet: Packet) {
-        handle(.received(connection(of: client), packet))
+        let id = connection(of: client)
+        if let most = packetBytesMax[id], let version = versions[id] {
+            var bytes: [UInt8] = []
+            packet.encode(version: version, into: &bytes)
+            // As the decoder sees it.
+            guard bytes.count <= most else { return handle(.malformed(id, .packetTooLarge, in: version)) }
+        }
+        handle(.received(id, packet))
     }
 
     /// The client's socket is gone without DISCONNECT.
@@ -408,6 +419,7 @@ struct Scenario: ~Copyable {
             case .close(let connection): closed.insert(connection)
             case .reading(let connection, let isReading):
                 if isReading { paused.remove(connection) } else { paused.insert(connection) }
+            case .packetSize(let connection, let bytesMax): packetBytesMax[connection] = bytesMax
             case .append(let record, let urgency):
                 journal.append(record)
                 lastUrgency = urgency

@@ -349,7 +349,7 @@ struct House: ~Copyable {
                 damagedDeliveries[owner, default: 0] += count
             case .uplink(_, .send(let packet)): cloudInbox.append(packet)
             case .uplink(_, .open(cleanStart: true)): ledger.cloud = Cloud()
-            case .close, .reading, .uplink, .report: break
+            case .close, .reading, .packetSize, .uplink, .report: break
             }
         }
     }

@@ -86,7 +86,7 @@ struct Village: ~Copyable {
             case .uplink(_, let command): people[people.count - 1].heard(command, &faults)
             case .report(.dropped(let owner, .damaged, let count)):
                 faults.append("\(count) damaged for \(owner)")
-            case .reading, .report: break
+            case .reading, .packetSize, .report: break
             }
         }
         for id in closed {

@@ -9,6 +9,7 @@ struct ProfileTests {
         profile: meters
         order: 10
         match: { client-id: "meter-*" }
+        publish: { allow: "meters/#", deny: meters/secret }
         report-by-exception: { topic: "meters/#", value: /watts, deadband: 5 }
         """
 
@@ -150,6 +151,11 @@ struct ProfileTests {
         let explained = try ask(["profile", "explain", "meter-3", "--topic", "meters/3"])
         #expect(explained.ending == .exited(0))
         #expect(explained.text.contains("meters") && explained.text.contains("meter-*"), "\(explained.text)")
+        #expect(
+            explained.text.contains("the cloud gets news of: meters/# at /watts: changes of more than 5.0\n"),
+            "\(explained.text)")
+        #expect(
+            explained.text.contains("may publish: meters/#, but not meters/secret\n"), "\(explained.text)")
         let other = try ask(["profile", "explain", "sensor-3"])
         #expect(other.text.contains("default"), "\(other.text)")
         try gateway.start()

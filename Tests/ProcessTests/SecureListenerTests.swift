@@ -14,6 +14,9 @@ struct SecureListenerTests {
         #expect(try site.publish("press/a", as: "press-1").isDone)
         #expect(try site.publish("other", as: "press-1").text.contains("Not authorized"))
         #expect(try site.publish("press/a", as: "oven-1").text.contains("Not authorized"))
+        // Whose subject no profile asks for, its issuer decides.
+        #expect(try site.publish("issued/a", as: "oven-1").isDone)
+        #expect(try site.publish("issued/a", as: "press-1").text.contains("Not authorized"))
         #expect(try site.publish("plain/a", as: nil, port: site.plainPort).isDone)
         #expect(try site.publish("press/a", as: nil, port: site.plainPort).text.contains("Not authorized"))
         let clients = try site.answer(to: ["clients"], whileConnectedAs: "press-1")
@@ -138,6 +141,8 @@ private final class Site {
             match: { certificate-subject: "CN=press-*,O=Plant 7", certificate-issuer: "*CN=Plant CA*" }
             publish: { allow: [ "press/#", "own/${clientid}" ] }
             """,
+            "issued":
+                "order: 3\nmatch: { certificate-issuer: \"CN=Plant CA,*\" }\npublish: { allow: \"issued/#\" }",
             "plain":
                 "order: 2\nmatch: { listener: \"127.0.0.1:\(plainPort)\" }\npublish: { allow: \"plain/#\" }",
             "default": "publish: { deny: \"#\" }",

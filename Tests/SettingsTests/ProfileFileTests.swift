@@ -190,6 +190,14 @@ struct ProfileFileTests {
             "2:36: topic is one topic, and \"state/${clientid}/#\" has wildcards; write: a topic such as \"state/${clientid}\""
         ),
         (
+            "report-by-exception: { topic: a, deadband: 0x10 }",
+            "2:44: deadband is a number or a percentage, not \"0x10\"; write: deadband: 0.5, or deadband: 5 %"
+        ),
+        (
+            "report-by-exception: { topic: a, deadband: 1e3 % }",
+            "2:44: deadband is a number or a percentage, not \"1e3 %\"; write: deadband: 0.5, or deadband: 5 %"
+        ),
+        (
             "report-by-exception: { topic: a, deadband: -1 }",
             "2:44: deadband is a number or a percentage, not \"-1\"; write: deadband: 0.5, or deadband: 5 %"
         ),

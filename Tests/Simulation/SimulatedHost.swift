@@ -280,6 +280,8 @@ final class SimulatedHost {
                 }
                 connections[number]?.isPaused = !reads
                 if reads { resuming.append(number) }
+            case .packetSize(let connection, let bytesMax):
+                connections[connection.number]?.decoder.maximumPacketSize = Int(bytesMax)
             case .append(let record, let urgency):
                 appendedRecords += 1
                 watch.appended(record, urgency, at: now) { session in

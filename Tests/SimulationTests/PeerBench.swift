@@ -312,7 +312,7 @@ struct PeerBench: ~Copyable {
             case .load(let session, let positions, let target):
                 inputs.append(.storage(.loaded(session, positions.map { ($0, message($0, for: target)) })))
             // Everything is on disk already, and everybody is read.
-            case .uplink(_, .close), .elide, .hasten, .index, .reading, .report: break
+            case .uplink(_, .close), .elide, .hasten, .index, .reading, .packetSize, .report: break
             }
         }
         if records.count > before {

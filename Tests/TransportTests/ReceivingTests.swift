@@ -59,6 +59,23 @@ struct ReceivingTests {
         }
     }
 
+    @Test(
+        "[MQTT5-3.2.2-15] a smaller largest packet holds from the next one on, also within the bytes that came together"
+    )
+    func packetSize() throws {
+        let bench = try Bench { loop, number, told in
+            if case .received(.connect) = told { loop.transport.packetSize(number, atMost: 100) }
+        }
+        let client = try RawClient(port: bench.port)
+        try client.sends([.hello(), .numbered(1), .numbered(2, padding: 100), .numbered(3)])
+        try bench.waits { try bench.told().count == 4 }
+        #expect(
+            try bench.told() == [
+                .opened(listener: 7), .received(.hello()), .received(.numbered(1)),
+                .malformed(.packetTooLarge),
+            ])
+    }
+
     @Test("while a client is paused TCP holds it back")
     func pausePresses() throws {
         let bench = try Bench { loop, number, told in

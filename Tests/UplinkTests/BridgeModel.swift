@@ -177,7 +177,7 @@ struct BridgeModel: ~Copyable {
             case .load(let session, let positions, let target):
                 inputs.append(.storage(.loaded(session, positions.map { ($0, message($0, for: target)) })))
             // Everything is on disk already.
-            case .uplink, .elide, .hasten, .index, .close, .reading, .report: break
+            case .uplink, .elide, .hasten, .index, .close, .reading, .packetSize, .report: break
             }
         }
         if records.count > before {

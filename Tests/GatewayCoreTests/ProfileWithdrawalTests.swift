@@ -242,6 +242,59 @@ struct ProfileWithdrawalTests {
     }
 
     @Test(
+        "P3: whatever is allowed when, and whoever comes, goes or fails: nothing comes that is not allowed, and the books balance",
+        arguments: 1...40 as ClosedRange<UInt64>)
+    func anyOrder(seed: UInt64) throws {
+        var dice = Dice(seed: seed)
+        let topics = ["a", "b", "c", "d"]
+        var allowed = topics
+        var (isHere, id) = (true, UInt16(0))
+        var s = Scenario.connected("pub", "press", "oven", plan: try Self.plan())
+        for filter in ["a", "b", "$share/g/c", "$share/h/d"] { s.subscribes("press", filter) }
+        s.subscribes("oven", "$share/h/d", qos: .atLeastOnce)
+        func hears(_ s: inout Scenario, _ allowed: [String]) {
+            _ = s.drains("oven")
+            for publish in s.drains("press") where !allowed.contains(publish.topic) {
+                // What was perhaps sent at QoS 2 must be, again.
+                if publish.qos == .exactlyOnce, publish.duplicate { continue }
+                Issue.record(
+                    "\(publish.topic) \(publish.qos) \(publish.duplicate) \(publish.text) came while \(allowed) were allowed"
+                )
+            }
+        }
+        for _ in 0..<200 {
+            switch dice.below(9) {
+            case 0...3:
+                id += 1
+                let qos = [QoS.atMostOnce, .atLeastOnce, .exactlyOnce][dice.below(3)]
+                let packetID = qos == .atMostOnce ? nil : PacketIdentifier(rawValue: id)
+                s.sends("pub", .publish(.text(topics[dice.below(4)], "\(id)", qos: qos, id: packetID)))
+                if dice.below(2) == 0 { s.syncs() }
+            case 4:
+                if isHere { hears(&s, allowed) }
+                allowed = topics.filter { _ in dice.below(3) > 0 }
+                s.reconfigures(try Self.plan(subscribe: allowed))
+            case 5:
+                if isHere { s.vanishes("press") } else { s.connects("press") }
+                isHere.toggle()
+            case 6:
+                s.syncs()
+                if dice.below(2) == 0 { s.losesPower() } else { s.losesPowerAndRecoversFromCheckpoint() }
+                for client in ["pub", "oven"] { s.connects(client) }
+                isHere = false
+            case 7: s.passes(milliseconds: 700)
+            default: if isHere { hears(&s, allowed) }
+            }
+            #expect(s.balance.isEven)
+        }
+        if !isHere { s.connects("press") }
+        hears(&s, allowed)
+        s.reconfigures(try Self.plan())
+        hears(&s, topics)
+        #expect(Self.isEven(&s) == true)
+    }
+
+    @Test(
         "A Will where its client may not publish any more is not published, and not owed any more",
         arguments: versions)
     func will(version: ProtocolVersion) throws {
@@ -265,5 +318,15 @@ struct ProfileWithdrawalTests {
             s.passes(milliseconds: 40_000)
             #expect(s.drains("sub").isEmpty)
         }
+    }
+}
+
+private struct Dice {
+    private var state: UInt64
+    init(seed: UInt64) { state = seed }
+
+    mutating func below(_ limit: Int) -> Int {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Int(state >> 33) % limit
     }
 }

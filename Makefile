@@ -86,8 +86,8 @@ test: deps
 	swift build --build-tests $(SWIFTFLAGS)
 	swift test --skip-build $(SWIFTFLAGS)
 
-torture: powercut
-	swift build -c release --product simulate $(SWIFTFLAGS)
+torture: deps
+	swift build -c release --static-swift-stdlib -Xlinker -s --product simulate $(SWIFTFLAGS)
 	nice $(RELEASE)/simulate --torture --from $(TORTURE_FROM) \
 		$(if $(TORTURE_HOURS),--hours $(TORTURE_HOURS),--cuts $(TORTURE_CUTS))
 	$(MAKE) powercut

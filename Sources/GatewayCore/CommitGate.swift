@@ -75,16 +75,17 @@ struct CommitGate {
 
     // MARK: Parking
 
-    /// Parks `packet`, unless it may leave at once.
+    /// Whether a promise must wait: for its Record, or behind earlier promises to the same peer.
     ///
-    /// - Parameter position: the Record it promises; a position that is durable waits only for earlier promises
-    ///   to the same peer.
-    /// - Returns: nil when it may leave.
-    mutating func park(_ packet: Packet, to peer: Peer, after position: Position) -> Ticket? {
-        let known = lineOfPeer[peer]
-        if position <= durable, known.map({ lines[$0].count == 0 }) ?? true { return nil }
-        let line = known ?? openLine(for: peer)
-        let place = takePlace(Place(position: position, packet: packet, line: line))
+    /// - Parameter position: the Record it promises; one that is durable is not waited for.
+    func mustPark(for peer: Peer, after position: Position) -> Bool {
+        position > durable || parkedCount(for: peer) > 0
+    }
+
+    /// Parks `packet`, which must wait.
+    mutating func park(_ packet: consuming Packet, to peer: Peer, after position: Position) -> Ticket {
+        let line = lineOfPeer[peer] ?? openLine(for: peer)
+        let place = takePlace(position, consume packet, line)
         if let last = lines[line].last { places[last].next = place } else { lines[line].first = place }
         lines[line].last = place
         lines[line].count += 1
@@ -106,13 +107,16 @@ struct CommitGate {
         return line
     }
 
-    private mutating func takePlace(_ content: Place) -> Int {
+    private mutating func takePlace(_ position: Position, _ packet: consuming Packet, _ line: Int) -> Int {
         guard let free = freePlace else {
-            places.append(content)
+            places.append(Place(position: position, packet: consume packet, line: line))
             return places.count - 1
         }
         freePlace = places[free].next
-        places[free] = content
+        places[free].position = position
+        places[free].packet = consume packet
+        places[free].line = line
+        places[free].next = nil
         return free
     }
 

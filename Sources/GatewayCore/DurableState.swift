@@ -83,7 +83,11 @@ package struct DurableState {
 
     /// The number of the next message for a Session whose queue survives a power cut; nil for any other.
     func nextDelivery(of session: SessionID) -> Delivery? {
-        sessions.read(session) { $0.nextLastingDelivery } ?? nil
+        // Looked at, not decided inside: that would copy the Session.
+        guard let (isPersistent, end) = sessions.read(session, { ($0.isPersistent, $0.queue.end) }) else {
+            return nil
+        }
+        return isPersistent ? end : nil
     }
 
     /// - Complexity: O(subscriptions)
@@ -151,7 +155,7 @@ package struct DurableState {
         case .sessionEnded(let id, _): end(id)
         case .subscribed(let id, let subscriptions): subscribe(id, subscriptions)
         case .unsubscribed(let id, let filters): unsubscribe(id, filters)
-        case .message(let message): distribute(message, at: position)
+        case .message(let message): apply(message, at: position)
         case .inboundReleased(let id, let identifier):
             _ = sessions.update(id) { $0.inbound.release(identifier) }
         case .inboundVoided(let id):
@@ -347,7 +351,8 @@ package struct DurableState {
 
     // MARK: Messages
 
-    private mutating func distribute(_ record: MessageRecord, at position: Position) {
+    /// The same of a message.
+    mutating func apply(_ record: MessageRecord, at position: Position) {
         if let publisher = record.publisher, let id = record.inboundID {
             let message = record.message
             _ = sessions.update(publisher) {
@@ -368,24 +373,25 @@ package struct DurableState {
             retained.clear(record.message.topic)
         }
         let isTakenOver = record.moved.map { handOver($0, to: record.targets, at: position) } ?? false
-        for target in record.targets {
+        for i in record.targets.indices {
             let losses = losses
-            let needed = sessions.update(target.session) { session in
+            let (session, delivery, qos) = (
+                record.targets[i].session, record.targets[i].delivery, record.targets[i].qos
+            )
+            let needed = sessions.update(session) { session in
                 defer { session.lossesSeen = losses }
                 let entry: Books.Entry =
                     isTakenOver ? .takenOver : .arrived(afterLoss: session.lossesSeen < losses)
                 return session.booking(entry) { session in
-                    if let number = target.delivery, !session.queue.skip(to: number, at: position) {
-                        return false
-                    }
+                    if let delivery, !session.queue.skip(to: delivery, at: position) { return false }
                     let here = session.flow != nil || session.sharing != nil
                     session.queue.append(
-                        StoredMessage(record, to: target),
-                        bytes: UInt32(clamping: record.message.bytes.count), qos: target.qos, at: position,
+                        arrived: StoredMessage(record, to: record.targets[i]),
+                        bytes: record.message.bytes.count, qos: qos, at: position,
                         budget: !session.isPersistent
                             ? .max : here ? residentBytesMax : residentBytesOfAbsentMax,
                         // No index has the number of what was written without one.
-                        isStray: session.isPersistent && target.delivery == nil)
+                        isStray: session.isPersistent && delivery == nil)
                     return session.isPersistent
                 }
             }

@@ -228,21 +228,15 @@ package struct Gateway: ~Copyable {
         guard
             lastingCount > 0 || record.retained != .none || record.willOf != nil || record.inboundID != nil
         else {
-            applyVolatile(.message(record))
+            state.apply(record, at: .zero)
             return .zero
         }
         lastPosition = lastPosition.next
-        var written = Record.message(record)
-        state.apply(written, at: lastPosition)
-        var lasting = record.targets
-        if lastingCount < lasting.count {
-            lasting.removeAll { $0.delivery == nil }
-            var part = record
-            part.targets = lasting
-            written = .message(part)
-        }
-        if urgency == .elidable { addCandidate(lastPosition, lasting) }
-        append(written, urgency, into: &effects)
+        state.apply(record, at: lastPosition)
+        var written = record
+        if lastingCount < written.targets.count { written.targets.removeAll { $0.delivery == nil } }
+        if urgency == .elidable { addCandidate(lastPosition, written.targets) }
+        append(.message(consume written), urgency, into: &effects)
         return lastPosition
     }
 
@@ -252,7 +246,7 @@ package struct Gateway: ~Copyable {
         case .message, .relaxed, .handshake, .control: lastPromptPosition = lastPosition
         case .lazy, .elidable: break
         }
-        effects.append(.append(record, urgency))
+        effects.append(.append(consume record, urgency))
     }
 
     func isPersistent(_ session: SessionID) -> Bool { state.isPersistent(session) }
@@ -280,13 +274,14 @@ package struct Gateway: ~Copyable {
 
     /// The same; returns where the packet waits, nil when it has left.
     mutating func promiseOrPark(
-        _ packet: Packet, to peer: Peer, after position: Position, at now: Instant,
+        _ packet: consuming Packet, to peer: Peer, after position: Position, at now: Instant,
         into effects: inout [Effect]
     ) -> CommitGate.Ticket? {
-        guard let ticket = gate.park(packet, to: peer, after: position) else {
-            deliverPromise(packet, to: peer, at: now, into: &effects)
+        guard gate.mustPark(for: peer, after: position) else {
+            deliverPromise(consume packet, to: peer, at: now, into: &effects)
             return nil
         }
+        let ticket = gate.park(consume packet, to: peer, after: position)
         if case .client(let id) = peer, gate.parkedCount(with: ticket) >= plan.limits.parkedPerConnectionMax {
             pauseReading(id, into: &effects)
         }
@@ -296,25 +291,27 @@ package struct Gateway: ~Copyable {
     /// Lets everything go that need not wait any more.
     mutating func releasePromises(at now: Instant, into effects: inout [Effect]) {
         while let promise = gate.release() {
-            deliverPromise(promise.packet, to: promise.peer, at: now, into: &effects)
+            let peer = promise.peer
+            deliverPromise((consume promise).packet, to: peer, at: now, into: &effects)
         }
     }
 
     private mutating func deliverPromise(
-        _ packet: Packet, to peer: Peer, at now: Instant, into effects: inout [Effect]
+        _ packet: consuming Packet, to peer: Peer, at now: Instant, into effects: inout [Effect]
     ) {
         switch peer {
         case .client(let id):
             let known = connections.read(id) { ($0.phase == .closing, $0.isReadingPaused) }
             guard let (isClosing, isReadingPaused) = known, !isClosing else { return }
+            let (isConnack, settlesInbound) = (packet.isConnack, packet.settlesInbound)
             if case .publish(let publish) = packet {
                 send(publish, to: id, into: &effects)
             } else {
-                effects.append(.send(id, packet))
+                effects.append(.send(id, consume packet))
             }
-            if case .connack = packet {
+            if isConnack {
                 established(id, at: now, into: &effects)
-            } else if packet.settlesInbound {
+            } else if settlesInbound {
                 _ = connections.update(id) { $0.inboundUnsettledCount = max(0, $0.inboundUnsettledCount - 1) }
             }
             if isReadingPaused { readOn(id, at: now, into: &effects) }
@@ -423,6 +420,10 @@ package struct Gateway: ~Copyable {
 }
 
 extension Packet {
+    fileprivate var isConnack: Bool {
+        if case .connack = self { true } else { false }
+    }
+
     /// Whether this answer ends the handshake of a QoS 1 or 2 message that came in, and so gives its sender
     /// one more to send [MQTT5-4.9].
     fileprivate var settlesInbound: Bool {

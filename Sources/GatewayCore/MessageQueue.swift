@@ -112,18 +112,42 @@ package struct MessageQueue {
         isStray: Bool = false
     ) {
         if let message {
-            if pagedCount == 0, resident.count == entries.count, residentBytes < budget {
+            let count = message.message.bytes.count
+            if keepsNext(within: budget) {
                 resident.append(message)
-                residentBytes += message.message.bytes.count
+                residentBytes += count
             }
-            noteSize(message)
+            noteSize(count)
         }
+        enter(bytes: bytes, qos: qos, at: position, isStray: isStray)
+    }
+
+    private mutating func enter(bytes: UInt32, qos: QoS, at position: Position, isStray: Bool) {
         entries.append(
             Entry(position: position, bytes: bytes, qos: qos, phase: .waiting, isStray: isStray))
         end = Delivery(end.number + 1)
         waitingCount += 1
         waitingBytes += Int(bytes)
         if isStray { strayCount += 1 }
+    }
+
+    /// Adds a message that came just now; what it is here is asked for only where it stays in memory, which most of
+    /// a long queue does not.
+    mutating func append(
+        arrived message: @autoclosure () -> StoredMessage, bytes: Int, qos: QoS, at position: Position,
+        budget: Int, isStray: Bool
+    ) {
+        if keepsNext(within: budget) {
+            resident.append(message())
+            residentBytes += bytes
+        }
+        noteSize(bytes)
+        enter(bytes: UInt32(clamping: bytes), qos: qos, at: position, isStray: isStray)
+    }
+
+    /// Whether the next message at the end stays in memory.
+    private func keepsNext(within budget: Int) -> Bool {
+        pagedCount == 0 && resident.count == entries.count && residentBytes < budget
     }
 
     /// Adds a message that a group chose this receiver for.
@@ -204,8 +228,8 @@ package struct MessageQueue {
     /// How many messages a load may ask for so that it brings about `bytes`: one at least.
     func countToLoad(forBytes bytes: Int) -> Int { max(1, bytes / max(1, recentBytes)) }
 
-    private mutating func noteSize(_ message: StoredMessage) {
-        recentBytes = max(message.message.bytes.count, recentBytes - recentBytes / 8)
+    private mutating func noteSize(_ bytes: Int) {
+        recentBytes = max(bytes, recentBytes - recentBytes / 8)
     }
 
     /// The positions to read back next, at most `count`, in rising order, and the group whose share of them it
@@ -253,7 +277,7 @@ package struct MessageQueue {
                 while next < messages.endIndex, messages[next].0 < position { next += 1 }
                 guard next < messages.endIndex, messages[next].0 == position else { return damaged }
                 if let message = messages[next].1 {
-                    noteSize(message)
+                    noteSize(message.message.bytes.count)
                     residentBytes += message.message.bytes.count
                 } else {
                     damaged.append(delivery(at: i))
@@ -510,28 +534,6 @@ package struct MessageQueue {
 
     /// The receiver goes away: what comes from now on is not sent before it is back.
     mutating func noteAway() { unsentFrom = end }
-
-    /// What may have been sent before the start goes out with DUP. Of a receiver that was away, that is what came
-    /// before it went; the rest is sent for the first time, so without [MQTT5-3.3.1-1, MQTT311-3.3.1-3], and may
-    /// still expire [MQTT5-3.3.2-5]. Nothing beyond the reach of Packet Identifiers was sent.
-    mutating func assumeSent(isAway: Bool, span: UInt64) {
-        sentBelow = min(isAway ? unsentFrom : end, Delivery(floor.number + span))
-    }
-
-    /// The receiver forgot what it was sent: all of it is new to it.
-    ///
-    /// - Complexity: O(entries in memory)
-    mutating func assumeNotSent() {
-        sentBelow = Delivery(0)
-        for i in entries.indices where entries[i].phase == .sent { entries[i].phase = .waiting }
-    }
-
-    /// Deliveries that await only PUBCOMP.
-    ///
-    /// - Complexity: O(entries in memory)
-    var received: [Delivery] {
-        entries.indices.filter { entries[$0].phase == .received }.map { delivery(at: $0) }
-    }
 
     // MARK: Details
 

@@ -113,17 +113,17 @@ extension Gateway {
         }
         let most = plan.limits.queuedMessagesMax
         let size = publish.message.bytes.count
-        let full = shares.first { share in
-            guard share.qos > .atMostOnce else { return false }
+        let full = shares.indices.first { i in
+            guard shares[i].qos > .atMostOnce else { return false }
             // Looked at, not decided inside: that would copy the Session.
-            let found = read(share.session) { ($0.isPersistent, $0.queue.waitingCount, $0.bounds) }
+            let found = read(shares[i].session) { ($0.isPersistent, $0.queue.waitingCount, $0.bounds) }
             guard let (isPersistent, count, bounds) = found else { return false }
             if isPersistent, count >= most { return true }
             guard let bounds, bounds.whenFull == .refuse else { return false }
-            return read(share.session) { bounds.isReached(by: $0.queue, plus: size) } == true
+            return read(shares[i].session) { bounds.isReached(by: $0.queue, plus: size) } == true
         }
         guard let full else { return true }
-        noteFull(full.session, at: now, into: &effects)
+        noteFull(shares[full].session, at: now, into: &effects)
         return false
     }
 
@@ -167,7 +167,9 @@ extension Gateway {
             ? shares(
                 of: publish.message.topic, published: min(publish.qos, maximumQoS), retain: publish.retain,
                 by: session) : []
-        let verdict = treatment.flatMap { choose(&shares, of: publish.message, as: $0, at: now) }
+        // Not in a closure: what one can change cannot be given up below without a copy.
+        var verdict: Reports.Verdict?
+        if let treatment { verdict = choose(&shares, of: publish.message, as: treatment, at: now) }
         guard hasRoom(for: publish, shares, at: now, into: &effects) else { return false }
         let uplinkCount = verdict == nil ? 0 : uplinkCount(in: shares)
         if publish.qos > .atMostOnce, case .client(let id) = peer {
@@ -182,7 +184,7 @@ extension Gateway {
             expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) })
         if let treatment, keepsLastValue(of: publish, as: treatment) { record.retained = .store }
         let isShared = !shares.isEmpty
-        let passing = shares.filter { $0.qos == .atMostOnce }
+        let passing = shares.atMostOnce
         let position = keep(
             &record, for: consume shares, within: treatment?.profile.durability, at: now, into: &effects)
         if let treatment, let verdict {
@@ -243,11 +245,13 @@ extension Gateway {
         _ record: inout MessageRecord, for shares: consuming [MessageRecord.Target],
         within window: DurabilityWindow? = nil, at now: Instant, into effects: inout [Effect]
     ) -> Position {
-        record.targets = shares
+        record.targets = consume shares
         if tellsWhen(record.targets) { record.received = .init(at: now) }
-        let areAllKept = record.targets.allSatisfy { target in
-            guard target.qos > .atMostOnce else { return false }
-            return read(target.session) { $0.isPersistentWithoutBounds } == true
+        let areAllKept = record.targets.indices.allSatisfy { i in
+            guard record.targets[i].qos > .atMostOnce,
+                let (isPersistent, bounds) = read(record.targets[i].session, { ($0.isPersistent, $0.bounds) })
+            else { return false }
+            return isPersistent && bounds == nil
         }
         var droppedAt = Position.zero
         if !areAllKept {
@@ -287,7 +291,7 @@ extension Gateway {
             sendAtMostOnce(
                 StoredMessage(record, to: share), to: share.session, after: position, at: now, into: &effects)
         }
-        for target in record.targets { pump(target.session, at: now, into: &effects) }
+        for i in record.targets.indices { pump(record.targets[i].session, at: now, into: &effects) }
     }
 
     /// Whether a queue takes one more; a full one of a Session that keeps nothing loses the newest, counted.
@@ -425,7 +429,7 @@ extension Gateway {
         _ record: inout MessageRecord, to shares: [MessageRecord.Target], at now: Instant,
         into effects: inout [Effect]
     ) -> Position {
-        let passing = shares.filter { $0.qos == .atMostOnce }
+        let passing = shares.atMostOnce
         let position = keep(&record, for: shares, at: now, into: &effects)
         pass(record, to: passing, after: position, at: now, into: &effects)
         return position
@@ -449,6 +453,13 @@ extension Gateway {
             qos: .atMostOnce, retained: .clear,
             message: ApplicationMessage(topic: topic, payload: EmptyCollection<UInt8>()))
         _ = commit(.message(cleared), .lazy, into: &effects)
+    }
+}
+
+extension [MessageRecord.Target] {
+    /// Those who get it at QoS 0: mostly nobody.
+    fileprivate var atMostOnce: [MessageRecord.Target] {
+        indices.contains { self[$0].qos == .atMostOnce } ? filter { $0.qos == .atMostOnce } : []
     }
 }
 

@@ -135,3 +135,28 @@ extension QueueRecord {
         }
     }
 }
+
+// What a start makes of a queue that Records brought back.
+extension MessageQueue {
+    /// What may have been sent before the start goes out with DUP. Of a receiver that was away, that is what came
+    /// before it went; the rest is sent for the first time, so without [MQTT5-3.3.1-1, MQTT311-3.3.1-3], and may
+    /// still expire [MQTT5-3.3.2-5]. Nothing beyond the reach of Packet Identifiers was sent.
+    mutating func assumeSent(isAway: Bool, span: UInt64) {
+        sentBelow = min(isAway ? unsentFrom : end, Delivery(floor.number + span))
+    }
+
+    /// The receiver forgot what it was sent: all of it is new to it.
+    ///
+    /// - Complexity: O(entries in memory)
+    mutating func assumeNotSent() {
+        sentBelow = Delivery(0)
+        for i in entries.indices where entries[i].phase == .sent { entries[i].phase = .waiting }
+    }
+
+    /// Deliveries that await only PUBCOMP.
+    ///
+    /// - Complexity: O(entries in memory)
+    var received: [Delivery] {
+        entries.indices.filter { entries[$0].phase == .received }.map { delivery(at: $0) }
+    }
+}

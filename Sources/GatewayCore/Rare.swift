@@ -1,12 +1,12 @@
 /// A value that is mostly absent, kept elsewhere when it is there: what has it stays small, which counts where it is moved
 /// about for every message.
 struct Rare<Value: Hashable & Sendable>: Hashable, Sendable {
-    /// At most one. Empty, it is a pointer to what all empty arrays share.
-    private let values: [Value]
+    /// One, or nil, which costs less to copy than an empty list.
+    private let values: [Value]?
 
-    init(_ value: Value?) { values = value.map { [$0] } ?? [] }
+    init(_ value: Value?) { values = value.map { [$0] } }
 
-    var value: Value? { values.first }
+    var value: Value? { values?.first }
 }
 
 /// Makes a large struct that has one stay where it is. Whatever could be moved in registers the compiler copies to the

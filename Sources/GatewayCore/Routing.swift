@@ -109,22 +109,22 @@ struct Routing {
         var last: SessionID?
         var shares: [MessageRecord.Target] = []
         shares.reserveCapacity(found.count)
-        for subscriber in found {
-            let granted = min(qos, subscriber.maximumQoS)
-            if last == subscriber.owner {
-                guard subscriber.rank == 0 else { continue }
+        for n in found.indices {
+            let granted = min(qos, found[n].maximumQoS)
+            if last == found[n].owner {
+                guard found[n].rank == 0 else { continue }
                 let i = shares.count - 1
                 shares[i].qos = max(shares[i].qos, granted)
-                shares[i].retain = shares[i].retain || retain && subscriber.retainAsPublished
-                if let id = subscriber.identifier { shares[i].subscriptionIdentifiers.append(id) }
+                shares[i].retain = shares[i].retain || retain && found[n].retainAsPublished
+                if let id = found[n].identifier { shares[i].subscriptionIdentifiers.append(id) }
             } else {
-                last = subscriber.owner
+                last = found[n].owner
                 shares.append(
                     MessageRecord.Target(
-                        session: subscriber.session, qos: granted,
-                        retain: retain && subscriber.retainAsPublished,
-                        subscriptionIdentifiers: subscriber.identifier.map { [$0] } ?? [],
-                        rename: subscriber.route?.rename))
+                        session: found[n].session, qos: granted,
+                        retain: retain && found[n].retainAsPublished,
+                        subscriptionIdentifiers: found[n].identifier.map { [$0] } ?? [],
+                        rename: found[n].route?.rename))
             }
         }
         return shares

@@ -62,10 +62,6 @@ package struct Session {
     var droppableFrom = Delivery(0)
     private let place = StaysInPlace()
 
-    // Asked for every message: told in a closure's own words, either would copy the Session first.
-    var nextLastingDelivery: Delivery? { isPersistent ? queue.end : nil }
-    var isPersistentWithoutBounds: Bool { isPersistent && bounds == nil }
-
     init(_ opened: SessionOpened) {
         id = opened.session
         owner = opened.owner

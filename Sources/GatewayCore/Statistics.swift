@@ -36,7 +36,7 @@ struct Statistics {
         case .connect: connects.add(1)
         case .publish(let publish):
             publishesReceived.add(1)
-            payloadBytesReceived &+= UInt64(publish.message.payload.count)
+            payloadBytesReceived &+= UInt64(publish.message.payloadCount)
         case .connack, .puback, .pubrec, .pubrel, .pubcomp, .subscribe, .suback, .unsubscribe, .unsuback,
             .pingreq, .pingresp, .disconnect, .auth:
             break

@@ -27,7 +27,10 @@ struct TopicTree<Value> {
     private struct Node {
         var parent: Int
         var level: ArraySlice<UInt8>
-        var children: [ArraySlice<UInt8>: Int] = [:]
+        /// The children that are not for wildcards: a few in a list, which is looked through sooner than a level is
+        /// hashed, and more in a table; one of the two is empty.
+        var few: [Int] = []
+        var many: [ArraySlice<UInt8>: Int] = [:]
         /// The child for `+`, and the one for `#`.
         var singleLevel: Int?
         var multiLevel: Int?
@@ -38,6 +41,7 @@ struct TopicTree<Value> {
     private var free: [Int] = []
 
     static var root: Int { 0 }
+    private static var fewMax: Int { 8 }
 
     func singleLevel(of node: Int) -> Int? { nodes[node].singleLevel }
     func multiLevel(of node: Int) -> Int? { nodes[node].multiLevel }
@@ -47,7 +51,7 @@ struct TopicTree<Value> {
             if level.first == UInt8(ascii: "+") { return nodes[node].singleLevel }
             if level.first == UInt8(ascii: "#") { return nodes[node].multiLevel }
         }
-        return nodes[node].children.isEmpty ? nil : nodes[node].children[level]
+        return namedChild(of: node, level)
     }
     func value(at node: Int) -> Value? { nodes[node].value }
 
@@ -55,7 +59,8 @@ struct TopicTree<Value> {
     ///
     /// - Complexity: O(children · log children)
     func children(of node: Int) -> [(level: ArraySlice<UInt8>, node: Int)] {
-        nodes[node].children.map { ($0.key, $0.value) }.sorted { $0.0.lexicographicallyPrecedes($1.0) }
+        (nodes[node].few + nodes[node].many.values).map { (nodes[$0].level, $0) }
+            .sorted { $0.0.lexicographicallyPrecedes($1.0) }
     }
 
     /// - Complexity: O(levels)
@@ -101,11 +106,29 @@ struct TopicTree<Value> {
         switch level.count == 1 ? level.first : nil {
         case UInt8(ascii: "+"): nodes[node].singleLevel = child
         case UInt8(ascii: "#"): nodes[node].multiLevel = child
-        case .some, nil: nodes[node].children[level] = child
+        case .some, nil: setNamedChild(of: node, level, to: child)
         }
     }
 
+    private func namedChild(of node: Int, _ level: ArraySlice<UInt8>) -> Int? {
+        guard nodes[node].many.isEmpty else { return nodes[node].many[level] }
+        return nodes[node].few.first { nodes[$0].level == level }
+    }
+
+    /// - Parameter child: a new one, or nil for the one that is there.
+    private mutating func setNamedChild(of node: Int, _ level: ArraySlice<UInt8>, to child: Int?) {
+        let few = nodes[node].few
+        guard nodes[node].many.isEmpty, few.count < Self.fewMax || child == nil else {
+            for other in few { nodes[node].many[nodes[other].level] = other }
+            nodes[node].few = []
+            nodes[node].many[level] = child
+            return
+        }
+        nodes[node].few = few.filter { nodes[$0].level != level } + (child.map { [$0] } ?? [])
+    }
+
     private func isLeaf(_ node: Int) -> Bool {
-        nodes[node].children.isEmpty && nodes[node].singleLevel == nil && nodes[node].multiLevel == nil
+        nodes[node].few.isEmpty && nodes[node].many.isEmpty && nodes[node].singleLevel == nil
+            && nodes[node].multiLevel == nil
     }
 }

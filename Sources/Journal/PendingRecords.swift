@@ -1,4 +1,3 @@
-import DequeModule
 import GatewayCore
 
 /// The Records that wait for a commit, in the order of their positions, with holes where one was elided.
@@ -14,13 +13,31 @@ struct PendingRecords {
         fileprivate(set) var kind: Kind
         /// Whether `record` is nil, which is known without a look at it.
         fileprivate(set) var isHole = false
+
+        mutating func forget() { record = nil }
+
+        /// Adds the Record to a batch; says whether it has room.
+        func add(to builder: inout BatchBuilder, behind elided: Int, limit: Int) -> Bool {
+            switch record {
+            case nil: true
+            case let record?: builder.add(record, behind: elided, limit: limit)
+            }
+        }
+
+        /// Notes the Record in the index of its segment.
+        func note(in index: inout IndexBuilder) {
+            switch record {
+            case nil: break
+            case let record?: index.add(record, at: position)
+            }
+        }
     }
 
     enum Kind {
         case lazy, lingering, prompt
     }
 
-    private var slots: Deque<Slot> = []
+    private var slots = SlotQueue()
     /// Slots without a Record; neither the first nor the last is one.
     private var holes = 0
     /// Where the first that lingers is; the end when none does.
@@ -92,7 +109,8 @@ struct PendingRecords {
         case .control: controlSince = controlSince ?? now
         }
         if kind != .lingering, firstLingering == slots.count { firstLingering += 1 }
-        slots.append(Slot(position: position, arrivedAt: now, record: record, bytes: bytes, kind: kind))
+        slots.append(
+            Slot(position: position, arrivedAt: now, record: consume record, bytes: bytes, kind: kind))
         self.bytes += bytes
     }
 
@@ -165,13 +183,15 @@ struct PendingRecords {
         let end = onlyBeforeLingering ? firstLingering : slots.count
         var taken = 0
         var previous: Position?
-        for index in 0..<end {
-            guard let record = slots[index].record else { continue }
-            let position = slots[index].position
-            let gap = previous.map { position.number - $0.number - 1 } ?? 0
-            guard gap <= Self.gapMax, builder.add(record, behind: Int(gap), limit: limit) else { break }
-            previous = position
+        slots.lend(before: end) { index, slot in
+            if slot.isHole { return true }
+            let gap = previous.map { slot.position.number - $0.number - 1 } ?? 0
+            guard gap <= Self.gapMax, slot.add(to: &builder, behind: Int(gap), limit: limit) else {
+                return false
+            }
+            previous = slot.position
             taken = index + 1
+            return true
         }
         if taken == 0, let record = slots.first?.record {
             // Too large for what is left of the segment, or for any batch that is shared.
@@ -191,23 +211,22 @@ struct PendingRecords {
     /// - Returns: the Records, and how many of them lingered.
     mutating func take(_ count: Int, all: Bool) -> (slots: [Slot], lingered: Int) {
         if all, let last = slots.last { overdueThrough = last.position }
-        var taken: [Slot] = []
-        taken.reserveCapacity(count)
+        var taken = slots.take(count)
+        if holes > 0 {
+            let all = taken.count
+            taken.removeAll { $0.isHole }
+            holes -= all - taken.count
+        }
         var lingered = 0
-        for _ in 0..<count {
-            // Moved, not copied: there may be many thousands.
-            guard let slot = slots.popFirst() else { break }
-            guard !slot.isHole else {
-                holes -= 1
-                continue
-            }
-            bytes -= slot.bytes
-            if slot.kind == .lazy { lazyCount -= 1 }
-            if slot.kind == .lingering {
+        for i in taken.indices {
+            bytes -= taken[i].bytes
+            switch taken[i].kind {
+            case .lazy: lazyCount -= 1
+            case .lingering:
                 lingered += 1
-                lingeringBytes -= slot.bytes
+                lingeringBytes -= taken[i].bytes
+            case .prompt: break
             }
-            taken.append(consume slot)
         }
         firstLingering = max(0, firstLingering - count)
         closeHoles()
@@ -222,18 +241,19 @@ struct PendingRecords {
 
     /// Takes back what was taken out last and could not be written; whoever waits for it goes on waiting.
     mutating func putBack(_ taken: [Slot]) {
-        for slot in taken.reversed() {
-            var slot = slot
-            bytes += slot.bytes
-            if slot.kind == .lazy {
+        var taken = taken
+        for i in taken.indices {
+            let arrivedAt = taken[i].arrivedAt
+            bytes += taken[i].bytes
+            if taken[i].kind == .lazy {
                 lazyCount += 1
-                lazySince = min(lazySince ?? slot.arrivedAt, slot.arrivedAt)
+                lazySince = min(lazySince ?? arrivedAt, arrivedAt)
             } else {
-                slot.kind = .prompt
-                messageSince = min(messageSince ?? slot.arrivedAt, slot.arrivedAt)
+                taken[i].kind = .prompt
+                messageSince = min(messageSince ?? arrivedAt, arrivedAt)
             }
-            slots.prepend(slot)
         }
+        slots.putBack(taken)
         firstLingering += taken.count
     }
 

@@ -199,7 +199,10 @@ package enum RecordCodec {
         if let session = record.willOf { bytes.append(integer: session.number) }
         if let moment = record.expiresAt { bytes.append(integer: moment.milliseconds) }
         bytes.append(integer: UInt64(record.targets.count))
-        for target in record.targets { append(target, to: &bytes) }
+        record.targets.withUnsafeBufferPointer { targets in
+            // By their addresses: going through an Array copies each.
+            for i in targets.indices { append(targets[i], to: &bytes) }
+        }
         append(record.message, to: &bytes)
     }
 
@@ -216,7 +219,7 @@ package enum RecordCodec {
             bytes.append(integer: UInt64(target.subscriptionIdentifiers.count))
             for id in target.subscriptionIdentifiers { bytes.append(integer: UInt64(id)) }
         }
-        if let rename = target.rename {
+        if target.rename != nil, let rename = target.rename {
             bytes.append(integer: UInt64(rename.dropping))
             bytes.append(lengthPrefixed: rename.prepending)
         }
@@ -224,9 +227,11 @@ package enum RecordCodec {
 
     /// Last in its Record: the payload needs no length.
     private static func append(_ message: ApplicationMessage, to bytes: inout [UInt8]) {
-        bytes.append(lengthPrefixed: message.topic)
-        bytes.append(lengthPrefixed: message.properties)
-        bytes.append(contentsOf: message.payload)
+        message.withParts { topic, properties, payload in
+            bytes.append(lengthPrefixed: topic)
+            bytes.append(lengthPrefixed: properties)
+            bytes.append(contentsOf: payload)
+        }
     }
 
     private static func append(_ opened: SessionOpened, to bytes: inout [UInt8]) {

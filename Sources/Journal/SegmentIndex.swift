@@ -220,9 +220,7 @@ struct IndexBuilder {
     mutating func add(_ slots: borrowing [PendingRecords.Slot]) {
         // By their addresses: the subscript of an Array copies the Record first.
         slots.withUnsafeBufferPointer { slots in
-            for i in slots.indices {
-                if case .message(let message) = slots[i].record { add(message, at: slots[i].position) }
-            }
+            for i in slots.indices { slots[i].note(in: &self) }
         }
     }
 
@@ -237,8 +235,10 @@ struct IndexBuilder {
         guard !message.targets.isEmpty else { return }
         expiry.add(message.expiresAt)
         let size = message.message.bytes.count
-        for target in message.targets where !target.session.isVolatile {
-            listBytes += queues[place(of: target.session)].add(target, at: position, size: size)
+        message.targets.withUnsafeBufferPointer { targets in
+            for i in targets.indices where !targets[i].session.isVolatile {
+                listBytes += queues[place(of: targets[i].session)].add(targets[i], at: position, size: size)
+            }
         }
     }
 

@@ -38,16 +38,18 @@ package struct ApplicationMessage: Hashable, Sendable {
 
     /// A message out of a packet, whose three parts have been checked.
     init(
-        topic: UnsafeRawBufferPointer, properties: MessageProperties, payload: UnsafeRawBufferPointer
+        topic: UnsafeRawBufferPointer, properties: borrowing MessageProperties,
+        payload: UnsafeRawBufferPointer
     ) {
+        let forwardedCount = properties.forwardedCount
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(topic.count + properties.forwardedCount + payload.count)
+        bytes.reserveCapacity(topic.count + forwardedCount + payload.count)
         bytes.append(contentsOf: topic)
-        if properties.forwardedCount > 0 { properties.appendForwarded(to: &bytes) }
+        if forwardedCount > 0 { properties.appendForwarded(to: &bytes) }
         bytes.append(contentsOf: payload)
         self.bytes = bytes
         self.topicLength = UInt16(topic.count)
-        self.propertiesLength = UInt32(properties.forwardedCount)
+        self.propertiesLength = UInt32(forwardedCount)
     }
 
     package var topic: ArraySlice<UInt8> { bytes[..<Int(topicLength)] }
@@ -55,6 +57,25 @@ package struct ApplicationMessage: Hashable, Sendable {
         bytes[Int(topicLength)..<Int(topicLength) + Int(propertiesLength)]
     }
     package var payload: ArraySlice<UInt8> { bytes[(Int(topicLength) + Int(propertiesLength))...] }
+
+    /// Lends its three parts at once, without the cost of slices.
+    package func withParts(
+        _ body: (
+            _ topic: UnsafeRawBufferPointer, _ properties: UnsafeRawBufferPointer,
+            _ payload: UnsafeRawBufferPointer
+        ) -> Void
+    ) {
+        let propertiesStart = Int(topicLength)
+        let payloadStart = propertiesStart + Int(propertiesLength)
+        bytes.withUnsafeBytes { all in
+            body(
+                UnsafeRawBufferPointer(rebasing: all[..<propertiesStart]),
+                UnsafeRawBufferPointer(rebasing: all[propertiesStart..<payloadStart]),
+                UnsafeRawBufferPointer(rebasing: all[payloadStart...]))
+        }
+    }
+
+    package var payloadCount: Int { bytes.count - Int(topicLength) - Int(propertiesLength) }
 
     /// The same message under another Topic Name: for Topic Aliases and for an uplink's topic templates.
     ///

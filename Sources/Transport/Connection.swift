@@ -38,8 +38,8 @@ final class Connection: ChannelDuplexHandler {
     /// NIO asked to read while reading was paused.
     private var isReadOwed = false
 
-    /// Encoded in this cycle; nil when there is nothing.
-    private var unflushed: ByteBuffer?
+    /// Encoded in this cycle.
+    private var unflushed: [UInt8] = []
     /// Bytes ever handed to the channel, as they go over the wire.
     private var flushedBytes: UInt64 = 0
     private(set) var isWritable = true
@@ -114,7 +114,7 @@ final class Connection: ChannelDuplexHandler {
     private func leave() {
         guard context != nil else { return }
         context = nil
-        unflushed = nil
+        unflushed = []
         transport.socketClosed(self)
         guard phase == .open, decoder.bufferedBytes > 0 else { return transport.finished(self) }
         // What came before the end of the stream is told before it. Nobody waits any more to be read: kept from its
@@ -187,26 +187,28 @@ final class Connection: ChannelDuplexHandler {
     // MARK: Out
 
     /// Adds an encoded packet to what the next `flush` writes.
-    ///
-    /// - Parameter scratch: where the packet is encoded first; what is in it is lost.
-    func send(_ packet: borrowing Packet, scratch: inout [UInt8]) {
+    func send(_ packet: borrowing Packet) {
         guard phase != .closing, context != nil else { return }
         if !isWritable, waitingBytes > transport.plan.waitingBytesMax { return cut() }
-        scratch.removeAll(keepingCapacity: true)
         // A client that never got as far as naming a version is answered in the oldest that has reasons.
-        packet.encode(version: decoder.version ?? .v3_1_1, into: &scratch)
-        if unflushed == nil {
-            unflushed = transport.allocator.buffer(capacity: max(scratch.count, Limits.writeBytesMin))
+        if encode(packet, version: decoder.version ?? .v3_1_1) >= transport.plan.waitingBytesLow { flush() }
+    }
+
+    /// - Returns: how many bytes there are now.
+    private func encode(_ packet: borrowing Packet, version: ProtocolVersion) -> Int {
+        if unflushed.isEmpty {
+            unflushed.reserveCapacity(Limits.writeBytesMin)
             transport.markUnflushed(self)
         }
-        unflushed?.writeBytes(scratch)
-        if let bytes = unflushed?.readableBytes, bytes >= transport.plan.waitingBytesLow { flush() }
+        packet.encode(version: version, into: &unflushed)
+        return unflushed.count
     }
 
     /// Hands everything sent so far to the socket, in one write.
     func flush() {
-        guard let context, let buffer = unflushed else { return }
-        unflushed = nil
+        guard let context, !unflushed.isEmpty else { return }
+        let buffer = transport.allocator.buffer(bytes: unflushed)
+        unflushed = []
         let count = buffer.readableBytes
         flushedBytes &+= UInt64(count + framing.overhead(of: count))
         transport.bytesSent &+= UInt64(count)
@@ -214,7 +216,7 @@ final class Connection: ChannelDuplexHandler {
     }
 
     /// Bytes sent that the kernel has not taken yet.
-    private var waitingBytes: Int { (unflushed?.readableBytes ?? 0) + bytesInChannel }
+    private var waitingBytes: Int { unflushed.count + bytesInChannel }
 
     private var bytesInChannel: Int {
         do {
@@ -266,7 +268,7 @@ final class Connection: ChannelDuplexHandler {
                     ? .cutWhileClosing(number) : .cutForNotReading(number, waitingBytes: waitingBytes))
         }
         phase = .closing
-        unflushed = nil
+        unflushed = []
         context?.close(promise: nil)
     }
 

@@ -22,8 +22,6 @@ package final class Transport {
     /// Open sockets by place in `plan.listeners`.
     private var socketCounts: [Int]
 
-    /// Encoded packet on its way into its connection's buffer.
-    private var scratch: [UInt8] = []
     private var unflushed: [Connection] = []
     /// To be told, in this order, when the cycle ends.
     private var notices: [Notice] = []
@@ -59,9 +57,7 @@ package final class Transport {
     ///
     /// - Complexity: O(bytes of the packet)
     package func send(_ number: ConnectionNumber, _ packet: borrowing Packet) {
-        guard let connection = self[number] else { return }
-        connection.send(packet, scratch: &scratch)
-        if scratch.capacity > Limits.scratchBytesMax { scratch = [] }
+        self[number]?.send(packet)
     }
 
     /// Writes what was sent: one write for each connection that was sent anything.
@@ -276,8 +272,6 @@ private enum Notice {
 enum Limits {
     /// Memory taken for what one cycle writes to a connection, in bytes, so that a few answers need no more.
     static let writeBytesMin = 128
-    /// Memory kept for encoding, in bytes.
-    static let scratchBytesMax = 64 * 1024
     /// Notices for which memory is kept.
     static let keptNotices = 256
     /// How often connections that are closing or not writable are looked at.

@@ -55,6 +55,17 @@ struct ForwardedPropertiesTests {
             ])
     }
 
+    @Test("a message lends the parts that it has", arguments: [ForwardedProperties(), full])
+    func parts(_ properties: ForwardedProperties) {
+        let message = message("a/b", "payload", properties)
+        message.withParts { topic, carried, payload in
+            #expect(Array(topic) == Array(message.topic))
+            #expect(Array(carried) == Array(message.properties))
+            #expect(Array(payload) == Array(message.payload))
+        }
+        #expect(message.payloadCount == 7)
+    }
+
     @Test("a message under another Topic Name keeps its properties and payload")
     func renamed() {
         let before = message("a/b", "payload", Self.full)

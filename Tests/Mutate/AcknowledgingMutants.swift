@@ -103,8 +103,7 @@ extension Mutant {
             "A12", "an acknowledgement overtakes those before it to the same peer",
             Edit(
                 core + "CommitGate.swift",
-                "if position <= durable, known.map({ lines[$0].count == 0 }) ?? true { return nil }",
-                "if position <= durable, MUTANT || known.map({ lines[$0].count == 0 }) ?? true { return nil }"
-            )),
+                "position > durable || parkedCount(for: peer) > 0",
+                "position > durable || !MUTANT && parkedCount(for: peer) > 0")),
     ]
 }

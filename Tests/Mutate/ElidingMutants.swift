@@ -40,9 +40,9 @@ extension Mutant {
         Mutant(
             "E6", "messages that lingered in vain are written one by one",
             Edit(
-                pending, "            guard let record = slots[index].record else { continue }",
-                "            if MUTANT, taken > 0, slots[index].kind == .lingering { break }\n"
-                    + "            guard let record = slots[index].record else { continue }")),
+                pending, "            if slot.isHole { return true }",
+                "            if MUTANT, taken > 0, slot.kind == .lingering { return false }\n"
+                    + "            if slot.isHole { return true }")),
         Mutant(
             "E7", "a QoS 2 message lingers",
             Edit(

@@ -149,7 +149,7 @@ final class Host: TransportDelegate {
     }
 
     func received(_ connection: ConnectionNumber, _ packet: consuming Packet) {
-        take(.received(ConnectionID(connection), packet))
+        take(.received(ConnectionID(connection), consume packet))
     }
 
     func malformed(_ connection: ConnectionNumber, _ error: MalformedPacket, in version: ProtocolVersion?) {
@@ -190,11 +190,14 @@ final class Host: TransportDelegate {
 
     /// Carries the core's effects out, in order.
     private func carryOut(at now: Instant) {
-        // Turned round and taken from the end, each is moved out of the list and not copied.
-        let count = effects.count
-        if count > 1 { effects.reverse() }
-        while let effect = effects.popLast() {
-            switch effect {
+        // A list of our own: nobody calls back meanwhile, and that need not be checked for each effect.
+        var effects: [Effect] = []
+        swap(&effects, &self.effects)
+        for i in effects.indices {
+            // Exchanged for one that is never carried out, each is moved out of the list and not copied.
+            var effect = Effect.hasten(.zero)
+            swap(&effect, &effects[i])
+            switch consume effect {
             case .send(let connection, let packet): transport.send(connection.number, packet)
             case .close(let connection): transport.close(connection.number)
             case .reading(let connection, let reads): transport.reading(connection.number, reads)
@@ -208,11 +211,14 @@ final class Host: TransportDelegate {
             case .report(let observation): report(observation)
             }
         }
-        if count > Self.keptEffects { effects = [] }
+        precondition(self.effects.isEmpty, "effects cause no effects")
+        guard effects.count <= Self.keptEffects else { return }
+        effects.removeAll(keepingCapacity: true)
+        swap(&effects, &self.effects)
     }
 
-    /// Effects for which memory is kept.
-    private static let keptEffects = 1024
+    /// Effects for which memory is kept: as many as a batch of the journal lets go when it is busy.
+    private static let keptEffects = 4096
 
     private func report(_ observation: Observation) {
         log.write(LogLine(observation))

@@ -309,9 +309,7 @@ extension Gateway {
 
     mutating func load(_ session: SessionID, into effects: inout [Effect]) {
         let (count, bytes) = (plan.limits.loadedAtOnceMax, plan.limits.residentBytesMax)
-        let found = update(session) { session in
-            session.queue.positionsToLoad(atMost: min(count, session.queue.countToLoad(forBytes: bytes)))
-        }
+        let found = update(session) { $0.queue.positionsToLoad(atMost: count, bytes: bytes) }
         guard let (positions, group) = found, !positions.isEmpty
         else { return }
         effects.append(.load(session, positions, target: group ?? session))

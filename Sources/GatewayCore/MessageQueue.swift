@@ -21,8 +21,6 @@ package struct MessageQueue {
     var resident: Deque<StoredMessage?> = []
     /// Of the messages in memory.
     package internal(set) var residentBytes = 0
-    /// The size of recent messages, the larger ones for longer: what the next load will bring, about.
-    var recentBytes = 4096
     /// Deliveries that are not settled.
     package internal(set) var waitingCount = 0
     /// The bytes of their messages: topics, properties and payloads. Of pages that were cut by a replay it is an
@@ -111,13 +109,9 @@ package struct MessageQueue {
         _ message: StoredMessage?, bytes: UInt32, qos: QoS, at position: Position, budget: Int,
         isStray: Bool = false
     ) {
-        if let message {
-            let count = message.message.bytes.count
-            if keepsNext(within: budget) {
-                resident.append(message)
-                residentBytes += count
-            }
-            noteSize(count)
+        if let message, keepsNext(within: budget) {
+            resident.append(message)
+            residentBytes += message.message.bytes.count
         }
         enter(bytes: bytes, qos: qos, at: position, isStray: isStray)
     }
@@ -141,7 +135,6 @@ package struct MessageQueue {
             resident.append(message())
             residentBytes += bytes
         }
-        noteSize(bytes)
         enter(bytes: UInt32(clamping: bytes), qos: qos, at: position, isStray: isStray)
     }
 
@@ -225,18 +218,14 @@ package struct MessageQueue {
 
     // MARK: Loading
 
-    /// How many messages a load may ask for so that it brings about `bytes`: one at least.
-    func countToLoad(forBytes bytes: Int) -> Int { max(1, bytes / max(1, recentBytes)) }
-
-    private mutating func noteSize(_ bytes: Int) {
-        recentBytes = max(bytes, recentBytes - recentBytes / 8)
-    }
-
-    /// The positions to read back next, at most `count`, in rising order, and the group whose share of them it
-    /// is, if any; empty while a load is on its way or none is needed.
-    mutating func positionsToLoad(atMost count: Int) -> (positions: [Position], group: SessionID?) {
+    /// The positions to read back next, at most `count` and of no more than `bytesMax` bytes or of one message, in rising
+    /// order, and the group whose share of them it is, if any; empty while a load is on its way or none is needed.
+    mutating func positionsToLoad(
+        atMost count: Int, bytes bytesMax: Int
+    ) -> (positions: [Position], group: SessionID?) {
         guard !isLoading else { return ([], nil) }
         var positions: [Position] = []
+        var bytes = 0
         var group: SessionID?
         var i = resident.count
         let head = headCount
@@ -246,9 +235,12 @@ package struct MessageQueue {
                 let origin = entries[i].isStray ? assignment(of: delivery(at: i))?.group : nil
                 if let last = positions.last {
                     // What a group assigns is older than what came in meanwhile: that is a load of its own.
-                    guard origin == group, entries[i].position > last else { break load }
+                    guard origin == group, entries[i].position > last,
+                        bytes + Int(entries[i].bytes) <= bytesMax
+                    else { break load }
                 }
                 group = origin
+                bytes += Int(entries[i].bytes)
                 positions.append(entries[i].position)
             case .received, .settled:
                 // Nothing to read for gaps and PUBRELs.
@@ -277,7 +269,6 @@ package struct MessageQueue {
                 while next < messages.endIndex, messages[next].0 < position { next += 1 }
                 guard next < messages.endIndex, messages[next].0 == position else { return damaged }
                 if let message = messages[next].1 {
-                    noteSize(message.message.bytes.count)
                     residentBytes += message.message.bytes.count
                 } else {
                     damaged.append(delivery(at: i))

@@ -242,6 +242,30 @@ struct ResumingTests {
         #expect(!s.loads.isEmpty)
     }
 
+    @Test("A load brings no more than memory has room for, however small the messages before it were")
+    func loadsByBytesOfEach() {
+        var plan = GatewayPlan()
+        plan.limits.residentBytesOfAbsentMax = 0
+        plan.limits.residentBytesMax = 1000
+        var s = Scenario.connected("press", "archive", plan: plan)
+        s.subscribes("archive", "t")
+        s.vanishes("archive")
+        let large = String(repeating: "x", count: 900)
+        let texts = (0..<60).map { $0 < 30 ? "\($0)" : "\($0)\(large)" }
+        for text in texts {
+            s.sends("press", .publish(.text("t", text, qos: .atLeastOnce, id: 7)))
+            s.syncs()
+        }
+        s.losesPower()
+        s.connects("archive")
+        #expect(s.drains("archive").map(\.text) == texts)
+        let positions = Set(s.loads.flatMap(\.1)).sorted()
+        #expect(positions.count == texts.count)
+        let ofLarge = Set(positions.suffix(30))
+        #expect(s.loads.contains { $0.1.count > 10 })
+        #expect(s.loads.allSatisfy { $0.1.count { ofLarge.contains($0) } <= 1 })
+    }
+
     @Test("A message whose bytes are damaged is let go, counted, and the rest delivered")
     func damaged() {
         var plan = GatewayPlan()

@@ -101,7 +101,7 @@ extension World {
         }
     }
 
-    private static let readAheadBytesMax = 64 << 10
+    private static let readAheadBytesMax = 8 << 10
 
     /// At the end: flash was spent knowingly (promise P7).
     func checkFlash() {

@@ -150,11 +150,29 @@ package struct Scenario: Sendable {
         plan.limits.bytesPerRoundMax = [2 << 10, 128 << 10][dice.below(2)]
         plan.limits.returnGraceMilliseconds = [1000, 30_000][dice.below(2)]
         plan.uplinks = [routes]
+        plan.profiles = profiles
         if family == .paging || family == .storms {
             // Identifiers go round soon.
             plan.limits.identifierSpan = 8
             plan.limits.inFlightMax = 10
         }
         return plan
+    }
+
+    /// Classes of device whose messages are kept in other ways, now and then: nobody gets anything else for it.
+    private var profiles: [DeviceProfile] {
+        var dice = Dice(seed ^ 0xDE_71CE)
+        guard dice.below(3) == 0 else { return [] }
+        return ["p*", "meter", "b*"].map { pattern in
+            var profile = DeviceProfile(
+                name: "class \(pattern)", matches: [DeviceMatch(clientIdentifier: Glob(pattern))])
+            profile.durability = [nil, .latency, .balanced, .flashSaver][dice.below(4)]
+            profile.receiveMaximum = [nil, 2, 20][dice.below(3)]
+            let burst = UInt32(1 + dice.below(10))
+            profile.rate = dice.coin() ? PublishRate(messagesPerSecond: 5, messagesBurst: burst) : nil
+            profile.uplink.priority = [nil, .high, .low][dice.below(3)]
+            profile.keepAliveSecondsMax = dice.coin() ? 10 : nil
+            return profile
+        }
     }
 }

@@ -1,0 +1,66 @@
+import MQTT
+import Testing
+
+@testable import GatewayCore
+
+/// Values that are held back until their minimum interval is over, and all that happens meanwhile.
+@Suite("Device profiles: values held back")
+struct ProfileHeldBackTests {
+    private static func plan(
+        _ uplinks: [String] = ["cloud"], _ change: (inout DeviceProfile) throws -> Void = { _ in }
+    ) throws -> GatewayPlan {
+        var plan = try ProfileTermsTests.plan {
+            $0.reportByException = [try rule()]
+            try change(&$0)
+        }
+        plan.uplinks = uplinks.map { UplinkRoutes(name: $0, out: [LaneTests.route("#")], in: []) }
+        return plan
+    }
+
+    private static func rule(_ band: Double = 0.5) throws -> ReportByException {
+        ReportByException(
+            filter: try TopicTemplate("t/#"), deadband: .absolute(band), intervalMillisecondsMin: 10_000)
+    }
+
+    // MARK: Reloads
+
+    @Test(
+        "A reload that takes an uplink away, or comes after one that did, sends up what is held back",
+        arguments: [false, true])
+    func uplinkRemoved(before: Bool) throws {
+        let low = { (profile: inout DeviceProfile) in profile.uplink = UplinkChoice(priority: .low) }
+        var s = Scenario.connected("press", plan: try Self.plan(["other", "cloud", "last"], low))
+        if before { s.reconfigures(try Self.plan(["last", "cloud"], low)) }
+        for n in 1...2 as ClosedRange<UInt16> { s.publishes("press", "t/1", "\(n)", id: n) }
+        s.syncs()
+        #expect(s.waiting("low", of: "cloud") == 1 && s.waiting("low", of: "last") == 1)
+        s.reconfigures(
+            try Self.plan(["cloud"]) {
+                low(&$0)
+                $0.reportByException = [try Self.rule(9)]
+            })
+        s.syncs()
+        #expect(s.waiting("low", of: "cloud") == 2 && s.waiting("low", of: "last") == 2)
+        #expect(s.waiting("low", of: "other") == (before ? 0 : 2))
+        #expect(s.gateway.uplinkIndex(of: "cloud") == UplinkIndex(1) && s.balance.isEven)
+    }
+
+    @Test(
+        "[MQTT5-3.1.2-8] so is the Will of a client that such a reload closes",
+        arguments: [false, true])
+    func willOfClosed(before: Bool) throws {
+        let low = { (profile: inout DeviceProfile) in profile.uplink = UplinkChoice(priority: .low) }
+        var s = Scenario(plan: try Self.plan(["other", "cloud", "last"], low))
+        if before { s.reconfigures(try Self.plan(["last", "cloud"], low)) }
+        s.connects("press/1", will: .text("w"))
+        s.reconfigures(
+            try Self.plan(["cloud"]) {
+                low(&$0)
+                $0.publish = TopicRights(allow: [try TopicTemplate("w"), try TopicTemplate("${clientid}")])
+            })
+        s.syncs()
+        #expect(s.closedClients == ["press/1"])
+        #expect(s.waiting("low", of: "cloud") == 1 && s.waiting("low", of: "last") == 1)
+        #expect(s.waiting("low", of: "other") == (before ? 0 : 1) && s.balance.isEven)
+    }
+}

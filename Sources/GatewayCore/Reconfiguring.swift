@@ -25,6 +25,7 @@ extension Gateway {
     mutating func reconfigure(_ wanted: GatewayPlan, at now: Instant, into effects: inout [Effect]) {
         guard !isStopping else { return }
         let old = plan
+        let carried = uplinks.indices.filter { !uplinks[$0].isRemoved }.map { old.uplinks[$0] }
         let oldLabels = old.uplinks.map { laneLabelsOfProfiles(for: $0.name) }
         plan = wanted
         // First of all, for a place is one in both lists, whatever else follows from the change.
@@ -42,6 +43,10 @@ extension Gateway {
             sendUpHeldBack(at: now, into: &effects)
             reports = Reports()
             retreat(at: now, into: &effects)
+        }
+        // What went up before, others did not get, or not by these routes.
+        if carried.count != wanted.uplinks.count || !wanted.uplinks.allSatisfy(carried.contains) {
+            reports = Reports()
         }
         state.residentBytesMax = plan.limits.residentBytesMax
         state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax

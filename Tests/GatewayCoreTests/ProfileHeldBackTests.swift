@@ -63,4 +63,35 @@ struct ProfileHeldBackTests {
         #expect(s.waiting("low", of: "cloud") == 1 && s.waiting("low", of: "last") == 1)
         #expect(s.waiting("low", of: "other") == (before ? 0 : 1) && s.balance.isEven)
     }
+
+    @Test("An uplink that comes, or comes back, is given the next value, however near it is; so are new routes")
+    func uplinkAdded() throws {
+        var id: UInt16 = 0
+        func says(_ s: inout Scenario) {
+            id += 1
+            s.publishes("press", "t/1", "1", id: id)
+            s.syncs()
+        }
+        var s = Scenario.connected("press", plan: try Self.plan())
+        for _ in 1...2 { says(&s) }
+        #expect(s.waiting("") == 1)
+        s.reconfigures(try Self.plan(["cloud", "other"]))
+        for _ in 1...2 { says(&s) }
+        #expect(s.waiting("") == 2 && s.waiting("", of: "other") == 1)
+        s.reconfigures(try Self.plan())
+        says(&s)
+        s.reconfigures(try Self.plan(["other", "cloud"]))
+        for _ in 1...2 { says(&s) }
+        #expect(s.waiting("", of: "other") == 2)
+        let before = s.waiting("")
+        var routed = try Self.plan(["other", "cloud"])
+        routed.limits.retainedBytesMax = 77
+        s.reconfigures(routed)
+        says(&s)
+        #expect(s.waiting("") == before)
+        routed.uplinks[1].out = [LaneTests.route("t/#")]
+        s.reconfigures(routed)
+        for _ in 1...2 { says(&s) }
+        #expect(s.waiting("") == before + 1 && s.balance.isEven)
+    }
 }

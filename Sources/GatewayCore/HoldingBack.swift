@@ -16,8 +16,13 @@ struct HeldBack {
     }
 
     private(set) var all: [Value] = []
+    /// Of the values, and of the deadlines that are set.
     private(set) var bytes = 0
     private var places: [[UInt8]: Int] = [:]
+    /// The earliest deadline set for each topic, whatever became of its value since.
+    private var checks: [[UInt8]: Instant] = [:]
+    /// What a deadline takes in memory beside its topic, about.
+    private static let checkBytes = 128
 
     var isEmpty: Bool { all.isEmpty }
 
@@ -42,6 +47,27 @@ struct HeldBack {
         }
         return value
     }
+
+    /// - Returns: what was held back, in no order that means anything.
+    mutating func removeAll() -> [Value] {
+        let values = all
+        for value in values { remove(value.topic) }
+        return values
+    }
+
+    /// Whether a deadline is to be set: one a topic is enough, however often its value is replaced.
+    mutating func mustCheck(_ topic: [UInt8], at: Instant) -> Bool {
+        if let set = checks[topic], set <= at { return false }
+        if checks.updateValue(at, forKey: topic) == nil { bytes += topic.count + Self.checkBytes }
+        return true
+    }
+
+    /// A deadline is met.
+    mutating func checked(_ topic: [UInt8], at now: Instant) {
+        guard let set = checks[topic], set <= now else { return }
+        checks[topic] = nil
+        bytes -= topic.count + Self.checkBytes
+    }
 }
 
 extension Gateway {
@@ -57,23 +83,28 @@ extension Gateway {
             let value = HeldBack.Value(
                 publish: publish, expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) },
                 publisher: publisher, treatment: treatment, number: number, due: due)
-            let isNew = heldBack.value(of: value.topic)?.due != due
             heldBack.hold(value)
-            if isNew { schedule(.heldBack(topic: value.topic), at: due) }
+            scheduleHeldBack(value)
+        }
+    }
+
+    private mutating func scheduleHeldBack(_ value: HeldBack.Value) {
+        if heldBack.mustCheck(value.topic, at: value.due) {
+            schedule(.heldBack(topic: value.topic), at: value.due)
         }
     }
 
     mutating func checkHeldBack(_ topic: [UInt8], at now: Instant, into effects: inout [Effect]) {
-        guard let value = heldBack.value(of: topic), value.due <= now else { return }
+        heldBack.checked(topic, at: now)
+        guard let value = heldBack.value(of: topic) else { return }
+        guard value.due <= now else { return scheduleHeldBack(value) }
         heldBack.remove(topic)
         sendUp(value, at: now, into: &effects)
     }
 
     /// Nothing is held back any longer: the rules change, or the gateway stops.
     mutating func sendUpHeldBack(at now: Instant, into effects: inout [Effect]) {
-        let values = heldBack.all
-        heldBack = HeldBack()
-        for value in values { sendUp(value, at: now, into: &effects) }
+        for value in heldBack.removeAll() { sendUp(value, at: now, into: &effects) }
     }
 
     /// It has been refused to nobody and acknowledged, so as with a Will there is room for it.

@@ -94,4 +94,51 @@ struct ProfileHeldBackTests {
         for _ in 1...2 { says(&s) }
         #expect(s.waiting("") == before + 1 && s.balance.isEven)
     }
+
+    // MARK: Deadlines
+
+    @Test("A value that leaves the deadband and comes back again and again has one deadline")
+    func oneDeadline() throws {
+        var s = Scenario.connected("press", plan: try Self.plan())
+        s.publishes("press", "t/1", "1", id: 1)
+        let before = s.gateway.deadlines.count
+        for n in 1...500 { s.sends("press", .publish(.text("t/1", n % 2 == 0 ? "1" : "\(n + 1)"))) }
+        #expect(s.gateway.deadlines.count == before + 1)
+        s.sends("press", .publish(.text("t/1", "7")))
+        s.passes(milliseconds: 10_000)
+        #expect(s.waiting("") == 1, "nobody is there to take it at QoS 0")
+        #expect(s.gateway.deadlines.count <= before && s.gateway.heldBack.bytes == 0)
+    }
+
+    @Test("One that was set for a value that is gone is of use for the next, when that is due")
+    func laterDeadline() throws {
+        var s = Scenario.connected("press", plan: try Self.plan())
+        func says(_ value: String, _ id: UInt16, _ s: inout Scenario) {
+            s.publishes("press", "t/1", value, id: id)
+            s.syncs()
+        }
+        says("1", 1, &s)
+        s.passes(milliseconds: 5000)
+        says("5", 2, &s)
+        // No number goes up at once, and so does the next one: the interval begins anew.
+        says("broken", 3, &s)
+        says("5", 4, &s)
+        says("9", 5, &s)
+        #expect(s.waiting("") == 3)
+        s.passes(milliseconds: 9999)
+        #expect(s.waiting("") == 3)
+        s.passes(milliseconds: 1)
+        #expect(s.waiting("") == 4 && s.gateway.heldBack.bytes == 0 && s.balance.isEven)
+    }
+
+    @Test("Where too many deadlines are set values go up at once")
+    func manyDeadlines() throws {
+        var plan = try Self.plan()
+        plan.limits.heldBackBytesMax = 1000
+        var s = Scenario.connected("press", plan: plan)
+        for n in 1...50 {
+            for value in ["1", "2", "1"] { s.sends("press", .publish(.text("t/\(n)", value))) }
+        }
+        #expect(s.gateway.heldBack.isEmpty && s.gateway.heldBack.bytes < 2000)
+    }
 }

@@ -171,7 +171,7 @@ extension Gateway {
         var verdict: Reports.Verdict?
         if let treatment { verdict = choose(&shares, of: publish.message, as: treatment, at: now) }
         guard hasRoom(for: publish, shares, at: now, into: &effects) else { return false }
-        let uplinkCount = verdict == nil ? 0 : uplinkCount(in: shares)
+        let uplinkCount = verdict == nil && !mayBeReported ? 0 : uplinkCount(in: shares)
         if publish.qos > .atMostOnce, case .client(let id) = peer {
             _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         }
@@ -190,6 +190,8 @@ extension Gateway {
         if let treatment, let verdict {
             note(verdict, of: record, passing, wanted: uplinkCount, as: treatment, at: now)
             holdBack(verdict, of: publish, by: session, as: treatment, at: now)
+        } else if uplinkCount > 0 {
+            supersede(publish.message.topic)
         }
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
         if let id = publish.id {
@@ -417,7 +419,6 @@ extension Gateway {
         var shares = shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
         if profile.uplink != UplinkChoice() { lead(&shares, as: profile.uplink) }
-        for share in shares { forgetReport(of: will.message.topic, to: share.session) }
         return keepAndPass(&record, to: shares, at: now, into: &effects)
     }
 
@@ -430,6 +431,7 @@ extension Gateway {
         into effects: inout [Effect]
     ) -> Position {
         let passing = shares.atMostOnce
+        if mayBeReported, uplinkCount(in: shares) > 0 { supersede(record.message.topic) }
         let position = keep(&record, for: shares, at: now, into: &effects)
         pass(record, to: passing, after: position, at: now, into: &effects)
         return position

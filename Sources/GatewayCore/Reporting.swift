@@ -211,7 +211,18 @@ extension Gateway {
         for delivery in deliveries { reports.forget(Reports.Carrier(queue: session, delivery: delivery)) }
     }
 
-    /// A message at QoS 0 did not go up after all, or another of its topic did that nobody looked at.
+    /// Whether anything is remembered of what went up, or is to go.
+    var mayBeReported: Bool { !reports.isEmpty || !heldBack.isEmpty }
+
+    /// A message goes up that no rule was asked about: nothing that came before it may follow, and what is remembered of its
+    /// topic is not the last any more.
+    mutating func supersede(_ topic: ArraySlice<UInt8>) {
+        let topic = Array(topic)
+        heldBack.remove(topic)
+        reports.forget(topic)
+    }
+
+    /// A message at QoS 0 did not go up after all, or an old one of its topic went again.
     mutating func forgetReport(of topic: ArraySlice<UInt8>, to session: SessionID) {
         guard !reports.isEmpty, uplinkName(of: session) != nil else { return }
         reports.forget(Array(topic))

@@ -141,4 +141,75 @@ struct ProfileHeldBackTests {
         }
         #expect(s.gateway.heldBack.isEmpty && s.gateway.heldBack.bytes < 2000)
     }
+
+    // MARK: Order
+
+    @Test("A Will of its topic is the last word: what was held back does not follow it")
+    func willOvertakes() throws {
+        var s = Scenario(plan: try Self.plan())
+        s.connects("press", will: .text("t/1", "gone"))
+        for n in 1...2 as ClosedRange<UInt16> { s.publishes("press", "t/1", "\(n)", id: n) }
+        s.vanishes("press")
+        s.passes(milliseconds: 20_000)
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1", "gone"])
+        s.connects("press")
+        s.publishes("press", "t/1", "1", id: 3)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1"] && s.balance.isEven)
+    }
+
+    @Test(
+        "So is what a client publishes that no rule is about, at whatever QoS, and then the next value is news",
+        arguments: [QoS.atMostOnce, .atLeastOnce, .exactlyOnce])
+    func otherOvertakes(qos: QoS) throws {
+        var s = Scenario.connected("press", "oven", plan: try Self.plan())
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        for n in 1...2 as ClosedRange<UInt16> { s.publishes("press", "t/1", "\(n)", id: n) }
+        // Another topic is no concern of it.
+        for (n, topic) in ["t/2", "t/1"].enumerated() {
+            let id = qos == .atMostOnce ? nil : PacketIdentifier(rawValue: UInt16(n + 1))
+            s.sends("oven", .publish(.text(topic, "oven \(n)", qos: qos, id: id)))
+            s.syncs()
+            if n == 0 { #expect(!s.gateway.heldBack.isEmpty) }
+        }
+        s.passes(milliseconds: 20_000)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1", "oven 0", "oven 1"])
+        s.publishes("press", "t/1", "1", id: 3)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1"] && s.balance.isEven)
+    }
+
+    @Test("What there was no room for overtakes nothing")
+    func noRoom() throws {
+        var plan = try Self.plan()
+        plan.uplinks[0].out = [LaneTests.route("#", queue: QueueBounds(messagesMax: 1))]
+        var s = Scenario.connected("press", "oven", plan: plan)
+        for n in 1...2 as ClosedRange<UInt16> { s.publishes("press", "t/1", "\(n)", id: n) }
+        s.publishes("oven", "t/1", "3", id: 1)
+        s.syncs()
+        #expect(s.received("oven") == [.puback(Acknowledgement(1, .quotaExceeded))])
+        #expect(!s.gateway.heldBack.isEmpty)
+    }
+
+    @Test("A dead letter that is sent again is older than what is held back, and yet the next value is news")
+    func replayed() throws {
+        var s = Scenario.connected("press", plan: try Self.plan())
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        s.publishes("press", "t/1", "old", id: 1)
+        s.syncs()
+        let id = try #require(s.cloudReceived().publishes.first?.id)
+        s.cloudSends(0, .puback(Acknowledgement(id, .quotaExceeded)))
+        s.publishes("press", "t/1", "1", id: 2)
+        s.syncs()
+        #expect(s.replays() == 1)
+        s.syncs()
+        s.publishes("press", "t/1", "1", id: 3)
+        s.syncs()
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1", "old", "1"])
+    }
 }

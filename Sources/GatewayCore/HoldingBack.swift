@@ -7,6 +7,7 @@ import MQTT
 struct HeldBack {
     struct Value {
         let publish: Publish
+        let receivedAt: Instant
         let expiresAt: Instant?
         let publisher: SessionID
         let treatment: Treatment
@@ -81,7 +82,8 @@ extension Gateway {
             if !heldBack.isEmpty { heldBack.remove(Array(publish.message.topic)) }
         case .tooSoon(let number, let due):
             let value = HeldBack.Value(
-                publish: publish, expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) },
+                publish: publish, receivedAt: now,
+                expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) },
                 publisher: publisher, treatment: treatment, number: number, due: due)
             heldBack.hold(value)
             scheduleHeldBack(value)
@@ -121,7 +123,8 @@ extension Gateway {
             qos: value.publish.qos, message: message, expiresAt: value.expiresAt)
         let passing = shares.filter { $0.qos == .atMostOnce }
         let wanted = shares.count
-        let position = keep(&record, for: shares, at: now, into: &effects)
+        let position = keep(
+            &record, for: shares, receivedAt: value.receivedAt, at: now, into: &effects)
         noteWentUp(value.number, record, passing, wanted: wanted, at: now)
         pass(record, to: passing, after: position, at: now, into: &effects)
         uncountSuppressed(message, of: value.treatment)

@@ -242,13 +242,15 @@ extension Gateway {
     ///   - record: gets its targets.
     ///   - shares: given up, so that mostly they become the targets without being copied.
     ///   - window: of its publisher's profile.
+    ///   - receivedAt: when it came, if not now.
     /// - Returns: the position that promises about it wait for.
     mutating func keep(
         _ record: inout MessageRecord, for shares: consuming [MessageRecord.Target],
-        within window: DurabilityWindow? = nil, at now: Instant, into effects: inout [Effect]
+        within window: DurabilityWindow? = nil, receivedAt: Instant? = nil, at now: Instant,
+        into effects: inout [Effect]
     ) -> Position {
         record.targets = consume shares
-        if tellsWhen(record.targets) { record.received = .init(at: now) }
+        if tellsWhen(record.targets) { record.received = .init(at: receivedAt ?? now) }
         let areAllKept = record.targets.indices.allSatisfy { i in
             guard record.targets[i].qos > .atMostOnce,
                 let (isPersistent, bounds) = read(record.targets[i].session, { ($0.isPersistent, $0.bounds) })

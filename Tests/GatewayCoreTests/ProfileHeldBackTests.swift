@@ -212,4 +212,27 @@ struct ProfileHeldBackTests {
         s.syncs()
         #expect(s.cloudReceived().publishes.map(\.text) == ["1", "old", "1"])
     }
+
+    @Test("Its time is that at which it came", arguments: [QoS.atMostOnce, .atLeastOnce])
+    func receivedAt(qos: QoS) throws {
+        var plan = try Self.plan()
+        plan.uplinks[0].provenance = UplinkRoutes.Provenance(gateway: "plant-7")
+        var s = Scenario.connected("press", plan: plan)
+        s.handle(.wallClock(milliseconds: 1_767_225_600_000))
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        for n in 1...2 as ClosedRange<UInt16> {
+            let id = qos == .atMostOnce ? nil : PacketIdentifier(rawValue: n)
+            s.sends("press", .publish(.text("t/1", "\(n)", qos: qos, id: id)))
+            s.passes(milliseconds: 1000)
+        }
+        s.passes(milliseconds: 20_000)
+        s.syncs()
+        let times = s.cloudReceived().publishes.map { publish in
+            ForwardedProperties(publish.message.properties).userProperties.first {
+                $0.name == "received-at"
+            }?.value
+        }
+        #expect(times == ["2026-01-01T00:00:00.000Z", "2026-01-01T00:00:01.000Z"])
+    }
 }

@@ -32,7 +32,7 @@ extension Gateway {
 
     /// Counts a message against the rate of its client. What is over it is taken as well, since it came; then the
     /// client is not read until that is made up for.
-    private mutating func slowDown(
+    mutating func slowDown(
         _ id: ConnectionID, for publish: borrowing Publish, at now: Instant, into effects: inout [Effect]
     ) {
         let size = publish.message.bytes.count

@@ -24,7 +24,11 @@ extension Gateway {
         if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(inFlightMax), !isKnown {
             return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
         }
-        if !isKnown, !isAdmitted(&publish, aspects, version, from: id, at: now, into: &effects) { return }
+        if isKnown {
+            if aspects.contains(.rate) { slowDown(id, for: publish, at: now, into: &effects) }
+        } else if !isAdmitted(&publish, aspects, version, from: id, at: now, into: &effects) {
+            return
+        }
         let treatment =
             aspects.isDisjoint(with: .keeping) ? nil : connections.read(id) { $0.treatment } ?? nil
         let isTaken =

@@ -17,9 +17,7 @@ extension Gateway {
         }
         // A QoS 2 message that was taken stays taken, whatever has changed since: refused when it is sent again, its
         // identifier would stay in use, and swallow the next message that is given it [MQTT5-4.3.3-10].
-        let isKnown =
-            publish.qos == .exactlyOnce
-            && publish.id.map { inboundPosition(of: $0, from: session) != nil } ?? false
+        let isKnown = isKnown(publish, from: session)
         // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
         if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(inFlightMax), !isKnown {
             return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
@@ -66,6 +64,12 @@ extension Gateway {
         }
         return aspects.isDisjoint(with: .admission)
             || admit(&publish, aspects, from: id, at: now, into: &effects)
+    }
+
+    /// Whether it is a QoS 2 message that was taken before, sent again.
+    func isKnown(_ publish: borrowing Publish, from session: SessionID) -> Bool {
+        guard publish.qos == .exactlyOnce, let id = publish.id else { return false }
+        return inboundPosition(of: id, from: session) != nil
     }
 
     /// The Record that took the QoS 2 message with this identifier; nil when none is held.

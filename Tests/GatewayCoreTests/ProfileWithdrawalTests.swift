@@ -387,4 +387,19 @@ struct ProfileWithdrawalTests {
                 .pubrec(Acknowledgement(1)), .puback(Acknowledgement(2)), .pubrec(Acknowledgement(1)),
             ])
     }
+
+    @Test("P3: what a client keeps that a reload closes has the new rights and the new bounds at once")
+    func closed() throws {
+        var s = Scenario.connected("pub", "press/1", plan: try Self.plan())
+        for filter in ["a", "b"] { s.subscribes("press/1", filter, qos: .atLeastOnce) }
+        var narrow = try Self.plan(subscribe: ["b", "own/${clientid}"])
+        narrow.profiles[0].queue = QueueBounds(messagesMax: 1, whenFull: .dropOldest)
+        s.reconfigures(narrow)
+        #expect(s.closedClients == ["press/1"])
+        let client = try #require(s.gateway.clients.first { $0.clientIdentifier == "press/1" })
+        #expect(client.restingSubscriptions == 1 && client.bounds?.messagesMax == 1)
+        Self.publish(&s, "a", "b", "b")
+        #expect(s.balance.queued == 1 && s.balance.books.dropped(.queueFull) == 1)
+        #expect(s.balance.isEven)
+    }
 }

@@ -29,8 +29,8 @@ struct HeldBack {
 
     func value(of topic: [UInt8]) -> Value? { places[topic].map { all[$0] } }
 
+    /// - Precondition: nothing of its topic is.
     mutating func hold(_ value: Value) {
-        remove(value.topic)
         places[value.topic] = all.count
         all.append(value)
         bytes += value.publish.heldBytes
@@ -79,15 +79,22 @@ extension Gateway {
     ) {
         switch verdict {
         case .news, .noNews:
-            if !heldBack.isEmpty { heldBack.remove(Array(publish.message.topic)) }
+            if !heldBack.isEmpty { letGo(Array(publish.message.topic)) }
         case .tooSoon(let number, let due):
             let value = HeldBack.Value(
                 publish: publish, receivedAt: now,
                 expiresAt: publish.messageExpirySeconds.map { now.advanced(bySeconds: $0) },
                 publisher: publisher, treatment: treatment, number: number, due: due)
+            letGo(value.topic)
             heldBack.hold(value)
             scheduleHeldBack(value)
         }
+    }
+
+    /// Something newer is known of a topic.
+    mutating func letGo(_ topic: [UInt8]) {
+        guard let value = heldBack.remove(topic) else { return }
+        countSuppressed(value.publish.message, of: value.treatment)
     }
 
     private mutating func scheduleHeldBack(_ value: HeldBack.Value) {
@@ -111,14 +118,16 @@ extension Gateway {
 
     /// It has been refused to nobody and acknowledged, so as with a Will there is room for it.
     private mutating func sendUp(_ value: HeldBack.Value, at now: Instant, into effects: inout [Effect]) {
-        if let expiresAt = value.expiresAt, expiresAt <= now { return }
         let message = value.publish.message
+        if let expiresAt = value.expiresAt, expiresAt <= now {
+            return countSuppressed(message, of: value.treatment)
+        }
         var shares = shares(
             of: message.topic, published: value.publish.qos, retain: value.publish.retain,
             by: value.publisher)
         shares.removeAll { uplinkName(of: $0.session) == nil }
         lead(&shares, as: value.treatment.profile.uplink)
-        guard !shares.isEmpty else { return }
+        guard !shares.isEmpty else { return countSuppressed(message, of: value.treatment) }
         var record = MessageRecord(
             qos: value.publish.qos, message: message, expiresAt: value.expiresAt)
         let passing = shares.filter { $0.qos == .atMostOnce }
@@ -127,6 +136,5 @@ extension Gateway {
             &record, for: shares, receivedAt: value.receivedAt, at: now, into: &effects)
         noteWentUp(value.number, record, passing, wanted: wanted, at: now)
         pass(record, to: passing, after: position, at: now, into: &effects)
-        uncountSuppressed(message, of: value.treatment)
     }
 }

@@ -176,16 +176,16 @@ extension Gateway {
         switch verdict {
         case .news(let value):
             noteWentUp(value, record, passing, wanted: wanted, at: now)
-        case .noNews, .tooSoon:
-            count(\.suppressed, of: treatment)
-            count(\.suppressedBytes, of: treatment, by: UInt64(record.message.bytes.count))
+        case .noNews: countSuppressed(record.message, of: treatment)
+        // It may yet go up.
+        case .tooSoon: break
         }
     }
 
-    /// What was held back goes up after all.
-    mutating func uncountSuppressed(_ message: ApplicationMessage, of treatment: Treatment) {
-        count(\.suppressed, of: treatment, by: 0 &- 1)
-        count(\.suppressedBytes, of: treatment, by: 0 &- UInt64(message.bytes.count))
+    /// Uplinks are spared a message for good.
+    mutating func countSuppressed(_ message: ApplicationMessage, of treatment: Treatment) {
+        count(\.suppressed, of: treatment)
+        count(\.suppressedBytes, of: treatment, by: UInt64(message.bytes.count))
     }
 
     mutating func noteWentUp(
@@ -218,7 +218,7 @@ extension Gateway {
     /// topic is not the last any more.
     mutating func supersede(_ topic: ArraySlice<UInt8>) {
         let topic = Array(topic)
-        heldBack.remove(topic)
+        letGo(topic)
         reports.forget(topic)
     }
 

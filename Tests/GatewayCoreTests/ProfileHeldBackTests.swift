@@ -64,7 +64,8 @@ struct ProfileHeldBackTests {
         #expect(s.waiting("low", of: "other") == (before ? 0 : 1) && s.balance.isEven)
     }
 
-    @Test("An uplink that comes, or comes back, is given the next value, however near it is; so are new routes")
+    @Test(
+        "An uplink that comes, or comes back, is given the next value, however near it is; so are new routes")
     func uplinkAdded() throws {
         var id: UInt16 = 0
         func says(_ s: inout Scenario) {
@@ -234,5 +235,50 @@ struct ProfileHeldBackTests {
             }?.value
         }
         #expect(times == ["2026-01-01T00:00:00.000Z", "2026-01-01T00:00:01.000Z"])
+    }
+
+    // MARK: Counting
+
+    @Test(
+        "It counts as kept from the uplinks when it is replaced, expires or is let go, and no count goes down"
+    )
+    func counts() throws {
+        var s = Scenario.connected(
+            "press", "oven",
+            plan: try Self.plan())
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        var id: UInt16 = 0
+        func says(_ value: String, by client: String = "press", expiry: UInt32? = nil, _ s: inout Scenario)
+            -> UInt64
+        {
+            id += 1
+            var publish = Publish.text("t/1", value, qos: .atLeastOnce, id: PacketIdentifier(rawValue: id))
+            publish.messageExpirySeconds = expiry
+            s.sends(client, .publish(publish))
+            s.syncs()
+            return s.gateway.profileCounts[0].suppressed
+        }
+        #expect(says("1", &s) == 0)
+        // Held back, replaced, and gone up.
+        #expect(says("2", &s) == 0)
+        #expect(says("3", &s) == 1)
+        s.passes(milliseconds: 10_000)
+        #expect(s.gateway.profileCounts[0].suppressed == 1 && s.gateway.profileCounts[0].suppressedBytes == 4)
+        // Back in the deadband, which is no news either.
+        #expect(says("5", &s) == 1)
+        #expect(says("3", &s) == 3)
+        // Expired.
+        #expect(says("6", expiry: 2, &s) == 3)
+        s.passes(milliseconds: 10_000)
+        #expect(s.gateway.profileCounts[0].suppressed == 4)
+        // Overtaken by what no rule is about.
+        #expect(says("7", &s) == 4)
+        #expect(says("8", &s) == 4)
+        #expect(says("9", by: "oven", &s) == 5)
+        s.passes(milliseconds: 20_000)
+        s.syncs()
+        #expect(s.gateway.profileCounts[0].suppressed == 5)
+        #expect(s.cloudReceived().publishes.map(\.text) == ["1", "3", "7", "9"] && s.balance.isEven)
     }
 }

@@ -32,7 +32,7 @@ extension Gateway {
 
     /// Counts a message against the rate of its client. What is over it is taken as well, since it came; then the
     /// client is not read until that is made up for.
-    private mutating func slowDown(
+    mutating func slowDown(
         _ id: ConnectionID, for publish: borrowing Publish, at now: Instant, into effects: inout [Effect]
     ) {
         let size = publish.message.bytes.count
@@ -142,7 +142,7 @@ package struct ProfileCounts: Hashable, Sendable {
     package var refusedSubscriptions: UInt64 = 0
     /// How often a client was not read because it published too fast.
     package var pauses: UInt64 = 0
-    /// What uplinks were spared because it was no news.
+    /// What uplinks were spared because it was no news, or not for long enough. What is held back is not among them yet.
     package var suppressed: UInt64 = 0
     /// Bytes of those: topics, properties and payloads.
     package var suppressedBytes: UInt64 = 0

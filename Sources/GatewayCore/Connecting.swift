@@ -374,7 +374,7 @@ extension Gateway {
             closeSession(session, at: now, into: &effects)
         }
         stowPace(of: id, at: now)
-        if let watch = connection.watch { watchedLeft(id, watch) }
+        if let watch = connection.watch { watchedLeft(watch) }
         connections[id] = nil
     }
 

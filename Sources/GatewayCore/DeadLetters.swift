@@ -298,6 +298,7 @@ extension Gateway {
             targets: [.init(session: lane, qos: letter.qos, retain: message.retain, rename: message.rename)],
             received: message.received, moved: .init(from: letters, delivery: letter.delivery))
         _ = commitMessage(&record, .message, into: &effects)
+        forgetReport(of: message.message.topic, to: lane)
     }
 }
 

@@ -156,9 +156,10 @@ package struct Glob: Hashable, Sendable, CustomStringConvertible {
 /// Where a class of device may publish or subscribe. What `deny` matches is refused whatever `allow` says.
 ///
 /// A Topic Filter is allowed when one of `allow` matches every topic that it matches, and refused when any of `deny`
-/// matches one of them: `#` is refused where anything is denied. A leading wildcard in `deny` is about names that begin
-/// with `$` as well, so that `#` denies everything; one in `allow` is not. MQTT 5 clients get 0x87; of older ones a SUBSCRIBE gets
-/// 0x80, and with a PUBLISH, which has no answer for that, they are closed [MQTT311-3.3.5-2].
+/// matches one of them: `#` is refused where anything is denied but names that begin with `$`, which it does not match. A
+/// leading wildcard in `deny` is about those as well, so that `#` denies everything; one in `allow` is not. MQTT 5 clients
+/// get 0x87; of older ones a SUBSCRIBE gets 0x80, and with a PUBLISH, which has no answer for that, they are closed
+/// [MQTT311-3.3.5-2].
 ///
 /// They are looked at when a packet comes, and anew when they have changed: what becomes of a subscription that was
 /// granted and is not allowed any more is told in `Withdrawing.swift`. A Will that is not any more is not published.

@@ -174,8 +174,9 @@ extension Gateway {
         return found.sorted { $0.clientIdentifier.utf8.lexicographicallyPrecedes($1.clientIdentifier.utf8) }
     }
 
-    /// What each profile in force has done, in the order in which they are tried; the last is the default.
+    /// What each profile in force has done, in the order in which they are tried; the last is the default. Empty where there
+    /// are no profiles.
     package var profileUse: [(name: String, counts: ProfileCounts)] {
-        profiles.all.map { ($0.profile.name, profileCounts[$0.place]) }
+        profiles.isEmpty ? [] : profiles.all.map { ($0.profile.name, profileCounts[$0.place]) }
     }
 }

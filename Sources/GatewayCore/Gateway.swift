@@ -37,7 +37,7 @@ package struct Gateway: ~Copyable {
     /// Position of the last Record that somebody waits for, and that is written: what is answered again waits for
     /// this one, for a lazy Record behind it may stay unwritten for seconds and an elidable one for ever.
     private(set) var lastPromptPosition: Position
-    private var deadlines = Heap<Deadline>()
+    private(set) var deadlines = Heap<Deadline>()
     private var deadlineOrdinal: UInt64 = 0
     private var nextVolatileSession: UInt64 = SessionID.volatileBit
     private var nextUplinkEpoch: UInt64 = 1

@@ -76,7 +76,8 @@ extension Gateway {
         if heldBytes > 0 { retryHeldPackets(at: now) }
     }
 
-    /// Takes what one client's held packets find room for, in order, and reads it again if that was enough.
+    /// Takes what one client's held packets find room for, in order, and reads it again if that was enough. A client whose
+    /// rights were withdrawn meanwhile is closed where its turn comes.
     ///
     /// - Complexity: O(taken)
     mutating func takeHeld(of id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
@@ -84,6 +85,11 @@ extension Gateway {
             id, { ($0.session, $0.version, $0.held.first, $0.treatment) }), let session = held.0,
             let publish = held.2
         {
+            guard mayStillPublish(publish, session, as: held.3) else {
+                // It has no answer that says so [MQTT311-3.3.5-2].
+                if let treatment = held.3 { count(\.refusedPublishes, of: treatment) }
+                return end(id, .protocolError(.notAuthorized), at: now, into: &effects)
+            }
             guard
                 take(
                     publish, from: session, peer: .client(id), version: held.1, as: held.3, at: now,
@@ -95,8 +101,8 @@ extension Gateway {
         readOn(id, at: now, into: &effects)
     }
 
-    /// The connection ends: what waits at QoS 0 needs no room and goes its way, the rest its client still owns and
-    /// sends again, because nobody has acknowledged it.
+    /// The connection ends: what waits at QoS 0 needs no room and goes its way, if it is still allowed, and the rest its
+    /// client still owns and sends again, because nobody has acknowledged it.
     mutating func letHeldGo(of id: ConnectionID, at now: Instant, into effects: inout [Effect]) {
         let found = connections.update(id) { connection in
             defer { connection.held = HeldPublishes() }
@@ -105,11 +111,25 @@ extension Gateway {
         guard let (session, version, held, treatment) = found, !held.isEmpty else { return }
         heldBytes -= held.bytes
         guard let session else { return }
+        var notAllowedCount = 0
         for publish in held.atMostOnce {
+            guard mayStillPublish(publish, session, as: treatment) else {
+                notAllowedCount += 1
+                continue
+            }
             _ = take(
                 publish, from: session, peer: .client(id), version: version, as: treatment, at: now,
                 into: &effects)
         }
+        guard notAllowedCount > 0, let owner = read(session, { $0.owner }) else { return }
+        effects.append(.report(.dropped(owner: owner, .notAllowed, count: notAllowedCount)))
+    }
+
+    /// Rights may have changed since it came. A QoS 2 message that was taken stays taken.
+    private func mayStillPublish(
+        _ publish: Publish, _ session: SessionID, as treatment: Treatment?
+    ) -> Bool {
+        treatment?.publish.allows(topic: publish.message.topic) ?? true || isKnown(publish, from: session)
     }
 
     // MARK: Reading

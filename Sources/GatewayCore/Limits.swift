@@ -78,7 +78,8 @@ package struct Limits: Hashable, Sendable {
     /// half is forgotten that went up longest ago, and the next value of each goes up.
     package var reportTopicsMax = 100_000
     package var reportTopicBytesMax = 8 << 20
-    /// Bytes of values that are held back until their minimum interval is over; beyond it they go up at once.
+    /// Bytes of values that are held back until their minimum interval is over, and of deadlines set for them; beyond it
+    /// they go up at once.
     package var heldBackBytesMax = 4 << 20
     /// Retained QoS 0 messages on their way to one new subscriber; beyond it they are dropped and counted.
     package var leadingMax = 100_000

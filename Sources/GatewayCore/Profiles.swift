@@ -264,18 +264,6 @@ struct RightsInForce: Sendable {
     }
 }
 
-// A rule of `deny` means what it says: its leading wildcard is about names that begin with `$` too, which no subscription's
-// is [MQTT5-4.7.2-1]. `#` denies everything.
-extension TopicFilter {
-    func denies(topic: ArraySlice<UInt8>) -> Bool {
-        Self.overlap(pattern, topic, isDollarApart: false)
-    }
-
-    func denies(subscribingTo filter: TopicFilter) -> Bool {
-        Self.overlap(pattern, filter.pattern, isDollarApart: false)
-    }
-}
-
 extension TopicTemplate {
     /// nil where a variable stands for nothing: its client was refused.
     func filter(_ variables: TopicVariables) -> TopicFilter? {

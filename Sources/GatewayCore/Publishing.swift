@@ -17,14 +17,16 @@ extension Gateway {
         }
         // A QoS 2 message that was taken stays taken, whatever has changed since: refused when it is sent again, its
         // identifier would stay in use, and swallow the next message that is given it [MQTT5-4.3.3-10].
-        let isKnown =
-            publish.qos == .exactlyOnce
-            && publish.id.map { inboundPosition(of: $0, from: session) != nil } ?? false
+        let isKnown = isKnown(publish, from: session)
         // [MQTT5-3.3.4-7]; older versions have no such bound, they are slowed down instead.
         if version == .v5_0, publish.qos > .atMostOnce, unsettledCount >= Int(inFlightMax), !isKnown {
             return end(id, .protocolError(.receiveMaximumExceeded), at: now, into: &effects)
         }
-        if !isKnown, !isAdmitted(&publish, aspects, version, from: id, at: now, into: &effects) { return }
+        if isKnown {
+            if aspects.contains(.rate) { slowDown(id, for: publish, at: now, into: &effects) }
+        } else if !isAdmitted(&publish, aspects, version, from: id, at: now, into: &effects) {
+            return
+        }
         let treatment =
             aspects.isDisjoint(with: .keeping) ? nil : connections.read(id) { $0.treatment } ?? nil
         let isTaken =
@@ -62,6 +64,12 @@ extension Gateway {
         }
         return aspects.isDisjoint(with: .admission)
             || admit(&publish, aspects, from: id, at: now, into: &effects)
+    }
+
+    /// Whether it is a QoS 2 message that was taken before, sent again.
+    func isKnown(_ publish: borrowing Publish, from session: SessionID) -> Bool {
+        guard publish.qos == .exactlyOnce, let id = publish.id else { return false }
+        return inboundPosition(of: id, from: session) != nil
     }
 
     /// The Record that took the QoS 2 message with this identifier; nil when none is held.
@@ -171,7 +179,7 @@ extension Gateway {
         var verdict: Reports.Verdict?
         if let treatment { verdict = choose(&shares, of: publish.message, as: treatment, at: now) }
         guard hasRoom(for: publish, shares, at: now, into: &effects) else { return false }
-        let uplinkCount = verdict == nil ? 0 : uplinkCount(in: shares)
+        let uplinkCount = verdict == nil && !mayBeReported ? 0 : uplinkCount(in: shares)
         if publish.qos > .atMostOnce, case .client(let id) = peer {
             _ = connections.update(id) { $0.inboundUnsettledCount += 1 }
         }
@@ -190,6 +198,8 @@ extension Gateway {
         if let treatment, let verdict {
             note(verdict, of: record, passing, wanted: uplinkCount, as: treatment, at: now)
             holdBack(verdict, of: publish, by: session, as: treatment, at: now)
+        } else if uplinkCount > 0 {
+            supersede(publish.message.topic)
         }
         if let heldID, !recordsID { _ = update(session) { $0.inbound.hold(heldID, at: position) } }
         if let id = publish.id {
@@ -240,13 +250,15 @@ extension Gateway {
     ///   - record: gets its targets.
     ///   - shares: given up, so that mostly they become the targets without being copied.
     ///   - window: of its publisher's profile.
+    ///   - receivedAt: when it came, if not now.
     /// - Returns: the position that promises about it wait for.
     mutating func keep(
         _ record: inout MessageRecord, for shares: consuming [MessageRecord.Target],
-        within window: DurabilityWindow? = nil, at now: Instant, into effects: inout [Effect]
+        within window: DurabilityWindow? = nil, receivedAt: Instant? = nil, at now: Instant,
+        into effects: inout [Effect]
     ) -> Position {
         record.targets = consume shares
-        if tellsWhen(record.targets) { record.received = .init(at: now) }
+        if tellsWhen(record.targets) { record.received = .init(at: receivedAt ?? now) }
         let areAllKept = record.targets.indices.allSatisfy { i in
             guard record.targets[i].qos > .atMostOnce,
                 let (isPersistent, bounds) = read(record.targets[i].session, { ($0.isPersistent, $0.bounds) })
@@ -417,7 +429,6 @@ extension Gateway {
         var shares = shares(
             of: will.message.topic, published: will.qos, retain: will.retain, by: session)
         if profile.uplink != UplinkChoice() { lead(&shares, as: profile.uplink) }
-        for share in shares { forgetReport(of: will.message.topic, to: share.session) }
         return keepAndPass(&record, to: shares, at: now, into: &effects)
     }
 
@@ -430,6 +441,7 @@ extension Gateway {
         into effects: inout [Effect]
     ) -> Position {
         let passing = shares.atMostOnce
+        if mayBeReported, uplinkCount(in: shares) > 0 { supersede(record.message.topic) }
         let position = keep(&record, for: shares, at: now, into: &effects)
         pass(record, to: passing, after: position, at: now, into: &effects)
         return position

@@ -25,8 +25,14 @@ extension Gateway {
     mutating func reconfigure(_ wanted: GatewayPlan, at now: Instant, into effects: inout [Effect]) {
         guard !isStopping else { return }
         let old = plan
+        let carried = uplinks.indices.filter { !uplinks[$0].isRemoved }.map { old.uplinks[$0] }
         let oldLabels = old.uplinks.map { laneLabelsOfProfiles(for: $0.name) }
         plan = wanted
+        // First of all, for a place is one in both lists, whatever else follows from the change.
+        plan.uplinks = old.uplinks.map { known in
+            wanted.uplinks.first { $0.name == known.name } ?? known
+        }
+        plan.uplinks += wanted.uplinks.filter { new in !old.uplinks.contains { $0.name == new.name } }
         // What clients were told when they connected stays, until a start tells everybody anew; so do Packet Identifiers.
         plan.limits.inFlightMax = old.limits.inFlightMax
         plan.limits.topicAliasMax = old.limits.topicAliasMax
@@ -38,13 +44,13 @@ extension Gateway {
             reports = Reports()
             retreat(at: now, into: &effects)
         }
+        // What went up before, others did not get, or not by these routes.
+        if carried.count != wanted.uplinks.count || !wanted.uplinks.allSatisfy(carried.contains) {
+            reports = Reports()
+        }
         state.residentBytesMax = plan.limits.residentBytesMax
         state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
         state.queueEntriesMax = plan.limits.queueEntriesMax
-        plan.uplinks = old.uplinks.map { known in
-            wanted.uplinks.first { $0.name == known.name } ?? known
-        }
-        plan.uplinks += wanted.uplinks.filter { new in !old.uplinks.contains { $0.name == new.name } }
         for number in plan.uplinks.indices {
             let index = UplinkIndex(number)
             let isWanted = wanted.uplinks.contains { $0.name == plan.uplinks[number].name }

@@ -176,16 +176,16 @@ extension Gateway {
         switch verdict {
         case .news(let value):
             noteWentUp(value, record, passing, wanted: wanted, at: now)
-        case .noNews, .tooSoon:
-            count(\.suppressed, of: treatment)
-            count(\.suppressedBytes, of: treatment, by: UInt64(record.message.bytes.count))
+        case .noNews: countSuppressed(record.message, of: treatment)
+        // It may yet go up.
+        case .tooSoon: break
         }
     }
 
-    /// What was held back goes up after all.
-    mutating func uncountSuppressed(_ message: ApplicationMessage, of treatment: Treatment) {
-        count(\.suppressed, of: treatment, by: 0 &- 1)
-        count(\.suppressedBytes, of: treatment, by: 0 &- UInt64(message.bytes.count))
+    /// Uplinks are spared a message for good.
+    mutating func countSuppressed(_ message: ApplicationMessage, of treatment: Treatment) {
+        count(\.suppressed, of: treatment)
+        count(\.suppressedBytes, of: treatment, by: UInt64(message.bytes.count))
     }
 
     mutating func noteWentUp(
@@ -211,7 +211,18 @@ extension Gateway {
         for delivery in deliveries { reports.forget(Reports.Carrier(queue: session, delivery: delivery)) }
     }
 
-    /// A message at QoS 0 did not go up after all, or another of its topic did that nobody looked at.
+    /// Whether anything is remembered of what went up, or is to go.
+    var mayBeReported: Bool { !reports.isEmpty || !heldBack.isEmpty }
+
+    /// A message goes up that no rule was asked about: nothing that came before it may follow, and what is remembered of its
+    /// topic is not the last any more.
+    mutating func supersede(_ topic: ArraySlice<UInt8>) {
+        let topic = Array(topic)
+        letGo(topic)
+        reports.forget(topic)
+    }
+
+    /// A message at QoS 0 did not go up after all, or an old one of its topic went again.
     mutating func forgetReport(of topic: ArraySlice<UInt8>, to session: SessionID) {
         guard !reports.isEmpty, uplinkName(of: session) != nil else { return }
         reports.forget(Array(topic))

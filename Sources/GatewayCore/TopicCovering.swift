@@ -1,9 +1,9 @@
 import MQTT
 
-// How Topic Filters relate to each other: for rights, where a subscription asks for many topics at once. Both are about
-// Topic Names as `matches` sees them: a leading wildcard is not about names that begin with `$` [MQTT5-4.7.2-1].
+// How Topic Filters relate to each other: for rights, where a subscription asks for many topics at once, and for routes.
 extension TopicFilter {
-    /// Whether it matches every Topic Name that `other` matches. Only what is after `$share/name/` counts.
+    /// Whether it matches every Topic Name that `other` matches: with a leading wildcard none that begins with `$`
+    /// [MQTT5-4.7.2-1]. Only what is after `$share/name/` counts.
     ///
     /// - Complexity: O(bytes)
     func covers(_ other: TopicFilter) -> Bool {
@@ -22,34 +22,36 @@ extension TopicFilter {
         }
     }
 
-    /// Whether there is a Topic Name that both match.
+    /// Whether there is a name that both spell. A leading wildcard spells names that begin with `$` as well, which it does
+    /// not match: what is excepted from a route, or denied, is so whatever it begins with.
     ///
     /// - Complexity: O(bytes)
-    func overlaps(_ other: TopicFilter) -> Bool {
-        Self.overlap(pattern, other.pattern, isDollarApart: true)
-    }
+    package func overlaps(_ other: TopicFilter) -> Bool { overlaps(other.pattern) }
 
-    /// The same of two patterns; a Topic Name is one that has no wildcards.
-    ///
-    /// - Parameter isDollarApart: whether a leading wildcard leaves names that begin with `$` out.
-    /// - Complexity: O(bytes)
-    static func overlap(
-        _ one: ArraySlice<UInt8>, _ other: ArraySlice<UInt8>, isDollarApart: Bool
-    ) -> Bool {
-        var (mine, theirs) = (TopicLevels(one), TopicLevels(other))
-        if isDollarApart {
-            if one.first == UInt8(ascii: "$"), isWildcard(other.first) { return false }
-            if other.first == UInt8(ascii: "$"), isWildcard(one.first) { return false }
-        }
+    /// The same of the pattern of another; a Topic Name is one that has no wildcards.
+    func overlaps(_ other: ArraySlice<UInt8>) -> Bool {
+        var (mine, theirs) = (TopicLevels(pattern), TopicLevels(other))
         while true {
             switch (mine.next(), theirs.next()) {
             case (nil, nil): return true
-            case (nil, let rest?), (let rest?, nil): return isAll(rest)
+            // "sport/#" also matches "sport" [MQTT5-4.7.1-1].
+            case (nil, let rest?), (let rest?, nil): return Self.isAll(rest)
             case (let a?, let b?):
-                if isAll(a) || isAll(b) { return true }
-                guard isAny(a) || isAny(b) || a == b else { return false }
+                if Self.isAll(a) || Self.isAll(b) { return true }
+                guard Self.isAny(a) || Self.isAny(b) || a == b else { return false }
             }
         }
+    }
+
+    /// Whether a rule of `deny` forbids a topic: it means what it says, and `#` is everything, also where no subscription's
+    /// leading wildcard reaches [MQTT5-4.7.2-1].
+    func denies(topic: ArraySlice<UInt8>) -> Bool { overlaps(topic) }
+
+    /// Whether it forbids a subscription, because that asks for a topic that it forbids.
+    func denies(subscribingTo filter: TopicFilter) -> Bool {
+        // By a leading wildcard nothing comes whose name begins with `$`.
+        if pattern.first == UInt8(ascii: "$"), Self.isWildcard(filter.pattern.first) { return false }
+        return overlaps(filter)
     }
 
     private static func isWildcard(_ byte: UInt8?) -> Bool {

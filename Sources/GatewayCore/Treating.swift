@@ -69,18 +69,20 @@ extension Gateway {
     ///
     /// - Complexity: O(Sessions + their subscriptions · rules)
     mutating func treatAbsent(at now: Instant, into effects: inout [Effect]) {
-        for id in state.sessionIDs {
-            let found = read(id) { session -> (client: String, profile: String)? in
-                guard case .client(let client) = session.owner, session.flow == nil else { return nil }
-                return (client, session.profile)
-            }
-            guard let (client, name) = found ?? nil else { continue }
-            let profile = profiles.profile(named: name)
-            bind(id, to: profile.profile.queue)
-            withdraw(
-                profile.subscribeRights(ofAbsent: client), of: id, as: profile.profile.name, at: now,
-                into: &effects)
+        for id in state.sessionIDs { treatAbsent(id, at: now, into: &effects) }
+    }
+
+    private mutating func treatAbsent(_ id: SessionID, at now: Instant, into effects: inout [Effect]) {
+        let found = read(id) { session -> (client: String, profile: String)? in
+            guard case .client(let client) = session.owner, session.flow == nil else { return nil }
+            return (client, session.profile)
         }
+        guard let (client, name) = found ?? nil else { return }
+        let profile = profiles.profile(named: name)
+        bind(id, to: profile.profile.queue)
+        withdraw(
+            profile.subscribeRights(ofAbsent: client), of: id, as: profile.profile.name, at: now,
+            into: &effects)
     }
 
     // MARK: Another plan
@@ -105,6 +107,7 @@ extension Gateway {
             let profile = profiles.profile(of: names)
             guard profile.refusal(of: names) == nil else {
                 end(id, .protocolError(.administrativeAction), at: now, into: &effects)
+                treatAbsent(session, at: now, into: &effects)
                 continue
             }
             let treatment = profile.treatment(

@@ -7,8 +7,10 @@ struct Watches {
         let topic: [UInt8]
         /// As configured when it began, or anew.
         var liveness: Liveness
-        /// The connection that its device has, or had last.
+        /// The connection that its device has, or had last; who share a topic have several.
         var connection: ConnectionID?
+        /// How many there are; it does not end before they have.
+        var connectionCount = 0
         /// Known of it without a connection.
         var lastHeardAt: Instant
         /// What was told last; nil before anything was.
@@ -36,7 +38,7 @@ struct Watches {
         return place
     }
 
-    /// The watch ends.
+    /// The watch ends, which nobody has any more.
     mutating func remove(_ place: Int) {
         places[all[place].topic] = nil
         // A deadline that was set for it finds nothing to do.
@@ -65,6 +67,7 @@ extension Gateway {
             return
         }
         watches[place].connection = id
+        watches[place].connectionCount += 1
         _ = connections.update(id) { $0.watch = place }
         heard(at: place, now, into: &effects)
     }
@@ -102,16 +105,13 @@ extension Gateway {
 
     /// Who is silent and away is known by what is retained, and watched again from its next CONNECT on.
     private mutating func endWatchOfAbsent(_ place: Int) {
-        let isHere = watches[place].connection.flatMap { connections.read($0) { $0.session != nil } } == true
-        if !isHere { watches.remove(place) }
+        if watches[place].connectionCount == 0, watches[place].isOnline == false { watches.remove(place) }
     }
 
-    /// The connection of a device that is watched has ended.
-    mutating func watchedLeft(_ id: ConnectionID, _ place: Int) {
-        guard watches.all.indices.contains(place), watches[place].connection == id,
-            watches[place].isOnline == false
-        else { return }
-        watches.remove(place)
+    /// A connection of a device that is watched has ended.
+    mutating func watchedLeft(_ place: Int) {
+        watches[place].connectionCount -= 1
+        endWatchOfAbsent(place)
     }
 
     private mutating func tell(

@@ -37,13 +37,7 @@ extension Gateway {
     ) {
         let before = read(session) { $0.withdrawal } ?? nil
         guard rights != nil || before != nil else { return }
-        let subscriptions = read(session) { $0.subscriptions.values } ?? []
-        var resting: Set<TopicFilter> = []
-        if let rights {
-            for subscription in subscriptions where !rights.allows(subscribingTo: subscription.filter) {
-                resting.insert(subscription.filter)
-            }
-        }
+        let resting = rights.map { restingFilters(of: session, without: $0) } ?? []
         _ = update(session) { session in
             let waits = session.queue.floor < session.queue.end
             session.withdrawal = rights.flatMap {
@@ -51,11 +45,31 @@ extension Gateway {
                     ? nil : Withdrawal(filters: resting, rights: $0, before: session.queue.end)
             }
         }
+        let (newCount, isAnyAwake) = reroute(session, from: before?.filters ?? [], to: resting)
+        if let rights { dropLeading(of: session, without: rights, into: &effects) }
+        if newCount > 0, case .client(let identifier) = state[session]?.owner {
+            effects.append(
+                .report(
+                    .subscriptionsRest(clientIdentifier: identifier, profile: profile, count: newCount)))
+        }
+        if isAnyAwake { pump(session, at: now, into: &effects) }
+    }
+
+    private func restingFilters(of session: SessionID, without rights: RightsInForce) -> Set<TopicFilter> {
+        let filters = read(session) { $0.subscriptions.keys } ?? []
+        return Set(filters.filter { !rights.allows(subscribingTo: $0) })
+    }
+
+    /// Leads messages past the subscriptions that rest now, and to those that did and do not any more.
+    ///
+    /// - Returns: how many rest that did not, and whether any is awake that was not.
+    private mutating func reroute(
+        _ session: SessionID, from before: Set<TopicFilter>, to resting: Set<TopicFilter>
+    ) -> (newCount: Int, isAnyAwake: Bool) {
         var (newCount, isAnyAwake) = (0, false)
-        for subscription in subscriptions {
-            let wasResting = before?.filters.contains(subscription.filter) == true
+        for subscription in read(session, { $0.subscriptions.values }) ?? [] {
             let rests = resting.contains(subscription.filter)
-            guard wasResting != rests else { continue }
+            guard before.contains(subscription.filter) != rests else { continue }
             if rests { newCount += 1 } else { isAnyAwake = true }
             // Of a shared one it is the member that is passed over.
             guard subscription.filter.shareName == nil else { continue }
@@ -66,13 +80,7 @@ extension Gateway {
                     Routing.Subscriber(session: session, subscription), filter: subscription.filter)
             }
         }
-        if let rights { dropLeading(of: session, without: rights, into: &effects) }
-        if newCount > 0, case .client(let identifier) = state[session]?.owner {
-            effects.append(
-                .report(
-                    .subscriptionsRest(clientIdentifier: identifier, profile: profile, count: newCount)))
-        }
-        if isAnyAwake { pump(session, at: now, into: &effects) }
+        return (newCount, isAnyAwake)
     }
 
     /// Retained messages on their way to a new subscription.

@@ -11,12 +11,15 @@ package enum AdminCommand: Hashable, Sendable {
     case purge(uplink: String, numbers: [UInt64]?)
     /// Say which clients there are, and how each is treated.
     case clients
+    /// Say what the device profiles have done.
+    case profiles
 
     /// As it is sent, without the line end.
     package var line: String {
         switch self {
         case .reload: "reload"
         case .clients: "clients"
+        case .profiles: "profiles"
         case .replay(let uplink, let numbers): "replay \(uplink) \(Self.text(numbers))"
         case .purge(let uplink, let numbers): "purge \(uplink) \(Self.text(numbers))"
         }
@@ -32,6 +35,8 @@ package enum AdminCommand: Hashable, Sendable {
             self = .reload
         case "clients" where words.count == 1:
             self = .clients
+        case "profiles" where words.count == 1:
+            self = .profiles
         case "replay" where words.count > 2:
             guard let numbers = Self.numbers(words[2...]) else { return nil }
             self = .replay(uplink: words[1], numbers: numbers.isEmpty ? nil : numbers)

@@ -219,23 +219,3 @@ private struct Exceptions {
         String(filter.prefix { $0 != "+" && $0 != "#" })
     }
 }
-
-extension TopicFilter {
-    /// Whether there is a Topic Name that both match.
-    ///
-    /// - Complexity: O(bytes)
-    func overlaps(_ other: TopicFilter) -> Bool {
-        let slash = UInt8(ascii: "/")
-        let a = pattern.split(separator: slash, omittingEmptySubsequences: false)
-        let b = other.pattern.split(separator: slash, omittingEmptySubsequences: false)
-        let (any, one) = ([UInt8(ascii: "#")], [UInt8(ascii: "+")])
-        for (x, y) in zip(a, b) {
-            if x.elementsEqual(any) || y.elementsEqual(any) { return true }
-            if !x.elementsEqual(one), !y.elementsEqual(one), !x.elementsEqual(y) { return false }
-        }
-        if a.count == b.count { return true }
-        // "sport/#" also matches "sport" [MQTT5-4.7.1.2].
-        let (shorter, longer) = a.count < b.count ? (a, b) : (b, a)
-        return longer.count == shorter.count + 1 && longer.last?.elementsEqual(any) == true
-    }
-}

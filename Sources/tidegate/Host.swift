@@ -405,6 +405,10 @@ final class Host: TransportDelegate {
         case .clients:
             return reply(
                 AdminAnswer(isGood: true, lines: gateway.clients.map { $0.line(settings.listenerAddresses) }))
+        case .profiles:
+            let lines = gateway.profileUse.map { $0.counts.line(of: $0.name) }
+            return reply(
+                AdminAnswer(isGood: true, lines: lines.isEmpty ? ["no device profiles are in use"] : lines))
         case .replay(let uplink, let numbers):
             let count = gateway.replayDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
             reply(AdminAnswer(isGood: true, lines: ["\(count) sent again"]))

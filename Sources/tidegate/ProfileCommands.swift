@@ -2,12 +2,12 @@ import ArgumentParser
 import GatewayCore
 import Settings
 
-/// `tidegate profile …`: what the device profiles say, without connecting anything.
+/// `tidegate profile …`: what the device profiles say, without connecting anything, and what they have done.
 struct ProfileCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "profile",
         abstract: "Says how classes of devices are treated, and what a client gets.",
-        subcommands: [List.self, CheckProfiles.self, Explain.self, Schema.self])
+        subcommands: [List.self, CheckProfiles.self, Explain.self, Use.self, Schema.self])
 }
 
 /// Which configuration is meant.
@@ -55,11 +55,35 @@ extension ProfileCommand {
         }
     }
 
+    struct Use: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Says what each profile of the running gateway has done since it started.",
+            discussion: """
+                A line has the profile's name, PUBLISH packets and subscriptions that it refused, how often a client was \
+                slowed down, and what report by exception kept from the uplinks; with a tab between. A profile that a \
+                reload brings, or brings back, begins at 0.
+                """)
+
+        @OptionGroup var store: StoreOptions
+
+        func run() throws { try store.ask(.profiles) }
+    }
+
     struct Schema: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Prints a JSON Schema of the files, for editors that complete and check them.")
 
         func run() { print(ProfileSettings.schema, terminator: "") }
+    }
+}
+
+extension ProfileCounts {
+    /// For people and for `cut`.
+    func line(of name: String) -> String {
+        [
+            name, "\(refusedPublishes) publishes refused", "\(refusedSubscriptions) subscriptions refused",
+            "\(pauses) times slowed down", "\(suppressed) kept from uplinks (\(suppressedBytes) bytes)",
+        ].joined(separator: "\t")
     }
 }
 

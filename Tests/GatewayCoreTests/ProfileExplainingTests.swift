@@ -109,5 +109,6 @@ struct ProfileExplainingTests {
         #expect(clients.map(\.subscriptions) == [1, 0, 0])
         #expect(clients.map { $0.closedAt == nil } == [false, true, true])
         #expect(s.gateway.profileUse.map(\.name) == ["sensors", "rest"])
+        #expect(Scenario().gateway.profileUse.isEmpty)
     }
 }

@@ -176,4 +176,38 @@ struct ProfileLivenessTests {
         #expect(s.waiting("") == 2 && s.balance.isEven)
         #expect(s.replayed().balance == s.balance)
     }
+
+    @Test("Devices that share a topic share the watch: it ends with the last of them, and then is another's")
+    func shared() throws {
+        for leavesFirst in ["press1", "press2"] {
+            var s = Self.watched(try Self.plan("state/${username}"))
+            func arrives(_ client: String, _ user: String, _ s: inout Scenario) {
+                s.opens(
+                    client, Connect(clientIdentifier: client, userName: user, sessionExpirySeconds: 600))
+                s.syncs()
+            }
+            for client in ["press1", "press2"] { arrives(client, "line", &s) }
+            s.passes(milliseconds: 60_000)
+            #expect(Self.states(&s) == ["state/line online", "state/line offline"])
+            s.vanishes(leavesFirst)
+            arrives("press3", "other", &s)
+            #expect(Self.states(&s) == ["state/other online"])
+            // Of the one that is still here.
+            let stays = leavesFirst == "press1" ? "press2" : "press1"
+            s.sends(stays, .pingreq)
+            #expect(Self.states(&s) == ["state/line online"])
+            s.passes(milliseconds: 60_000)
+            #expect(Self.states(&s).sorted() == ["state/line offline", "state/other offline"])
+            s.vanishes(stays)
+            // One place is free, not two.
+            arrives("press4", "third", &s)
+            arrives("press5", "fourth", &s)
+            s.sends("press3", .pingreq)
+            #expect(Self.states(&s) == ["state/third online", "state/fourth online", "state/other online"])
+            s.passes(milliseconds: 59_000)
+            s.sends("press4", .pingreq)
+            s.passes(milliseconds: 1000)
+            #expect(Self.states(&s).sorted() == ["state/fourth offline", "state/other offline"])
+        }
+    }
 }

@@ -137,15 +137,15 @@ struct ProfileMatchingTests {
     }
 
     @Test(
-        "[MQTT5-4.7.1-1] a filter covers what matches nothing that it does not, and overlaps what shares a name",
+        "[MQTT5-4.7.1-1] a filter covers what matches nothing that it does not, and overlaps what spells a name that it spells",
         arguments: [
             ("#", "a/b", true, true), ("#", "#", true, true), ("a/#", "a", true, true),
             ("a/#", "a/+/b", true, true), ("a/+", "a/b", true, true), ("a/+", "a/#", false, true),
             ("a/b", "a/+", false, true), ("a", "a/#", false, true), ("a/+/c", "a/b/+", false, true),
             ("a/+/c", "a/b/d", false, false), ("a", "b", false, false), ("a/b", "a", false, false),
             ("a", "a/b", false, false), ("+", "/", false, false), ("+/+", "/", true, true),
-            ("#", "$SYS/#", false, false), ("+/x", "$SYS/x", false, false), ("$SYS/#", "$SYS/x", true, true),
-            ("$SYS/#", "#", false, false), ("$SYS/#", "+/x", false, false),
+            ("#", "$SYS/#", false, true), ("+/x", "$SYS/x", false, true), ("$SYS/#", "$SYS/x", true, true),
+            ("$SYS/#", "#", false, true), ("$SYS/#", "+/x", false, true),
             ("a/#", "$share/g/a/b", true, true),
             ("a/+/#", "a", false, false), ("a/+/#", "a/b", true, true),
         ])

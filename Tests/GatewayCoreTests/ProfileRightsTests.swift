@@ -260,4 +260,28 @@ struct ProfileRightsTests {
         #expect(s.closedClients == ["press/1"])
         #expect(s.received("press/1") == [.disconnect(Disconnect(.administrativeAction))])
     }
+
+    @Test("[MQTT5-4.7.2-1] What denies names that begin with $ denies no subscription that matches none")
+    func dollarDenied() throws {
+        let deny = ["$SYS/#", "$x/a"]
+        let filters: [(String, ReasonCode)] = [
+            ("#", .grantedQoS2), ("+/a", .grantedQoS2), ("$share/g/#", .grantedQoS2), ("$x/b", .grantedQoS2),
+            ("$SYS/#", .notAuthorized), ("$SYS/broker/+", .notAuthorized), ("$x/+", .notAuthorized),
+            ("$share/g/$x/a", .notAuthorized),
+        ]
+        var s = Scenario.connected("press", "pub", plan: try Self.plan(subscribe: (nil, deny)))
+        for (filter, reason) in filters {
+            s.sends("press", .subscribe(filter))
+            s.syncs()
+            #expect(s.received("press").subackReasons == [reason], "\(filter)")
+        }
+        s.connects("press2")
+        s.reconfigures(GatewayPlan())
+        s.subscribes("press2", "#")
+        s.reconfigures(try Self.plan(subscribe: (nil, deny)))
+        s.publishes("pub", "x/1", "1", id: 1)
+        s.syncs()
+        #expect(s.drains("press2").map(\.text) == ["1"])
+        #expect(s.gateway.clients.allSatisfy { $0.restingSubscriptions == 0 })
+    }
 }

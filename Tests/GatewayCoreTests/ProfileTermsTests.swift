@@ -397,4 +397,16 @@ struct ProfileTermsTests {
         s.passes(milliseconds: 1500)
         #expect(s.closedClients == ["press"])
     }
+
+    @Test("[MQTT5-4.3.3-10] A QoS 2 message that is sent again counts as often as it comes")
+    func rateOfRepeated() {
+        var s = Scenario.connected(
+            "press", plan: Self.plan { $0.rate = PublishRate(messagesPerSecond: 1, messagesBurst: 5) })
+        for _ in 1...5 {
+            s.sends("press", .publish(.text("t", qos: .exactlyOnce, id: 1)))
+            #expect(s.pausedClients.isEmpty)
+        }
+        s.sends("press", .publish(.text("t", qos: .exactlyOnce, id: 1, duplicate: true)))
+        #expect(s.pausedClients == ["press"])
+    }
 }

@@ -3,6 +3,16 @@ import Testing
 
 @testable import GatewayCore
 
+private struct Dice {
+    private var state: UInt64
+    init(seed: UInt64) { state = seed }
+
+    mutating func below(_ limit: Int) -> Int {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Int(state >> 33) % limit
+    }
+}
+
 /// What was subscribed to, and then is not allowed any more: by another configuration, or because another profile fits.
 @Suite("Device profiles: rights withdrawn")
 struct ProfileWithdrawalTests {
@@ -319,14 +329,77 @@ struct ProfileWithdrawalTests {
             #expect(s.drains("sub").isEmpty)
         }
     }
-}
 
-private struct Dice {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
+    @Test("P3: what was held for want of room may not be published any more either: its client is closed")
+    func held() throws {
+        var wide = try Self.plan(publish: ["a", "b"])
+        var narrow = try Self.plan(publish: ["b"])
+        wide.limits.queuedMessagesMax = 1
+        narrow.limits.queuedMessagesMax = 1
+        var s = Scenario.connected("sub", "other", plan: wide)
+        s.subscribes("sub", "#", qos: .atLeastOnce)
+        s.vanishes("sub")
+        s.subscribes("other", "#")
+        s.connects("press", version: .v3_1_1)
+        for n in 1...2 as ClosedRange<UInt16> {
+            s.publishes("press", "a", "\(n)", id: n)
+            s.syncs()
+        }
+        s.sends("press", .publish(.text("a", "zero")))
+        s.sends("press", .publish(.text("b", "allowed")))
+        #expect(s.drains("other").map(\.text) == ["1"])
+        s.reconfigures(narrow)
+        #expect(s.closedClients.isEmpty)
+        s.connects("sub")
+        #expect(s.drains("sub").map(\.text) == ["1"])
+        s.passes(milliseconds: 1000)
+        #expect(s.closedClients == ["press"])
+        #expect(s.received("press") == [.puback(Acknowledgement(1))])
+        #expect(s.drains("other").map(\.text) == ["allowed"])
+        #expect(s.gateway.profileCounts[0].refusedPublishes == 1 && s.gateway.heldBytes == 0)
+        #expect(s.observations.contains(.dropped(owner: .client(identifier: "press"), .notAllowed, count: 1)))
+        #expect(Self.isEven(&s) == true)
+    }
 
-    mutating func below(_ limit: Int) -> Int {
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return Int(state >> 33) % limit
+    @Test("[MQTT5-4.3.3-10] but for a QoS 2 message that was taken, and is held when it is sent again")
+    func heldRepetition() throws {
+        var wide = try Self.plan(publish: ["a", "b"])
+        var narrow = try Self.plan(publish: ["b"])
+        wide.limits.queuedMessagesMax = 1
+        narrow.limits.queuedMessagesMax = 1
+        var s = Scenario.connected("sub", plan: wide)
+        s.subscribes("sub", "#", qos: .atLeastOnce)
+        s.vanishes("sub")
+        s.connects("press", version: .v3_1_1)
+        s.publishes("press", "a", "1", qos: .exactlyOnce, id: 1)
+        s.syncs()
+        s.publishes("press", "b", "2", id: 2)
+        s.sends("press", .publish(.text("a", "1", qos: .exactlyOnce, id: 1, duplicate: true)))
+        s.syncs()
+        s.reconfigures(narrow)
+        s.connects("sub")
+        #expect(s.drains("sub").map(\.text) == ["1"])
+        s.passes(milliseconds: 1000)
+        s.syncs()
+        #expect(s.closedClients.isEmpty)
+        #expect(
+            s.received("press") == [
+                .pubrec(Acknowledgement(1)), .puback(Acknowledgement(2)), .pubrec(Acknowledgement(1)),
+            ])
+    }
+
+    @Test("P3: what a client keeps that a reload closes has the new rights and the new bounds at once")
+    func closed() throws {
+        var s = Scenario.connected("pub", "press/1", plan: try Self.plan())
+        for filter in ["a", "b"] { s.subscribes("press/1", filter, qos: .atLeastOnce) }
+        var narrow = try Self.plan(subscribe: ["b", "own/${clientid}"])
+        narrow.profiles[0].queue = QueueBounds(messagesMax: 1, whenFull: .dropOldest)
+        s.reconfigures(narrow)
+        #expect(s.closedClients == ["press/1"])
+        let client = try #require(s.gateway.clients.first { $0.clientIdentifier == "press/1" })
+        #expect(client.restingSubscriptions == 1 && client.bounds?.messagesMax == 1)
+        Self.publish(&s, "a", "b", "b")
+        #expect(s.balance.queued == 1 && s.balance.books.dropped(.queueFull) == 1)
+        #expect(s.balance.isEven)
     }
 }

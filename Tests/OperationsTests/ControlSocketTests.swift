@@ -10,7 +10,8 @@ struct AdminCommandTests {
     @Test(
         "A command is a line, both ways",
         arguments: [
-            (AdminCommand.reload, "reload"), (.replay(uplink: "cloud", numbers: nil), "replay cloud all"),
+            (AdminCommand.reload, "reload"), (.clients, "clients"), (.profiles, "profiles"),
+            (.replay(uplink: "cloud", numbers: nil), "replay cloud all"),
             (
                 .purge(uplink: "c-2", numbers: [1, 18_446_744_073_709_551_615]),
                 "purge c-2 1 18446744073709551615"
@@ -24,8 +25,8 @@ struct AdminCommandTests {
     @Test(
         "Anything else is no command",
         arguments: [
-            "", " ", "reload now", "replay", "replay cloud", "purge cloud 1 x", "purge cloud -1",
-            "purge cloud all 1",
+            "", " ", "reload now", "profiles x", "replay", "replay cloud", "purge cloud 1 x",
+            "purge cloud -1", "purge cloud all 1",
             "RELOAD", "replay cloud 18446744073709551616",
         ])
     func noCommand(line: String) {

@@ -60,9 +60,15 @@ struct ProfileTests {
         let got = there.output.split(separator: "\n").map(String.init)
         // More than 5 away from the last that went up.
         #expect(got == [100, 107, 99, 93, 93].map { "{\"watts\":\($0)}" })
+        let use = try rig.command("profile", "use", "--state", gateway.statePath)
+        #expect(use.ending == .exited(0))
+        let counts = "0 publishes refused\t0 subscriptions refused\t0 times slowed down\t"
+        #expect(use.text.contains("meters\t\(counts)6 kept from uplinks ("), "\(use.text)")
+        #expect(use.text.contains("default\t\(counts)0 kept from uplinks (0 bytes)\n"), "\(use.text)")
         usleep(1_500_000)
         #expect(gateway.stop() == .exited(0))
         #expect(!gateway.log.contains("do not balance"), "\(gateway.log)")
+        #expect(try rig.command("profile", "use", "--state", gateway.statePath).ending == .exited(1))
         let audit = try rig.command("audit", "--state", gateway.statePath)
         #expect(audit.ending == .exited(0), "\(audit.text)")
     }

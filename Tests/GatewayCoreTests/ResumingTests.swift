@@ -256,7 +256,7 @@ struct ResumingTests {
             s.sends("press", .publish(.text("t", text, qos: .atLeastOnce, id: 7)))
             s.syncs()
         }
-        s.losesPower()
+        s.losesPowerAndRecoversFromCheckpoint()
         s.connects("archive")
         #expect(s.drains("archive").map(\.text) == texts)
         let positions = Set(s.loads.flatMap(\.1)).sorted()

@@ -90,8 +90,10 @@ extension World {
         // What is not written yet is nowhere else.
         guard let host, host.isAllDurable else { return }
         let limits = plan.gateway.limits
-        // Beside what the plan allows there is what was sent in a round, and what came with the last one read.
-        let most = limits.residentBytesMax + limits.bytesPerRoundMax + Self.readAheadBytesMax
+        // Beside what the plan allows there is what was sent and is not acknowledged, and what came with the last one read.
+        let inFlightMax = max(limits.inFlightMax, plan.uplinks.map(\.inFlightMaximum).max() ?? 0)
+        let most =
+            limits.residentBytesMax + limits.bytesPerRoundMax + (Int(inFlightMax) + 2) * Self.messageBytesMax
         for id in host.gateway.state.sessionIDs {
             guard let session = host.gateway.state[id], session.isPersistent else { continue }
             let bytes = session.queue.residentBytes
@@ -101,7 +103,8 @@ extension World {
         }
     }
 
-    private static let readAheadBytesMax = 8 << 10
+    /// With topic and properties, about.
+    private static let messageBytesMax = 3_300
 
     /// At the end: flash was spent knowingly (promise P7).
     func checkFlash() {

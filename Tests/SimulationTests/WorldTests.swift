@@ -29,11 +29,11 @@ struct WorldTests {
     }
 
     private static let digests: [(UInt64, String)] = [
-        (2, "ba194d509889df1e"),
-        (5, "5e18afc55fb4149a"),
-        (12, "fd44f30263a10b8d"),
-        (23, "13af35bad4e87f0e"),
-        (38, "c665685ae443df37"),
+        (2, "72150d154e1eb09d"),
+        (5, "7f1206aa4dce9681"),
+        (12, "d6a96e42d4e1ea3"),
+        (23, "53ffcd12904c450d"),
+        (38, "af9644128511ed63"),
     ]
 
     @Test(

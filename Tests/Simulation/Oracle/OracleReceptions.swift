@@ -218,8 +218,9 @@ extension Oracle {
     ) {
         guard shares.isSteady, shares.groups.isEmpty, !reception.retain, !message.isWill,
             message.extraTakes == 0, !isRude(message.author), !mayHaveBeenRefused(message),
-            // Of two copies the earlier may have expired.
-            message.expirySeconds == nil || message.sends == 1,
+            // Of two copies the earlier may have expired, and what had expired may be back after a power cut.
+            message.expirySeconds == nil
+                || message.sends == 1 && powerCutCount(since: message.firstSent) == 0,
             people[peer].session?.copies[message.name]?.count == 1
         else { return }
         let key = Self.orderKey(author: message.name.author, topic: topic, message.qos, reception.qos)

@@ -137,10 +137,12 @@ struct ProfileHeldBackTests {
         var plan = try Self.plan()
         plan.limits.heldBackBytesMax = 1000
         var s = Scenario.connected("press", plan: plan)
+        let before = s.gateway.deadlines.count
         for n in 1...50 {
             for value in ["1", "2", "1"] { s.sends("press", .publish(.text("t/\(n)", value))) }
         }
         #expect(s.gateway.heldBack.isEmpty && s.gateway.heldBack.bytes < 2000)
+        #expect(s.gateway.deadlines.count < before + 10)
     }
 
     // MARK: Order

@@ -18,10 +18,10 @@ struct Hunt: Sendable {
     /// - Parameters:
     ///   - number: of the mutant; 0 for the product as it is.
     ///   - grounds: of the mutant.
-    func run(_ number: Int, in grounds: Mutant.Grounds? = nil) -> Catch {
+    func run(_ number: Int, in grounds: Mutant.Grounds = .roomy) -> Catch {
         let began = Date()
         var tried = 0
-        for seed in seeds where grounds?.contains(seed) ?? true {
+        for seed in seeds where grounds.contains(seed) {
             guard Date().timeIntervalSince(began) < budget else { break }
             tried += 1
             let (status, output) = simulate(seed, number)

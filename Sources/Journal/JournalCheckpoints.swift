@@ -8,11 +8,15 @@ extension Journal {
         guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, lastKept > coveredPosition,
             checkpointBackOff.allows(latest)
         else { return false }
-        if isPressureCheckpointDue { return true }
+        if isPressureCheckpointDue || space.isPressing && grownBytes >= growthUnderPressure { return true }
         let due = max(
             plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
         return grownBytes >= due || grownSegments >= plan.checkpointSegments
     }
+
+    /// What acknowledges an old backlog comes before anything of it can go, and may come fast: the room that is kept for
+    /// it holds some times this.
+    private var growthUnderPressure: Int { max(plan.segmentBytes / 2, checkpoints.last?.bytes ?? 0) }
 
     var isPressureCheckpointDue: Bool {
         space.isPressing

@@ -227,8 +227,12 @@ struct JournalTests {
     }
 
     /// A journal under pressure, and how many messages it holds.
-    static func fullRig() throws -> (rig: Rig, count: UInt64) {
-        var rig = try Self.rig { $0.sizeLimitBytes = 256 << 10 }
+    static func fullRig(_ change: (inout JournalPlan) -> Void = { _ in }) throws -> (rig: Rig, count: UInt64)
+    {
+        var rig = try Self.rig {
+            $0.sizeLimitBytes = 256 << 10
+            change(&$0)
+        }
         while Self.pressures(rig.events) != [true] {
             rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3000)))
             try rig.settle()
@@ -276,6 +280,23 @@ struct JournalTests {
         #expect(taken.records == 0 && taken.checkpoints == 1)
         #expect(Self.pressures(rig.events) == [true])
         try rig.loadAllOwed()
+    }
+
+    @Test("P4: what acknowledges a backlog under pressure makes room as it goes, however fast it comes")
+    func acknowledgingUnderPressure() throws {
+        var (rig, count) = try Self.fullRig { $0.checkpointGrowthBytes = 1 << 30 }
+        var most = 0
+        for number in 1...count {
+            rig.append(
+                .acknowledged(
+                    AcknowledgedRecord(session: SessionID(1), floor: Delivery(number), settledAbove: [])))
+            try rig.settle()
+            if rig.journal.wantsCheckpoint { try rig.checkpoint() }
+            most = max(most, rig.disk.fileNames().reduce(0) { $0 + rig.disk.content($1).count })
+        }
+        #expect(most <= rig.plan.sizeLimitBytes + 3 * rig.plan.segmentBytes)
+        #expect(Self.pressures(rig.events).last == false)
+        try rig.restart()
     }
 
     @Test("P4: a file system that others fill is pressure too, and is measured until it is over")

@@ -18,7 +18,7 @@ struct Hunt: Sendable {
     /// - Parameters:
     ///   - number: of the mutant; 0 for the product as it is.
     ///   - grounds: of the mutant.
-    func run(_ number: Int, in grounds: Mutant.Grounds = .roomy) -> Catch {
+    func run(_ number: Int, in grounds: Mutant.Grounds = .anywhere) -> Catch {
         let began = Date()
         var tried = 0
         for seed in seeds where grounds.contains(seed) {

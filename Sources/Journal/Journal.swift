@@ -405,7 +405,8 @@ package struct Journal {
             isStuck = failures.isStuck
             events.append(.stuck(isStuck))
         }
-        space.isInDebt = failures.lacksRoom || supply.lacksReserve
+        let hasRoom = space.hasRoom(for: plan.reserveBytes)
+        space.isInDebt = failures.lacksRoom || supply.lacksReserve(hasRoom: hasRoom)
         space.reusableBytes = supply.freeBytes
         space.update()
         let bytes = inFlightBytes + pending.bytes

@@ -64,7 +64,17 @@ struct SegmentSupply {
     var isIdle: Bool { underWay.isEmpty }
     /// Bytes that a segment can have although the file system calls them taken.
     var freeBytes: Int { free.reduce(0) { $0 + $1.bytes } }
-    var lacksReserve: Bool { reserve == .givenUp }
+    /// Whether what the reserve is for cannot be counted on: it was given up, or there is no room to make it. A restart
+    /// knows only that it is not there.
+    ///
+    /// - Parameter hasRoom: whether there is room for it and some more.
+    func lacksReserve(hasRoom: Bool) -> Bool {
+        switch reserve {
+        case .present: false
+        case .givenUp: true
+        case .absent: plan.reserveBytes > 0 && !hasRoom
+        }
+    }
 
     // MARK: Files for segments
 

@@ -216,6 +216,7 @@ struct Rig {
         self.promised = recovered.last
         now = max(now, recovered.clock)
         recovered.recycles = recycles
+        recovered.space = disk.space
         journal = Journal(plan: plan, recovered: recovered)
         events = []
     }

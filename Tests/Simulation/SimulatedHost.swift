@@ -61,10 +61,11 @@ final class SimulatedHost {
     private(set) var elided = 0
     private var watch: CommitWatch
     private var identifiers: IdentifierWatch
+    private var acknowledgements: AcknowledgementWatch
     /// Whose packet is being taken.
     private var speaking: UInt64?
     /// What is wrong with how its Records are written, and what leaves before them.
-    var violations: [String] { watch.violations + identifiers.violations }
+    var violations: [String] { watch.violations + identifiers.violations + acknowledgements.violations }
 
     private struct Client {
         var decoder: PacketDecoder
@@ -97,6 +98,7 @@ final class SimulatedHost {
         journal = Journal(plan: plan.journal, recovered: recovered, resumed: resumed)
         watch = CommitWatch(plan.journal, startedAt: resumed.clock, behind: recovered.last)
         identifiers = IdentifierWatch(span: plan.gateway.limits.identifierSpan)
+        acknowledgements = AcknowledgementWatch(plan.gateway.limits)
         witness = WallWitness(anchor: recovered.anchor, unproven: resumed.unproven)
         var dice = dice
         uplinks = plan.uplinks.map { SimulatedUplink(plan: $0, dice: dice.fork()) }
@@ -174,6 +176,7 @@ final class SimulatedHost {
     func second(_ reading: WallReading) {
         take(.traffic(bytesReceived: 0, bytesSent: 0))
         hearWallClock(reading)
+        acknowledgements.looks(at: gateway.state)
         for i in uplinks.indices { uplinks[i].isTicking = true }
     }
 
@@ -289,6 +292,7 @@ final class SimulatedHost {
                 }
                 let position = journal.append(record, urgency, at: now)
                 identifiers.appended(record, at: position, on: speaking)
+                acknowledgements.appended(record)
                 if isTalkative { actions.append(.said("record \(position.number), \(urgency): \(record)")) }
             case .load(let session, let positions, let target):
                 journal.load(session, positions, target: target)

@@ -65,7 +65,7 @@ extension Mutant {
                 recovery, "guard synced.insert(id).inserted else { return }",
                 "guard !MUTANT, synced.insert(id).inserted else { return }")),
         Mutant(
-            "sync-start-names", "the names that a start reads are not synced",
+            "sync-start-names", "the names that a start reads are not synced", in: .compaction,
             Edit(
                 recovery, "try reader.makeDirectoryDurable()",
                 "if !MUTANT { try reader.makeDirectoryDurable() }")),

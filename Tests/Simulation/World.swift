@@ -49,6 +49,8 @@ package final class World {
     var isDiskBusy = false
     /// A merged file has its name, and what it stands for is still there.
     var hasMerged = false
+    /// What ends in the middle of the operation aimed at is the process, and not the power.
+    var aimsToKill = false
     var diskIdleAt: UInt64 = 0
     var deadlineAt: UInt64?
     var asleepUntil: UInt64 = 0
@@ -67,6 +69,7 @@ package final class World {
     var diskDice: Dice
     var hostDice: Dice
     var bootDice: Dice
+    var aimDice: Dice
 
     var isSettling = false
     var settlingSince: UInt64 = 0
@@ -94,6 +97,7 @@ package final class World {
             gateway: scenario.gatewayPlan(), journal: scenario.journalPlan(), uplinks: cast.uplinkPlans)
         guard let store = StoreID((1...16).map { UInt8($0) }) else { preconditionFailure("16 bytes") }
         disk = SimulatedDisk(formatted: store, dice: dice.fork())
+        aimDice = Dice(scenario.seed ^ 0xA1_0F_B1_0D)
         disk.capacity = scenario.capacity
         disk.omission = omission
         clocks = Clocks(drift: Int64(dice.below(201)) - 100)
@@ -257,7 +261,10 @@ package final class World {
         default: break
         }
         aim(at: operation.action)
-        guard let completion = disk.perform(operation) else { return losePower(.stepCut) }
+        guard let completion = disk.perform(operation) else {
+            return aimsToKill ? kill() : losePower(.stepCut)
+        }
+        aimsToKill = false
         if !disk.abused.isEmpty { violate("written to after its sync failed: \(disk.abused)") }
         if case .failed(let number) = completion.outcome { trace.say("disk: error \(number)", at: now) }
         startDisk()
@@ -277,6 +284,12 @@ package final class World {
         }
         if case .delete = action { hasMerged = false }
         if bootDice.below(oneIn) == 0 { disk.stepsLeft = min(disk.stepsLeft, bootDice.below(10)) }
+        if scenario.has(.kill), aimDice.below(2 * oneIn) == 0 {
+            // A start finds names that are in the cache alone only behind a kill just before their sync.
+            let steps = aimDice.coin() ? action.stepsToNames : aimDice.below(6)
+            aimsToKill = steps < disk.stepsLeft
+            disk.stepsLeft = min(disk.stepsLeft, steps)
+        }
     }
 
     // MARK: Lives
@@ -324,6 +337,7 @@ package final class World {
         isDiskBusy = false
         deadlineAt = nil
         asleepUntil = 0
+        aimsToKill = false
         disk.fault = nil
         linkOfConnection = [:]
         linkOfUplink = [:]
@@ -411,8 +425,12 @@ package final class World {
         }
         guard var recovered, !disk.isPowerless else { return loseRecovery() }
         check(recovered, state)
+        let untidy = recovered.report.unfinished + recovered.report.setAside
+        if !untidy.isEmpty, scenario.has(.recoveryCut), !isSettling, aimDice.coin() {
+            disk.stepsLeft = min(disk.stepsLeft, aimDice.below(untidy.count + 1))
+        }
         let isTidy =
-            disk.removeForTidiness(recovered.report.unfinished + recovered.report.setAside)
+            disk.removeForTidiness(untidy)
             && (!recovered.report.formatIsDamaged || disk.rewriteFormat(recovered.store))
         guard isTidy else { return loseRecovery() }
         // The rest of the steps to the cut are for the first ones of this life.
@@ -530,6 +548,20 @@ extension World.Event {
         switch self {
         case .deadline, .second: true
         case .arrives, .ends, .buffer, .disk, .dials, .wakes, .connects, .fault, .fails, .boots, .looks: false
+        }
+    }
+}
+
+extension DiskOperation.Action {
+    /// How many steps the disk takes until names have changed and their directory is not synced.
+    fileprivate var stepsToNames: Int {
+        switch self {
+        case .publish: 1
+        case .retire(let segments): segments.count
+        case .delete(let files): files.count
+        case .createSegment, .reuseSegment: 3
+        case .writeCheckpoint, .makeReserve: 4
+        case .write, .writeFooter, .read, .writePart, .measureSpace: 0
         }
     }
 }

@@ -31,7 +31,7 @@ struct WorldTests {
     private static let digests: [(UInt64, String)] = [
         (2, "72150d154e1eb09d"),
         (5, "7f1206aa4dce9681"),
-        (12, "d6a96e42d4e1ea3"),
+        (12, "b30ac27daaa34fda"),
         (23, "53ffcd12904c450d"),
         (38, "af9644128511ed63"),
     ]

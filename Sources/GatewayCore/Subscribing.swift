@@ -43,22 +43,31 @@ extension Gateway {
             }
             position = commit(.subscribed(session, subscriptions), ifKept: session, into: &effects)
         }
-        // SUBACK before the retained messages: allowed either way, and clients read more easily so (rule A9).
-        promise(explained(suback, to: id), to: .client(id), after: position, at: now, into: &effects)
-        for grant in granted where grant.request.filter.shareName == nil {
+        // No retained messages for a shared subscription; but others may have left messages waiting.
+        let bringing = granted.filter { grant in
             switch grant.request.retainHandling {
-            case .sendOnSubscribe: break
-            case .sendIfNewSubscription: guard grant.isNew else { continue }  // [MQTT5-3.3.1-10]
-            case .doNotSend: continue  // [MQTT5-3.3.1-11]
+            case _ where grant.request.filter.shareName != nil: false
+            case .sendOnSubscribe: true
+            case .sendIfNewSubscription: grant.isNew  // [MQTT5-3.3.1-10]
+            case .doNotSend: false  // [MQTT5-3.3.1-11]
             }
-            sendRetained(
-                grant.request, subscribe.subscriptionIdentifier, to: session, after: position, at: now,
+        }.map(\.request)
+        let brought = bringing.map {
+            bringRetained($0, subscribe.subscriptionIdentifier, to: session, at: now, into: &effects)
+        }
+        // Whoever is told that it is subscribed does not ask again for what is retained (rule A9).
+        position = brought.reduce(position) { max($0, $1.position) }
+        // SUBACK before the retained messages: allowed either way, and clients read more easily so.
+        promise(explained(suback, to: id), to: .client(id), after: position, at: now, into: &effects)
+        for (request, brought) in zip(bringing, brought) {
+            for (message, after) in brought.leading {
+                lead(message, to: session, after: max(after, position), into: &effects)
+            }
+            sendSystemTopics(
+                request, subscribe.subscriptionIdentifier, to: session, after: position, at: now,
                 into: &effects)
         }
-        // No retained messages for a shared subscription; but others may have left messages waiting.
-        if granted.contains(where: { $0.request.filter.shareName != nil }) {
-            pump(session, at: now, into: &effects)
-        }
+        if !granted.isEmpty { pump(session, at: now, into: &effects) }
     }
 
     mutating func unsubscribe(
@@ -103,14 +112,21 @@ extension Gateway {
         return nil
     }
 
-    /// Retained messages for a new subscription, with RETAIN 1 [MQTT311-3.3.1-8]. At QoS 1 and 2 to a
-    /// persistent Session each is a delivery like any other: recorded, or a power cut would lose it.
-    ///
-    /// - Parameter suback: the Record SUBACK waits for.
-    private mutating func sendRetained(
-        _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, after suback: Position,
-        at now: Instant, into effects: inout [Effect]
-    ) {
+    /// What a new subscription brings its Session.
+    private struct Brought {
+        /// Of the last Record of them.
+        var position = Position.zero
+        /// At QoS 0, each behind the Record that it waits for.
+        var leading: [(message: StoredMessage, after: Position)] = []
+    }
+
+    /// Puts the retained messages for a new subscription, with RETAIN 1 [MQTT311-3.3.1-8], into the Session's queue. At
+    /// QoS 1 and 2 to a persistent Session each is a delivery like any other: recorded, or a power cut would lose it.
+    private mutating func bringRetained(
+        _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, at now: Instant,
+        into effects: inout [Effect]
+    ) -> Brought {
+        var brought = Brought()
         for retained in state.retained.matching(request.filter) {
             let expiresAt = state.expiry(of: retained)
             if let expiresAt, expiresAt <= now { continue }
@@ -124,17 +140,14 @@ extension Gateway {
             // A QoS 2 message that is not durable yet is passed on to nobody (rule A3).
             let position = retained.qos == .exactlyOnce ? lastPromptPosition : .zero
             if qos > .atMostOnce, isPersistent(session) {
-                _ = commitMessage(&record, into: &effects)
+                brought.position = max(brought.position, commitMessage(&record, into: &effects))
             } else if qos > .atMostOnce {
                 state.apply(.message(record), at: position)
             } else {
-                lead(
-                    StoredMessage(record, to: target), to: session, after: max(position, suback),
-                    into: &effects)
+                brought.leading.append((StoredMessage(record, to: target), position))
             }
         }
-        sendSystemTopics(request, identifier, to: session, after: suback, at: now, into: &effects)
-        pump(session, at: now, into: &effects)
+        return brought
     }
 
     /// Puts a QoS 0 message before everything else its receiver is sent, as soon as it may leave.

@@ -242,6 +242,12 @@ struct Scenario: ~Copyable {
         handle(.storage(.durable(upTo: Position(UInt64(synced)))))
     }
 
+    /// The next `count` Records become durable, and those behind them do not.
+    mutating func syncsNext(_ count: Int) {
+        synced = min(synced + count, journal.count)
+        handle(.storage(.durable(upTo: Position(UInt64(synced)))))
+    }
+
     /// What is durable becomes a complete stretch of the log, if there is anything new.
     mutating func seals() {
         let stretch = Stretch(

@@ -78,6 +78,11 @@ extension Mutant {
                 "promise(explained(suback, to: id), to: .client(id), after: position,",
                 "promise(explained(suback, to: id), to: .client(id), after: MUTANT ? .zero : position,")),
         Mutant(
+            "A9-retained", "SUBACK leaves before what is retained for the subscription is durable",
+            Edit(
+                core + "Subscribing.swift", "position = brought.reduce(position)",
+                "position = MUTANT ? position : brought.reduce(position)")),
+        Mutant(
             "A9-unsuback", "UNSUBACK leaves before the end of the subscription is durable",
             Edit(
                 core + "Subscribing.swift", "promise(unsuback, to: .client(id), after: position,",

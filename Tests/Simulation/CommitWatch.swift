@@ -350,6 +350,8 @@ extension CommitWatch.Promise {
         case (.connect, .sessionOpened), (.connect, .sessionEnded), (.subscribe, .subscribed),
             (.unsubscribe, .unsubscribed), (.pubrec, .outboundReceived), (.pubrel, .inboundReleased):
             true
+        // What is retained comes with the subscription.
+        case (.subscribe, .message): true
         default: false
         }
     }

@@ -128,23 +128,35 @@ package struct DiskStore: Sendable {
     private static func begin(_ directory: Directory) throws(StoreError) -> [String] {
         do {
             let names = try directory.names()
-            let holdsLog = names.contains {
+            let ofLog = names.filter {
                 switch StoreFile(name: $0) {
                 case .segment, .merged, .checkpoint: true
                 case .format, .free, .reserve, .mergedPart, nil: false
                 }
             }
-            if holdsLog { return [] }
             guard names.contains(StoreFile.format.name) else {
-                try create(directory)
+                // Without FORMAT they may be somebody else's.
+                if ofLog.isEmpty { try create(directory) }
                 return []
             }
             if try knowsItsStore(directory) { return [] }
+            if ofLog.contains(where: { mayHoldLog($0, directory) }) { return [] }
             let problems = Quarantine(directory: directory).putAside([StoreFile.format.name])
             try create(directory)
             return problems + ["FORMAT was damaged, and there is no log yet: the store begins anew"]
         } catch {
             throw .cannot("begin a store in", path: directory.path, error)
+        }
+    }
+
+    /// What cannot be read now is not thrown away.
+    private static func mayHoldLog(_ name: String, _ directory: Directory) -> Bool {
+        do {
+            let beginning = try directory.openFile(name, O_RDONLY | O_NONBLOCK)
+                .read(at: 0, count: pageBytes + 1)
+            return StoreFile(name: name)?.mayHoldLog(beginning: beginning) ?? false
+        } catch {
+            return true
         }
     }
 

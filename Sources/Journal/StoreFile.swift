@@ -37,6 +37,25 @@ package enum StoreFile: Hashable, Sendable {
         }
     }
 
+    /// Whether there may be a log in this file, or its own word on whose store it is. What a power cut left of the first
+    /// page of a segment while it was created has neither: nothing was promised by it.
+    ///
+    /// - Parameter beginning: its first page and a byte more, as far as they are there.
+    package func mayHoldLog(beginning: [UInt8]) -> Bool {
+        switch self {
+        case .format, .free, .reserve, .mergedPart: return false
+        case .merged, .checkpoint: return true
+        case .segment(let id):
+            if beginning.count > pageBytes { return true }
+            do { _ = try SegmentHeader(decoding: beginning, segment: id) } catch .unknownFeatures {
+                return true
+            } catch {
+                return false
+            }
+            return true
+        }
+    }
+
     /// What a file is written under until it is whole.
     package var temporaryName: String { name + Self.temporarySuffix }
     package static let temporarySuffix = ".tmp"

@@ -113,15 +113,34 @@ struct StartingTests {
         }
     }
 
-    @Test("whose FORMAT is damaged before there is any log: it begins anew, with a word")
-    func formatAlone() throws {
+    @Test(
+        "whose FORMAT is damaged before there is any log: it begins anew, with a word",
+        arguments: [nil, 0, 100, pageBytes])
+    func formatAlone(bytesOfSegment: Int?) throws {
         let scratch = Scratch()
         _ = try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
+        let segment = Self.url(scratch, StoreFile.segment(1).name)
+        if let bytesOfSegment { try Data(repeating: 7, count: bytesOfSegment).write(to: segment) }
         var bytes = try Data(contentsOf: Self.url(scratch, "FORMAT"))
         bytes[20] ^= 1
         try bytes.write(to: Self.url(scratch, "FORMAT"))
         let store = try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
         #expect(store.warnings.contains { $0.contains("FORMAT was damaged") })
+        #expect(!FileManager.default.fileExists(atPath: segment.path))
+    }
+
+    @Test("whose FORMAT is damaged, and a segment that may hold a log is not to be read: nothing is touched")
+    func formatAndSegment() throws {
+        let scratch = Scratch()
+        _ = try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
+        let segment = Self.url(scratch, StoreFile.segment(1).name)
+        for name in ["FORMAT", segment.lastPathComponent] {
+            try Data(repeating: 7, count: pageBytes + 1).write(to: Self.url(scratch, name))
+        }
+        #expect(throws: StoreError.self) {
+            try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
+        }
+        #expect(try Data(contentsOf: segment).count == pageBytes + 1)
     }
 
     @Test("on a disk that is read-only: what is on it is served, and what could not be done is said")

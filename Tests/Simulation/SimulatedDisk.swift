@@ -50,9 +50,11 @@ package struct SimulatedDisk {
     package private(set) var abused: [String] = []
     private var distrusted: Set<String> = []
     private var dice: Dice
+    private let store: StoreID
 
     package init(formatted store: StoreID, dice: Dice) {
         self.dice = dice
+        self.store = store
         put(StoreFile.format.name, StoreFormat(store: store, createdWallMilliseconds: 0).encoded)
     }
 
@@ -400,6 +402,20 @@ package struct SimulatedDisk {
             if !names.isEmpty { try syncDirectory() }
         } catch { return error.isHarmless }
         return true
+    }
+
+    /// As the store does before recovery: where there is no log that could say whose it is, and `FORMAT` cannot be read,
+    /// it begins anew. False when the power failed.
+    package mutating func beginStore() -> Bool {
+        do {
+            _ = try StoreFormat(decoding: content(StoreFile.format.name))
+            return true
+        } catch {
+            let holdsLog = fileNames().contains {
+                StoreFile(name: $0)?.mayHoldLog(beginning: Array(content($0).prefix(pageBytes + 1))) == true
+            }
+            return holdsLog || rewriteFormat(store)
+        }
     }
 
     /// As the store does when `FORMAT` cannot be read; false when the power failed.

@@ -400,6 +400,7 @@ package final class World {
     func boot() {
         let isCut = scenario.has(.recoveryCut) && !isSettling && life > 0 && bootDice.below(4) == 0
         if isCut { disk.stepsLeft = bootDice.below(8) }
+        guard disk.beginStore() else { return loseRecovery() }
         // Segments are short here.
         var state = DurableState(blockBits: scenario.blockBits)
         state.queueEntriesMax = plan.gateway.limits.queueEntriesMax

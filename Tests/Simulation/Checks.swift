@@ -91,7 +91,9 @@ extension World {
         guard let host, host.isAllDurable else { return }
         let limits = plan.gateway.limits
         // Beside what the plan allows there is what was sent and is not acknowledged, and what came with the last one read.
-        let inFlightMax = max(limits.inFlightMax, plan.uplinks.map(\.inFlightMaximum).max() ?? 0)
+        let inFlightMax = max(
+            limits.inFlightMax, plan.uplinks.map(\.inFlightMaximum).max() ?? 0,
+            plan.gateway.profiles.compactMap(\.receiveMaximum).max() ?? 0)
         let most =
             limits.residentBytesMax + limits.bytesPerRoundMax + (Int(inFlightMax) + 2) * Self.messageBytesMax
         for id in host.gateway.state.sessionIDs {

@@ -274,7 +274,8 @@ package struct Journal {
         let taken = pending.fill(&builder, onlyBeforeLingering: due == .beforeLingering, limit: limit)
         guard builder.totalLength <= room else { return createSegment(forBytes: builder.totalLength) }
         policy.committed(pending.demand, at: latest)
-        write(builder, taking: taken, due, to: active)
+        // Given away: what somebody else holds too is copied, a megabyte at a time, when its header is written.
+        write(consume builder, taking: taken, due, to: active)
     }
 
     mutating func write(

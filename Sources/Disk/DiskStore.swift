@@ -136,14 +136,17 @@ package struct DiskStore: Sendable {
             }
             guard names.contains(StoreFile.format.name) else {
                 // Without FORMAT they may be somebody else's.
-                if ofLog.isEmpty { try create(directory) }
+                if ofLog.isEmpty { try writeFormat(newStore(), directory) }
                 return []
             }
-            if try knowsItsStore(directory) { return [] }
+            // Its log knows too, whatever has become of FORMAT: recovery asks it.
             if ofLog.contains(where: { mayHoldLog($0, directory) }) { return [] }
-            let problems = Quarantine(directory: directory).putAside([StoreFile.format.name])
-            try create(directory)
-            return problems + ["FORMAT was damaged, and there is no log yet: the store begins anew"]
+            if try knowsItsStore(directory) { return [] }
+            // Kept, and replaced at once: without any FORMAT this would be another's directory.
+            let problems = Quarantine(directory: directory)
+                .keep([.init(file: StoreFile.format.name, bytes: 0..<pageBytes)])
+            return try problems + rewriteFormat(newStore(), directory)
+                + ["FORMAT was damaged, and there is no log yet: the store begins anew"]
         } catch {
             throw .cannot("begin a store in", path: directory.path, error)
         }
@@ -237,10 +240,27 @@ package struct DiskStore: Sendable {
         }
     }
 
-    private static func create(_ directory: Directory) throws(SystemError) {
+    private static func newStore() -> StoreID {
         let random = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
         guard let store = StoreID(random) else { preconditionFailure("these are 16 bytes") }
+        return store
+    }
+
+    /// Writes `FORMAT` in the place of a damaged one, which may be a directory.
+    ///
+    /// - Returns: what did not work, in words.
+    private static func rewriteFormat(_ store: StoreID, _ directory: Directory) throws(SystemError)
+        -> [String]
+    {
+        do throws(SystemError) {
+            try writeFormat(store, directory)
+            return []
+        } catch {
+            guard error.number == EISDIR else { throw error }
+        }
+        let problems = Quarantine(directory: directory).putAside([StoreFile.format.name])
         try writeFormat(store, directory)
+        return problems
     }
 
     private static func writeFormat(_ store: StoreID, _ directory: Directory) throws(SystemError) {
@@ -267,13 +287,7 @@ package struct DiskStore: Sendable {
     private static func tidy(_ directory: Directory, _ log: inout RecoveredLog) -> [String] {
         var problems: [String] = []
         if log.report.formatIsDamaged {
-            do {
-                do { try writeFormat(log.store, directory) } catch {
-                    guard error.number == EISDIR else { throw error }
-                    problems += Quarantine(directory: directory).putAside([StoreFile.format.name])
-                    try writeFormat(log.store, directory)
-                }
-            } catch {
+            do { problems += try rewriteFormat(log.store, directory) } catch {
                 problems.append("cannot write \(directory.path)/\(StoreFile.format.name) anew: \(error)")
             }
         }

@@ -101,6 +101,11 @@ package struct RecoveryReport: Sendable, Equatable {
     package struct ByteRange: Hashable, Sendable {
         package var file: String
         package var bytes: Range<Int>
+
+        package init(file: String, bytes: Range<Int>) {
+            self.file = file
+            self.bytes = bytes
+        }
     }
 
     /// Whether anything that was durable is damaged.

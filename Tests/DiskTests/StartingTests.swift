@@ -140,7 +140,26 @@ struct StartingTests {
         #expect(throws: StoreError.self) {
             try DiskStore.open(path: scratch.path, allowVolatile: true) { _, _ in }
         }
-        #expect(try Data(contentsOf: segment).count == pageBytes + 1)
+        for name in ["FORMAT", segment.lastPathComponent] {
+            #expect(
+                try Data(contentsOf: Self.url(scratch, name)) == Data(repeating: 7, count: pageBytes + 1))
+        }
+        #expect(!FileManager.default.fileExists(atPath: Self.url(scratch, "quarantine").path))
+    }
+
+    @Test("whose FORMAT cannot even be read: its log is served, and FORMAT is written anew")
+    func formatUnreadable() throws {
+        let scratch = Scratch()
+        try Self.stopped(scratch.path)
+        let format = Self.url(scratch, "FORMAT")
+        try FileManager.default.removeItem(at: format)
+        try FileManager.default.createSymbolicLink(atPath: format.path, withDestinationPath: format.path)
+        let host = try Host(scratch.path)
+        #expect(host.topics.contains("kept too"))
+        #expect(host.store.recovered.report.formatIsDamaged)
+        host.thread.stop()
+        #expect(
+            try StoreFormat(decoding: Array(Data(contentsOf: format))).store == host.store.recovered.store)
     }
 
     @Test("on a disk that is read-only: what is on it is served, and what could not be done is said")

@@ -407,15 +407,16 @@ package struct SimulatedDisk {
     /// As the store does before recovery: where there is no log that could say whose it is, and `FORMAT` cannot be read,
     /// it begins anew. False when the power failed.
     package mutating func beginStore() -> Bool {
-        do {
-            _ = try StoreFormat(decoding: content(StoreFile.format.name))
+        let holdsLog = fileNames().contains {
+            StoreFile(name: $0)?.mayHoldLog(beginning: Array(content($0).prefix(pageBytes + 1))) == true
+        }
+        if holdsLog { return true }
+        do { _ = try StoreFormat(decoding: content(StoreFile.format.name)) } catch .unknownFeatures {
             return true
         } catch {
-            let holdsLog = fileNames().contains {
-                StoreFile(name: $0)?.mayHoldLog(beginning: Array(content($0).prefix(pageBytes + 1))) == true
-            }
-            return holdsLog || rewriteFormat(store)
+            return rewriteFormat(store)
         }
+        return true
     }
 
     /// As the store does when `FORMAT` cannot be read; false when the power failed.

@@ -30,20 +30,7 @@ extension Gateway {
         guard isTakable(suback, by: id) else {
             return end(id, .protocolError(.packetTooLarge), at: now, into: &effects)
         }
-        var position = Position.zero
-        if !granted.isEmpty {
-            let subscriptions = granted.map { grant in
-                Subscription(
-                    filter: grant.request.filter, maximumQoS: grant.request.maximumQoS,
-                    noLocal: grant.request.noLocal, retainAsPublished: grant.request.retainAsPublished,
-                    identifier: subscribe.subscriptionIdentifier)
-            }
-            for grant in granted where grant.request.filter.shareName != nil {
-                prepareGroup(of: grant.request.filter, for: session, into: &effects)
-            }
-            position = commit(.subscribed(session, subscriptions), ifKept: session, into: &effects)
-        }
-        // No retained messages for a shared subscription; but others may have left messages waiting.
+        // No retained messages for a shared subscription.
         let bringing = granted.filter { grant in
             switch grant.request.retainHandling {
             case _ where grant.request.filter.shareName != nil: false
@@ -52,21 +39,31 @@ extension Gateway {
             case .doNotSend: false  // [MQTT5-3.3.1-11]
             }
         }.map(\.request)
-        let brought = bringing.map {
-            bringRetained($0, subscribe.subscriptionIdentifier, to: session, at: now, into: &effects)
-        }
-        // Whoever is told that it is subscribed does not ask again for what is retained (rule A9).
-        position = brought.reduce(position) { max($0, $1.position) }
-        // SUBACK before the retained messages: allowed either way, and clients read more easily so.
-        promise(explained(suback, to: id), to: .client(id), after: position, at: now, into: &effects)
-        for (request, brought) in zip(bringing, brought) {
-            for (message, after) in brought.leading {
-                lead(message, to: session, after: max(after, position), into: &effects)
+        let identifier = subscribe.subscriptionIdentifier
+        var position = Position.zero
+        if !granted.isEmpty {
+            let subscriptions = granted.map { grant in
+                Subscription(
+                    filter: grant.request.filter, maximumQoS: grant.request.maximumQoS,
+                    noLocal: grant.request.noLocal, retainAsPublished: grant.request.retainAsPublished,
+                    identifier: identifier)
             }
-            sendSystemTopics(
-                request, subscribe.subscriptionIdentifier, to: session, after: position, at: now,
-                into: &effects)
+            for grant in granted where grant.request.filter.shareName != nil {
+                prepareGroup(of: grant.request.filter, for: session, into: &effects)
+            }
+            // Before the subscription: whoever has that does not ask again, or only for what is new (rule A9).
+            for request in bringing {
+                keepRetained(request, identifier, for: session, at: now, into: &effects)
+            }
+            position = commit(.subscribed(session, subscriptions), ifKept: session, into: &effects)
         }
+        promise(explained(suback, to: id), to: .client(id), after: position, at: now, into: &effects)
+        // At QoS 0 behind SUBACK: allowed either way, and clients read more easily so.
+        for request in bringing {
+            leadRetained(request, identifier, to: session, after: position, at: now, into: &effects)
+            sendSystemTopics(request, identifier, to: session, after: position, at: now, into: &effects)
+        }
+        // Others of a group may have left messages waiting, too.
         if !granted.isEmpty { pump(session, at: now, into: &effects) }
     }
 
@@ -112,42 +109,60 @@ extension Gateway {
         return nil
     }
 
-    /// What a new subscription brings its Session.
-    private struct Brought {
-        /// Of the last Record of them.
-        var position = Position.zero
-        /// At QoS 0, each behind the Record that it waits for.
-        var leading: [(message: StoredMessage, after: Position)] = []
-    }
-
     /// Puts the retained messages for a new subscription, with RETAIN 1 [MQTT311-3.3.1-8], into the Session's queue. At
     /// QoS 1 and 2 to a persistent Session each is a delivery like any other: recorded, or a power cut would lose it.
-    private mutating func bringRetained(
-        _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, at now: Instant,
+    private mutating func keepRetained(
+        _ request: SubscriptionRequest, _ identifier: UInt32?, for session: SessionID, at now: Instant,
         into effects: inout [Effect]
-    ) -> Brought {
-        var brought = Brought()
+    ) {
         for retained in state.retained.matching(request.filter) {
-            let expiresAt = state.expiry(of: retained)
-            if let expiresAt, expiresAt <= now { continue }
-            let qos = min(retained.qos, request.maximumQoS)
-            let target = MessageRecord.Target(
-                session: session, qos: qos, retain: true,
-                subscriptionIdentifiers: identifier.map { [$0] } ?? [])
-            var record = MessageRecord(
-                qos: retained.qos, message: retained.message, expiresAt: expiresAt, targets: [target]
-            )
-            // A QoS 2 message that is not durable yet is passed on to nobody (rule A3).
-            let position = retained.qos == .exactlyOnce ? lastPromptPosition : .zero
-            if qos > .atMostOnce, isPersistent(session) {
-                brought.position = max(brought.position, commitMessage(&record, into: &effects))
-            } else if qos > .atMostOnce {
-                state.apply(.message(record), at: position)
+            guard let (copy, target) = copy(of: retained, for: request, identifier, session, at: now),
+                target.qos > .atMostOnce
+            else { continue }
+            if isPersistent(session) {
+                var record = copy
+                _ = commitMessage(&record, into: &effects)
             } else {
-                brought.leading.append((StoredMessage(record, to: target), position))
+                state.apply(.message(copy), at: whenPassedOn(retained))
             }
         }
-        return brought
+    }
+
+    /// Sends those at QoS 0.
+    ///
+    /// - Parameter suback: the Record SUBACK waits for.
+    private mutating func leadRetained(
+        _ request: SubscriptionRequest, _ identifier: UInt32?, to session: SessionID, after suback: Position,
+        at now: Instant, into effects: inout [Effect]
+    ) {
+        for retained in state.retained.matching(request.filter) {
+            guard let (record, target) = copy(of: retained, for: request, identifier, session, at: now),
+                target.qos == .atMostOnce
+            else { continue }
+            lead(
+                StoredMessage(record, to: target), to: session, after: max(whenPassedOn(retained), suback),
+                into: &effects)
+        }
+    }
+
+    /// A QoS 2 message that is not durable yet is passed on to nobody (rule A3).
+    private func whenPassedOn(_ retained: RetainedRecord) -> Position {
+        retained.qos == .exactlyOnce ? lastPromptPosition : .zero
+    }
+
+    /// What a Session gets of a retained message for its subscription; nil once that has expired.
+    private func copy(
+        of retained: RetainedRecord, for request: SubscriptionRequest, _ identifier: UInt32?,
+        _ session: SessionID, at now: Instant
+    ) -> (record: MessageRecord, target: MessageRecord.Target)? {
+        let expiresAt = state.expiry(of: retained)
+        if let expiresAt, expiresAt <= now { return nil }
+        let target = MessageRecord.Target(
+            session: session, qos: min(retained.qos, request.maximumQoS), retain: true,
+            subscriptionIdentifiers: identifier.map { [$0] } ?? [])
+        let record = MessageRecord(
+            qos: retained.qos, message: retained.message, expiresAt: expiresAt, targets: [target])
+        return (record, target)
     }
 
     /// Puts a QoS 0 message before everything else its receiver is sent, as soon as it may leave.

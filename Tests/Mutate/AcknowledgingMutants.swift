@@ -78,10 +78,15 @@ extension Mutant {
                 "promise(explained(suback, to: id), to: .client(id), after: position,",
                 "promise(explained(suback, to: id), to: .client(id), after: MUTANT ? .zero : position,")),
         Mutant(
-            "A9-retained", "SUBACK leaves before what is retained for the subscription is durable",
+            "A9-retained", "a subscription is durable before what is retained for it",
             Edit(
-                core + "Subscribing.swift", "position = brought.reduce(position)",
-                "position = MUTANT ? position : brought.reduce(position)")),
+                core + "Subscribing.swift", "for request in bringing {\n                keepRetained(",
+                "for request in bringing where !MUTANT {\n                keepRetained("),
+            Edit(
+                core + "Subscribing.swift", "        for request in bringing {\n            leadRetained(",
+                "        for request in bringing {\n            if MUTANT {\n"
+                    + "                keepRetained(request, identifier, for: session, at: now, into: &effects)\n"
+                    + "            }\n            leadRetained(")),
         Mutant(
             "A9-unsuback", "UNSUBACK leaves before the end of the subscription is durable",
             Edit(

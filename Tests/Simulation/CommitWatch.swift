@@ -171,7 +171,9 @@ struct CommitWatch {
         case .lazy, .elidable, .message: break
         }
         let position = Position(first.number + UInt64(waiting.count - head) - 1)
-        if let answering, answering.isPromised(by: record) { promised[answering] = position }
+        if let answering, answering.isPromised(by: record) || brings(record, to: answering) {
+            promised[answering] = position
+        }
         switch record {
         case .sessionOpened(let opened):
             if case .client(let identifier) = opened.owner { clientOf[opened.session] = identifier }
@@ -193,6 +195,14 @@ struct CommitWatch {
             .inboundHeld, .queue, .books, .lost:
             break
         }
+    }
+
+    /// Whether it is a retained message for who subscribes.
+    private func brings(_ record: Record, to answering: Promise) -> Bool {
+        guard answering.asks == .subscribe, case .message(let message) = record, message.publisher == nil,
+            message.willOf == nil, message.targets.count == 1, let target = message.targets.first
+        else { return false }
+        return target.retain && clientOf[target.session] == identifierOn[answering.speaker]
     }
 
     private mutating func judge(_ message: MessageRecord, _ urgency: Urgency, _ isClient: (SessionID) -> Bool)
@@ -350,8 +360,6 @@ extension CommitWatch.Promise {
         case (.connect, .sessionOpened), (.connect, .sessionEnded), (.subscribe, .subscribed),
             (.unsubscribe, .unsubscribed), (.pubrec, .outboundReceived), (.pubrel, .inboundReleased):
             true
-        // What is retained comes with the subscription.
-        case (.subscribe, .message): true
         default: false
         }
     }

@@ -129,7 +129,10 @@ extension Scenario {
 
     private func subscription(_ filter: String, _ qos: QoS) -> ClientPlan.Subscription {
         guard let parsed = TopicFilter(filter) else { preconditionFailure("not a Topic Filter: \(filter)") }
-        return ClientPlan.Subscription(SubscriptionRequest(filter: parsed, maximumQoS: qos))
+        // As a bridge does, which subscribes again whenever it connects.
+        let handling = seed % 4 == 3 ? RetainHandling.sendIfNewSubscription : .sendOnSubscribe
+        return ClientPlan.Subscription(
+            SubscriptionRequest(filter: parsed, maximumQoS: qos, retainHandling: handling))
     }
 
     // MARK: The cloud

@@ -66,6 +66,8 @@ package struct Journal {
     /// Since the last checkpoint.
     var grownBytes = 0
     var grownSegments = 0
+    /// Of both, what the checkpoint that is being written covers.
+    var coveredGrowth = (bytes: 0, segments: 0)
 
     var reading: Reading
     /// Of the segment that is written to.
@@ -142,6 +144,7 @@ package struct Journal {
         }
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
+        space.checkpointBytes = checkpoints.last?.bytes ?? 0
         supply = SegmentSupply(plan: plan, recovered: recovered)
         compaction = Compaction(plan: plan, store: recovered.store, at: recovered.clock)
         if let measured = recovered.space { space.measured(measured, at: latest) }

@@ -8,15 +8,14 @@ extension Journal {
         guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, lastKept > coveredPosition,
             checkpointBackOff.allows(latest)
         else { return false }
-        if isPressureCheckpointDue || space.isPressing && grownBytes >= growthUnderPressure { return true }
+        // What acknowledges an old backlog comes before anything of it can go, and may come fast.
+        if isPressureCheckpointDue || space.isPressing && grownBytes >= space.growthUnderPressure {
+            return true
+        }
         let due = max(
             plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
         return grownBytes >= due || grownSegments >= plan.checkpointSegments
     }
-
-    /// What acknowledges an old backlog comes before anything of it can go, and may come fast: the room that is kept for
-    /// it holds some times this.
-    private var growthUnderPressure: Int { max(plan.segmentBytes / 2, checkpoints.last?.bytes ?? 0) }
 
     var isPressureCheckpointDue: Bool {
         space.isPressing
@@ -72,6 +71,7 @@ extension Journal {
             }
         }
         checkpointing = .waiting(position, builder.sealed(), deletable: deletable)
+        coveredGrowth = (grownBytes, grownSegments)
         checkpointedAt = latest
         advanceCheckpoint()
         startBatchIfDue()
@@ -93,8 +93,9 @@ extension Journal {
         }
         checkpoints.append(.init(position: position, bytes: bytes))
         space.usedBytes += bytes
-        grownBytes = 0
-        grownSegments = 0
+        space.checkpointBytes = bytes
+        grownBytes -= coveredGrowth.bytes
+        grownSegments -= coveredGrowth.segments
         checkpointing = .none
         checkpointBackOff.succeeded()
         let gone = Set(deletable)

@@ -21,7 +21,8 @@ package struct JournalPlan: Hashable, Sendable {
     package var checkpointGrowthFactor = 20
     /// A checkpoint is also due when this many segments have begun since the last: restarts make small ones.
     package var checkpointSegments = 64
-    /// Under pressure space is measured, and a checkpoint that may free some is due, this often.
+    /// Under pressure space is measured, and a checkpoint that may free some is due, this often; the latter also when the
+    /// log has grown by half a segment, or by as much as the last checkpoint had.
     package var pressureCheckMilliseconds: UInt64 = 5_000
     package var pressureCheckpointMilliseconds: UInt64 = 30_000
 
@@ -44,7 +45,6 @@ package struct JournalPlan: Hashable, Sendable {
 
     package init() {}
 
-    /// What must stay free on the file system: a twentieth, and room for the next segment, a checkpoint and a
-    /// reserve.
+    /// What must stay free on the file system besides room for a checkpoint: a twentieth, and three segments.
     func freeBytesMin(total: UInt64) -> UInt64 { max(total / 20, 3 * UInt64(segmentBytes)) }
 }

@@ -157,9 +157,9 @@ struct SegmentSupply {
     /// - Returns: how many used bytes that freed; nil when it was something else.
     mutating func completed(_ completion: DiskCompletion, at now: Instant) -> Int? {
         guard let work = underWay.removeValue(forKey: completion.token) else { return nil }
-        if case .failed = completion.outcome {
+        if case .failed(let number) = completion.outcome {
             backOff.failed(at: now)
-            failed(work)
+            failed(work, Refusal(errorNumber: number))
             return 0
         }
         backOff.succeeded()
@@ -175,7 +175,7 @@ struct SegmentSupply {
         }
     }
 
-    private mutating func failed(_ work: Work) {
+    private mutating func failed(_ work: Work, _ refusal: Refusal) {
         switch work {
         case .delete(let files): refuse += files
         case .retire(let segments):
@@ -184,7 +184,9 @@ struct SegmentSupply {
                 refuse.append(Refuse(file: .segment(segment.id), bytes: segment.end))
                 refuse.append(Refuse(file: .free(segment.id), bytes: 0))
             }
-        case .makeReserve: break
+        case .makeReserve:
+            // Of a quota the file system says nothing.
+            if refusal == .noRoom { reserve = .givenUp }
         }
     }
 }

@@ -8,8 +8,9 @@ struct SpaceWatch {
     var usedBytes: Int
     /// In files that are kept for segments: the file system calls them taken.
     var reusableBytes = 0
-    /// The disk refused for want of room, or what was given up then is still owed to it: pressure, whatever the
-    /// file system says.
+    /// Of the newest checkpoint: the next has to have as much beside it.
+    var checkpointBytes = 0
+    /// The disk refused for want of room, or there is no reserve: pressure, whatever else the file system says.
     var isInDebt = false
     private var fileSystem: FileSystemSpace?
     private(set) var isPressing = false
@@ -39,14 +40,28 @@ struct SpaceWatch {
 
     private func isShort(ofTenths tenths: UInt64) -> Bool {
         guard let fileSystem else { return false }
-        return fileSystem.free + UInt64(reusableBytes) < plan.freeBytesMin(total: fileSystem.total) / 10
-            * tenths
+        return available(in: fileSystem) < kept(in: fileSystem) / 10 * tenths
+    }
+
+    private func available(in fileSystem: FileSystemSpace) -> UInt64 {
+        fileSystem.free + UInt64(reusableBytes)
+    }
+
+    private func kept(in fileSystem: FileSystemSpace) -> UInt64 {
+        plan.freeBytesMin(total: fileSystem.total) + UInt64(checkpointBytes)
     }
 
     /// Whether the file system has room for so many bytes and for everything else that must stay free.
     func hasRoom(for bytes: Int) -> Bool {
         guard let fileSystem else { return true }
-        return fileSystem.free >= plan.freeBytesMin(total: fileSystem.total) / 10 * 11 + UInt64(bytes)
+        return available(in: fileSystem) >= kept(in: fileSystem) + UInt64(bytes)
+    }
+
+    /// By how much the log may grow under pressure between two checkpoints: what is kept free has room for that, twice,
+    /// until the second lets the first segment go.
+    var growthUnderPressure: Int {
+        let most = fileSystem.map { Int(clamping: plan.freeBytesMin(total: $0.total) / 4) } ?? .max
+        return min(max(plan.segmentBytes / 2, checkpointBytes), most)
     }
 
     /// Others may give space back without our doing anything, so it is measured while it is short.

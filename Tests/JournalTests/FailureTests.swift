@@ -136,13 +136,13 @@ struct FailureTests {
     @Test("P4: a restart is no reserve: where there is none, and no room for one, there is pressure")
     func noReserveAfterRestart() throws {
         var rig = try JournalTests.rig { $0.reserveBytes = 16 << 10 }
-        rig.disk.space = FileSystemSpace(free: 1 << 30, total: 2 << 30)
+        rig.disk.space = FileSystemSpace(free: 1 << 20, total: 1 << 20)
         rig.append(Samples.plain("1"))
         try rig.settle()
+        #expect(rig.disk.fileNames().contains("reserve"))
         rig.disk.fault = Fault(after: 0, errorNumber: Fault.noSpace, kind: .write)
-        // Enough for everything but a reserve.
-        let enough = UInt64(2 << 30) / 20 / 10 * 11 + 20
-        rig.disk.space = FileSystemSpace(free: enough + 8192, total: 2 << 30)
+        // Pressure would be over, but there is no room for a reserve.
+        rig.disk.space = FileSystemSpace(free: UInt64(rig.plan.segmentBytes) * 34 / 10, total: 1 << 20)
         rig.append(Samples.plain("2"))
         try rig.settle()
         #expect(!rig.disk.fileNames().contains("reserve"))
@@ -150,7 +150,7 @@ struct FailureTests {
         rig.append(Samples.plain("3"))
         try rig.settle()
         #expect(Self.told(rig.events) == [.pressure(true), .durable(3)])
-        rig.disk.space = FileSystemSpace(free: 1 << 30, total: 2 << 30)
+        rig.disk.space = FileSystemSpace(free: 1 << 20, total: 1 << 20)
         for _ in 0..<2 {
             rig.now = rig.now.advanced(byMilliseconds: 5000)
             try rig.settle()

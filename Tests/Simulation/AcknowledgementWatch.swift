@@ -4,8 +4,8 @@ import GatewayCore
 /// plan gives it (rule A8). Later would be legal redelivery after a power cut, and flash that is never freed, so that no
 /// peer could tell.
 struct AcknowledgementWatch {
-    /// Of the process's own, in which no Record came although there was something to record; time that a machine sleeps
-    /// is none.
+    /// In which no Record came although there was something to record, as the process counts them: while the machine
+    /// sleeps there are none.
     private var seconds: [SessionID: UInt64] = [:]
     private let most: UInt64
     private(set) var violations: [String] = []
@@ -22,7 +22,7 @@ struct AcknowledgementWatch {
 
     /// Once a second.
     ///
-    /// - Complexity: O(Sessions)
+    /// - Complexity: O(Sessions · log Sessions)
     mutating func looks(at state: borrowing DurableState) {
         for id in state.sessionIDs {
             guard let session = state[id], session.isPersistent,

@@ -51,6 +51,8 @@ package final class World {
     var hasMerged = false
     /// What ends in the middle of the operation aimed at is the process, and not the power.
     var aimsToKill = false
+    /// What was left of the steps before it was aimed.
+    var stepsUnaimed = Int.max
     var diskIdleAt: UInt64 = 0
     var deadlineAt: UInt64?
     var asleepUntil: UInt64 = 0
@@ -264,7 +266,10 @@ package final class World {
         guard let completion = disk.perform(operation) else {
             return aimsToKill ? kill() : losePower(.stepCut)
         }
-        aimsToKill = false
+        if aimsToKill {
+            aimsToKill = false
+            disk.stepsLeft = stepsUnaimed
+        }
         if !disk.abused.isEmpty { violate("written to after its sync failed: \(disk.abused)") }
         if case .failed(let number) = completion.outcome { trace.say("disk: error \(number)", at: now) }
         startDisk()
@@ -287,8 +292,10 @@ package final class World {
         if scenario.has(.kill), aimDice.below(2 * oneIn) == 0 {
             // A start finds names that are in the cache alone only behind a kill just before their sync.
             let steps = aimDice.coin() ? action.stepsToNames : aimDice.below(6)
-            aimsToKill = steps < disk.stepsLeft
-            disk.stepsLeft = min(disk.stepsLeft, steps)
+            guard steps < disk.stepsLeft else { return }
+            aimsToKill = true
+            stepsUnaimed = disk.stepsLeft
+            disk.stepsLeft = steps
         }
     }
 

@@ -26,7 +26,7 @@ struct RegressionTests {
         KnownSeed(52, "a short segment, not worth counting, counted as owed to nobody and was merged away"),
         KnownSeed(1236, "acknowledgements filled a disk before a checkpoint was due that made room"),
         KnownSeed(2770, "SUBACK did not wait for what is retained, and the power failed between the two"),
-        KnownSeed(2167, "a store with a damaged FORMAT and nothing else begins anew, also when simulated"),
+        KnownSeed(2167, "FORMAT was damaged and the only segment never finished: it was no store any more"),
     ]
 
     @Test("keep all of them now", arguments: known)

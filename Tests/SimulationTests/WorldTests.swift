@@ -29,10 +29,10 @@ struct WorldTests {
     }
 
     private static let digests: [(UInt64, String)] = [
-        (2, "72150d154e1eb09d"),
-        (5, "7f1206aa4dce9681"),
-        (12, "b30ac27daaa34fda"),
-        (23, "53ffcd12904c450d"),
+        (2, "56481d51d0618211"),
+        (5, "23325e9dfbe68127"),
+        (12, "d8388018f848b246"),
+        (23, "9967f90da7b71000"),
         (38, "af9644128511ed63"),
     ]
 

@@ -40,6 +40,8 @@ package struct SimulatedClient: Peer {
     /// A connection with Clean Start was asked for, and CONNACK has not come: it must be asked for again, for nobody
     /// knows whose Session there is [MQTT5-3.2.2-4].
     private var owesCleanStart = false
+    /// When its Session was left alone.
+    private var leftAt: UInt64?
     private var isSettled = false
 
     // Of one connection.
@@ -127,7 +129,11 @@ package struct SimulatedClient: Peer {
     package mutating func linkLost(at now: UInt64) {
         switch phase {
         case .away, .calling: return
-        case .greeting, .open, .closing: break
+        case .greeting:
+            // Past its end there may be another Session now, begun by a CONNECT that nobody heard the answer to: what
+            // this one remembers is not of that.
+            if let leftAt, now - leftAt > UInt64(plan.expirySeconds) * 1_000_000 { owesCleanStart = true }
+        case .open, .closing: leftAt = now
         }
         note(.lost)
         output = []

@@ -61,6 +61,8 @@ package struct SimulatedCloud: Peer {
     private var maximumQoS = QoS.exactlyOnce
     /// QoS 1 and 2 messages of the gateway that it has not answered to the end.
     private var unanswered: [PacketIdentifier] = []
+    /// What came last under which identifier, on this connection.
+    private var receivedAs: [PacketIdentifier: MessageName] = [:]
     private var aliasesIn: [UInt16: [UInt8]] = [:]
 
     private var publishesAt: UInt64?
@@ -103,7 +105,7 @@ package struct SimulatedCloud: Peer {
         let wasOpen = phase == .open || phase == .closing
         phase = .idle
         output = []
-        (answers, unanswered, endsAt) = ([], [], nil)
+        (answers, unanswered, receivedAs, endsAt) = ([], [], [:], nil)
         note(.lost)
         guard wasOpen else { return }
         if isSweep { forget() }
@@ -267,7 +269,7 @@ package struct SimulatedCloud: Peer {
         quota = Int(connect.receiveMaximum ?? .max)
         gatewayPacketSize = connect.maximumPacketSize
         aliasesIn = [:]
-        unanswered = []
+        (unanswered, receivedAs) = ([], [:])
         var connack = Connack(sessionPresent: isPresent, reason: .success)
         (maximumQoS, receiveMaximum) = (.exactlyOnce, nil)
         if plan.version == .v5_0 {
@@ -302,6 +304,7 @@ package struct SimulatedCloud: Peer {
             subscriptionIdentifiers: publish.subscriptionIdentifiers)
         checkBounds(publish)
         guard let id = publish.id else { return note(.received(reception)) }
+        receivedAs[id] = name
         if plan.version == .v5_0, !isSettled, let name, memory.taken[id] == nil,
             dice.below(100) < plan.refusesPercent
         {
@@ -318,6 +321,7 @@ package struct SimulatedCloud: Peer {
         if let known = memory.taken.updateValue(name, forKey: id) {
             reception.isNew = false
             memory.taken.updateValue(known, forKey: id)
+            receivedAs[id] = known
             if known != name {
                 if hasGoneBack, let name {
                     note(.swallowed(name))
@@ -400,18 +404,8 @@ package struct SimulatedCloud: Peer {
     /// From here on the gateway may rely on it that the cloud has the message.
     private mutating func noteAnswered(_ ack: Acknowledgement, isOver: Bool) {
         if isOver { unanswered.removeAll { $0 == ack.id } }
-        guard !ack.reason.isError else { return }
-        // Answers leave in order, so that everything received before is answered too, as far as it was delayed.
-        let pending = answers.reduce(0) { count, answer in
-            switch answer.packet {
-            case .puback, .pubrec: count + 1
-            default: count
-            }
-        }
-        for i in history.indices.dropLast(pending).reversed() {
-            if history[i].wasAnswered { break }
-            history[i].wasAnswered = true
-        }
+        guard !ack.reason.isError, let name = receivedAs[ack.id] else { return }
+        for i in history.indices where history[i].name == name { history[i].wasAnswered = true }
     }
 
     // MARK: Publishing

@@ -16,10 +16,6 @@ package struct Recovery<Reader: StoreReader> {
     private var synced: Set<UInt64> = []
     /// The segments that were complete when the checkpoint was written.
     private var rows: [UInt64: SegmentRow] = [:]
-    /// Segments from this one on began behind the checkpoint.
-    private var firstNew: UInt64 = 0
-    /// Segments that the checkpoint does not have though they were complete: they had been let go, and are still there.
-    private var released: Set<UInt64> = []
     /// Of the segment that is being read, unless the checkpoint knew it as complete.
     private var index: IndexBuilder?
 
@@ -138,7 +134,6 @@ package struct Recovery<Reader: StoreReader> {
             log.wear = header.wear
             log.uptime = header.uptime
             log.unproven = header.unproven
-            firstNew = header.nextSegment
             for row in header.segments {
                 rows[row.segment] = row
                 ends[row.segment] = SegmentEnd(segment: row.segment, offset: row.end, last: row.last)
@@ -221,9 +216,6 @@ package struct Recovery<Reader: StoreReader> {
             guard let header = segment.header, header.merged == nil else { continue }
             ends[header.predecessor.segment] = header.predecessor
         }
-        let unlisted = found.map(\.id).filter { $0 < firstNew && rows[$0] == nil }
-        // But for the one that was written to then.
-        released = Set(unlisted).subtracting([unlisted.max() ?? 0])
         for (place, segment) in found.enumerated() {
             if let covered = segment.covered {
                 take(covered, segment)
@@ -433,7 +425,7 @@ package struct Recovery<Reader: StoreReader> {
         let cut = end?.last ?? later.lazy.compactMap(\.header).first?.predecessor.last
         let bounds = Bounds(
             limit: limit, isLimitKnown: end != nil, proven: proven, cut: cut,
-            isRecycled: found.header?.isRecycled ?? true, isReleased: released.contains(found.id))
+            isRecycled: found.header?.isRecycled ?? true)
         try readBatches(&scan, &segment, bounds, body)
         log.report.damaged += scan.unreadable.map { .init(file: found.name, bytes: $0) }
         // A file may be shorter than its successor says, and bytes that are not there take no space.
@@ -511,7 +503,7 @@ package struct Recovery<Reader: StoreReader> {
             }
             let followingHeader = following.flatMap { scan.header(at: $0, &reader) }
             let wasDurable =
-                bounds.isLimitKnown || !bounds.isReleased && bounds.proven >= expected
+                bounds.isLimitKnown || bounds.proven >= expected
                 || (followingHeader.map { $0.durableBefore >= expected } ?? false)
             guard wasDurable else {
                 // In a file that was another segment only a header that verifies tells a torn batch from what was

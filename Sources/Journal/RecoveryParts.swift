@@ -28,7 +28,5 @@ extension Recovery {
         /// Later Records are in later segments.
         let cut: Position?
         let isRecycled: Bool
-        /// Nobody is owed anything of it: that the checkpoint knows what came here proves nothing about this file.
-        let isReleased: Bool
     }
 }

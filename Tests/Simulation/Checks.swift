@@ -28,7 +28,8 @@ extension World {
         if again.balance != state.balance { violate("a second recovery comes to other books") }
         guard !cast.isDamaged else { return }
         let report = recovered.report
-        if report.isDamaged {
+        // A torn footer behind the end of a segment whose successor is gone looks like damage, in which nothing was lost.
+        if !report.lost.isEmpty || !report.setAside.isEmpty || report.formatIsDamaged {
             violate("damage where there was none: \(report)")
         }
         let result = audit.result(again)

@@ -237,11 +237,13 @@ extension Gateway {
 
     private func retainedEffect(of publish: Publish) -> MessageRecord.RetainedEffect {
         guard publish.retain, !owns(publish.message.topic) else { return .none }
+        // An empty payload removes what is there and is not kept itself [MQTT5-3.3.1-6, MQTT5-3.3.1-7].
+        if publish.message.payload.isEmpty {
+            return state.retained[publish.message.topic] == nil ? .none : .clear
+        }
         // A retained QoS 0 message may be let go at any time [MQTT5-3.3.1-5]; with no room left it is.
         if publish.qos == .atMostOnce, isUnderPressure || !hasRoomToRetain(publish) { return .none }
-        guard publish.message.payload.isEmpty else { return .store }
-        // An empty payload removes what is there and is not kept itself [MQTT5-3.3.1-6, MQTT5-3.3.1-7].
-        return state.retained[publish.message.topic] == nil ? .none : .clear
+        return .store
     }
 
     /// Makes a message everyone's it is owed to, in one Record.

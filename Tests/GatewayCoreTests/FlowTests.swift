@@ -195,6 +195,19 @@ struct FlowTests {
         #expect(s.received("press") == [.pubrec(Acknowledgement(2))])
     }
 
+    @Test("Under pressure a retained message is not kept, but one is cleared, at QoS 0: that makes room")
+    func pressureRetained() {
+        var s = Scenario.connected("press")
+        for topic in ["a", "b"] { s.sends("press", .publish(.text(topic, retain: true))) }
+        s.syncs()
+        #expect(s.gateway.state.retained.count == 2)
+        s.handle(.storage(.pressure(true)))
+        s.sends("press", .publish(.text("a", "", retain: true)))
+        s.sends("press", .publish(.text("c", retain: true)))
+        s.syncs()
+        #expect(s.gateway.state.retained.count == 1)
+    }
+
     @Test("Under pressure what a 3.1.1 client publishes waits, and is taken in order when there is room")
     func pressure311() {
         var s = Scenario.connected("archive")

@@ -136,8 +136,8 @@ extension Gateway {
         at now: Instant, into effects: inout [Effect]
     ) {
         for retained in state.retained.matching(request.filter) {
-            guard let (record, target) = copy(of: retained, for: request, identifier, session, at: now),
-                target.qos == .atMostOnce
+            guard min(retained.qos, request.maximumQoS) == .atMostOnce,
+                let (record, target) = copy(of: retained, for: request, identifier, session, at: now)
             else { continue }
             lead(
                 StoredMessage(record, to: target), to: session, after: max(whenPassedOn(retained), suback),

@@ -5,15 +5,16 @@ import GatewayCore
 struct BackOff {
     private(set) var next: Instant?
     private var delayMilliseconds: UInt64 = 1_000
+    private let longestMilliseconds: UInt64
 
-    private static let longest: UInt64 = 60_000
+    init(longestMilliseconds: UInt64 = 60_000) { self.longestMilliseconds = longestMilliseconds }
 
     mutating func failed(at now: Instant) {
         next = now.advanced(byMilliseconds: delayMilliseconds)
-        delayMilliseconds = min(delayMilliseconds * 2, Self.longest)
+        delayMilliseconds = min(delayMilliseconds * 2, longestMilliseconds)
     }
 
-    mutating func succeeded() { self = BackOff() }
+    mutating func succeeded() { self = BackOff(longestMilliseconds: longestMilliseconds) }
 
     func allows(_ now: Instant) -> Bool { next.map { $0 <= now } ?? true }
 }

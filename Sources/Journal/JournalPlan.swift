@@ -22,7 +22,8 @@ package struct JournalPlan: Hashable, Sendable {
     /// A checkpoint is also due when this many segments have begun since the last: restarts make small ones.
     package var checkpointSegments = 64
     /// Under pressure space is measured, and a checkpoint that may free some is due, this often; the latter also when the
-    /// log has grown by half a segment, or by as much as the last checkpoint had.
+    /// log has grown by half a segment, or by as much as the last checkpoint had, but at most a quarter of what must stay
+    /// free.
     package var pressureCheckMilliseconds: UInt64 = 5_000
     package var pressureCheckpointMilliseconds: UInt64 = 30_000
 

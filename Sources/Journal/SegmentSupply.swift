@@ -44,6 +44,8 @@ struct SegmentSupply {
     private var reserve: Reserve
     private var underWay: [OperationToken: Work] = [:]
     private var backOff = BackOff()
+    /// Of the reserve: where a quota has no room for it, each attempt writes all of it for nothing.
+    private var reserveBackOff = BackOff(longestMilliseconds: 600_000)
 
     init(plan: JournalPlan, recovered: RecoveredLog) {
         self.plan = plan
@@ -144,7 +146,8 @@ struct SegmentSupply {
     mutating func dueWork(at now: Instant, hasRoom: Bool) -> [Work] {
         guard underWay.isEmpty, backOff.allows(now) else { return [] }
         if !refuse.isEmpty { return takeRefuse() }
-        return plan.reserveBytes > 0 && reserve != .present && hasRoom ? [.makeReserve] : []
+        let isDue = plan.reserveBytes > 0 && reserve != .present && hasRoom && reserveBackOff.allows(now)
+        return isDue ? [.makeReserve] : []
     }
 
     /// When `dueWork` has something that no completion brings. The reserve waits for space to be measured.
@@ -158,8 +161,7 @@ struct SegmentSupply {
     mutating func completed(_ completion: DiskCompletion, at now: Instant) -> Int? {
         guard let work = underWay.removeValue(forKey: completion.token) else { return nil }
         if case .failed(let number) = completion.outcome {
-            backOff.failed(at: now)
-            failed(work, Refusal(errorNumber: number))
+            failed(work, Refusal(errorNumber: number), at: now)
             return 0
         }
         backOff.succeeded()
@@ -171,22 +173,30 @@ struct SegmentSupply {
             return segments.reduce(0) { $0 + $1.end }
         case .makeReserve:
             reserve = .present
+            reserveBackOff.succeeded()
             return 0
         }
     }
 
-    private mutating func failed(_ work: Work, _ refusal: Refusal) {
+    private mutating func failed(_ work: Work, _ refusal: Refusal, at now: Instant) {
         switch work {
-        case .delete(let files): refuse += files
+        case .delete(let files):
+            backOff.failed(at: now)
+            refuse += files
         case .retire(let segments):
+            backOff.failed(at: now)
             // Some may have their new names.
             for segment in segments {
                 refuse.append(Refuse(file: .segment(segment.id), bytes: segment.end))
                 refuse.append(Refuse(file: .free(segment.id), bytes: 0))
             }
         case .makeReserve:
-            // Of a quota the file system says nothing.
-            if refusal == .noRoom { reserve = .givenUp }
+            reserveBackOff.failed(at: now)
+            guard refusal == .noRoom else { return }
+            // The file system has room in free files only, or says nothing of a quota.
+            reserve = .givenUp
+            refuse += free.map { Refuse(file: .free($0.id), bytes: 0) }
+            free = []
         }
     }
 }

@@ -10,7 +10,8 @@ struct SpaceWatch {
     var reusableBytes = 0
     /// Of the newest checkpoint: the next has to have as much beside it.
     var checkpointBytes = 0
-    /// The disk refused for want of room, or there is no reserve: pressure, whatever else the file system says.
+    /// The disk refused for want of room, or there is no reserve and no room for one: pressure, whatever else the file
+    /// system says.
     var isInDebt = false
     private var fileSystem: FileSystemSpace?
     private(set) var isPressing = false

@@ -159,6 +159,78 @@ struct FailureTests {
         #expect(rig.disk.content("reserve").count == 16 << 10)
     }
 
+    /// A ledger with as much beside it as many retained messages would have.
+    private struct LargeState: CheckpointSource {
+        let ledger: Ledger
+        let bytes: Int
+
+        func snapshot(_ body: (Record) -> Void) {
+            ledger.snapshot(body)
+            for n in 0..<bytes / 1024 {
+                body(.profiled(SessionID(UInt64(n)), String(repeating: "x", count: 1010)))
+            }
+        }
+        func owes(from first: Position, through last: Position) -> Bool {
+            ledger.owes(from: first, through: last)
+        }
+        func owedCount(in stretch: Stretch) -> Int { ledger.owedCount(in: stretch) }
+        func needs(_ session: SessionID, _ delivery: Delivery) -> Bool { ledger.needs(session, delivery) }
+        func strayPositions(in stretch: Stretch) -> Set<Position> { ledger.strayPositions(in: stretch) }
+    }
+
+    @Test(
+        "P4: what must stay free has room for a checkpoint, however large it is, and for what comes between two"
+    )
+    func roomForCheckpoint() throws {
+        var rig = try JournalTests.rig { $0.checkpointGrowthBytes = 1 << 30 }
+        let least = UInt64(3 * rig.plan.segmentBytes)
+        // Far from pressure, as long as a checkpoint is small.
+        rig.disk.space = FileSystemSpace(free: 2 * least - least / 5, total: 1 << 20)
+        rig.append(Samples.plain("1"))
+        try rig.settle()
+        #expect(Self.told(rig.events) == [.durable(1)])
+        rig.journal.beginCheckpoint(of: LargeState(ledger: rig.ledger, bytes: Int(least)), at: rig.now)
+        try rig.settle()
+        #expect(Self.told(rig.events) == [.durable(1), .pressure(true)])
+        // Half a segment would be less than the last checkpoint had, and that is more than the room that is kept bears.
+        var bytes = 0
+        while !rig.journal.wantsCheckpoint {
+            bytes += pageBytes
+            rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3000)))
+            try rig.settle()
+            try #require(bytes < 1 << 20)
+        }
+        #expect(bytes <= Int(least) / 4 + pageBytes)
+        // One that fails covers nothing.
+        rig.disk.fault = Fault(after: 0, errorNumber: Fault.broken, times: 1)
+        try rig.checkpoint()
+        rig.now = rig.now.advanced(byMilliseconds: 2000)
+        try rig.settle()
+        let isStillWanted = rig.journal.wantsCheckpoint
+        try rig.checkpoint()
+        let isWantedAgain = rig.journal.wantsCheckpoint
+        #expect(isStillWanted && !isWantedAgain)
+    }
+
+    @Test("P4: a reserve that a quota has no room for is owed, and free files are given up for it")
+    func quota() throws {
+        var rig = try JournalTests.rig { $0.reserveBytes = 16 << 10 }
+        rig.disk.space = FileSystemSpace(free: 1 << 30, total: 2 << 30)
+        rig.append(Samples.plain("1"))
+        rig.journal.tick(at: rig.now)
+        // The segment, and then the reserve.
+        _ = try rig.work()
+        rig.disk.fault = Fault(after: 0, errorNumber: 122, kind: .write, times: 1)
+        try rig.settle()
+        #expect(Self.told(rig.events).contains(.pressure(true)), "\(rig.events)")
+        for _ in 0..<4 {
+            rig.now = rig.now.advanced(byMilliseconds: 5000)
+            try rig.settle()
+        }
+        #expect(Self.told(rig.events).last == .pressure(false))
+        #expect(rig.disk.content("reserve").count == 16 << 10)
+    }
+
     @Test("P4: a disk that stays full, with nothing to give up, is waited for")
     func staysFull() throws {
         var rig = try JournalTests.rig()

@@ -15,11 +15,5 @@ extension Mutant {
             Edit(
                 "Sources/Journal/Compaction.swift", "return atLeast == 0 || isWorth(",
                 "return !MUTANT && atLeast == 0 || isWorth(")),
-        Mutant(
-            "was-late", "acknowledgements fill a disk before a checkpoint is due that makes room",
-            in: .full,
-            Edit(
-                "Sources/Journal/JournalCheckpoints.swift", "space.isPressing && grownBytes >=",
-                "!MUTANT && space.isPressing && grownBytes >=")),
     ]
 }

@@ -13,15 +13,12 @@ struct Mutant: Sendable {
         case anywhere
         case elision
         case compaction
-        /// Disks with little room.
-        case full
 
         func contains(_ seed: UInt64) -> Bool {
             switch self {
             case .anywhere: true
             case .elision: seed % 10 == 1
             case .compaction: seed % 10 == 2
-            case .full: seed % 10 == 6
             }
         }
     }

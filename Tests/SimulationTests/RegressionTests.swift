@@ -24,7 +24,7 @@ struct RegressionTests {
         KnownSeed(3061, "a Session that was discarded came back, though its client was told that it is gone"),
         KnownSeed(64, "two read errors in a row while a segment was scanned gave up the messages of a page"),
         KnownSeed(52, "a short segment, not worth counting, counted as owed to nobody and was merged away"),
-        KnownSeed(1236, "acknowledgements filled a disk before a checkpoint was due that made room"),
+        KnownSeed(10666, "acknowledgements filled a disk before a checkpoint was due that made room"),
         KnownSeed(2770, "SUBACK did not wait for what is retained, and the power failed between the two"),
         KnownSeed(2167, "FORMAT was damaged and the only segment never finished: it was no store any more"),
     ]

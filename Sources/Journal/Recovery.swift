@@ -41,9 +41,15 @@ package struct Recovery<Reader: StoreReader> {
         try recovery.readSegments(names, body, sealed)
         recovery.log.last = max(recovery.log.last, recovery.checkpoint)
         recovery.log.tail.last = recovery.log.last
-        let suffix = StoreFile.temporarySuffix
-        recovery.log.report.unfinished += names.filter {
-            $0.hasSuffix(suffix) && StoreFile(name: String($0.dropLast(suffix.count))) != nil
+        for name in names where name.hasSuffix(StoreFile.temporarySuffix) {
+            guard let file = StoreFile(name: String(name.dropLast(StoreFile.temporarySuffix.count))) else {
+                continue
+            }
+            recovery.log.report.unfinished.append(name)
+            // Its number is not given again: its pages may turn up in another file.
+            if case .merged(let id) = file {
+                recovery.log.nextSegment = max(recovery.log.nextSegment, id &+ 1)
+            }
         }
         reader = recovery.reader
         return recovery.log
@@ -212,8 +218,12 @@ package struct Recovery<Reader: StoreReader> {
         _ names: [String], _ body: (Record, Position) -> Void, _ sealed: (Stretch, [SessionID]) -> Void
     ) throws(RecoveryError) {
         let found = try findSegments(names, besides: findMerged(names))
+        // A merged file says itself where it ends, and no other has its number.
+        let merged = Set(found.filter(\.isMerged).map(\.id))
         for segment in found {
-            guard let header = segment.header, header.merged == nil else { continue }
+            guard let header = segment.header, header.merged == nil,
+                !merged.contains(header.predecessor.segment)
+            else { continue }
             ends[header.predecessor.segment] = header.predecessor
         }
         for (place, segment) in found.enumerated() {
@@ -362,6 +372,8 @@ package struct Recovery<Reader: StoreReader> {
                     throw .unknownFeatures(file: name, bits: bits)
                 } catch {}
             }
+            // What is left of a merged file that was never finished may lie where a new segment was to get its first page.
+            if header?.merged != nil { header = nil }
             if let header, header.store != store {
                 log.report.setAside.append(name)
             } else {

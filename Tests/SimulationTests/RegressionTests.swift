@@ -25,6 +25,8 @@ struct RegressionTests {
         KnownSeed(64, "two read errors in a row while a segment was scanned gave up the messages of a page"),
         KnownSeed(52, "a short segment, not worth counting, counted as owed to nobody and was merged away"),
         KnownSeed(10666, "acknowledgements filled a disk before a checkpoint was due that made room"),
+        KnownSeed(
+            5722, "the remains of an unfinished merged file passed for a new segment's first page"),
         KnownSeed(2770, "SUBACK did not wait for what is retained, and the power failed between the two"),
         KnownSeed(2167, "FORMAT was damaged and the only segment never finished: it was no store any more"),
     ]

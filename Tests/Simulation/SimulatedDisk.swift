@@ -49,6 +49,8 @@ package struct SimulatedDisk {
     /// Files that were written to or synced again after a sync of theirs failed: there must be none.
     package private(set) var abused: [String] = []
     private var distrusted: Set<String> = []
+    /// Of a process before this one: not to be appended to, but free to be used again by one that believes nothing of it.
+    private var distrustedBefore: Set<String> = []
     private var dice: Dice
     private let store: StoreID
 
@@ -167,6 +169,7 @@ package struct SimulatedDisk {
         guard let id = names_.removeValue(forKey: old) else { throw .refused(2) }
         names_[new] = id
         if distrusted.remove(old) != nil { distrusted.insert(new) }
+        if distrustedBefore.remove(old) != nil, !new.hasPrefix("free-") { distrustedBefore.insert(new) }
         nameChanges.append(.rename(old, new, id))
     }
 
@@ -175,11 +178,12 @@ package struct SimulatedDisk {
         guard let id = names_.removeValue(forKey: name) else { return }
         grave = inodes[id].current
         distrusted.remove(name)
+        distrustedBefore.remove(name)
         nameChanges.append(.unlink(name))
     }
 
     private mutating func write(_ name: String, _ offset: Int, _ bytes: [UInt8]) throws(Stop) {
-        if distrusted.contains(name) { abused.append(name) }
+        if distrusted.contains(name) || distrustedBefore.contains(name) { abused.append(name) }
         var written = bytes
         var refused: Stop?
         do throws(Stop) { try step(.write) } catch .refused(let number) {
@@ -207,7 +211,7 @@ package struct SimulatedDisk {
     }
 
     private mutating func sync(_ name: String) throws(Stop) {
-        if distrusted.contains(name) { abused.append(name) }
+        if distrusted.contains(name) || distrustedBefore.contains(name) { abused.append(name) }
         do throws(Stop) { try step(.sync) } catch .refused(let number) {
             // Any part of it reached the disk, or all; the pages are clean now, and nobody writes them again.
             distrusted.insert(name)
@@ -264,7 +268,7 @@ package struct SimulatedDisk {
             inodes[id].current = inodes[id].durable
         }
         forget()
-        distrusted = []
+        (distrusted, distrustedBefore) = ([], [])
         isPowerless = false
         stepsLeft = .max
         return damage
@@ -272,8 +276,8 @@ package struct SimulatedDisk {
 
     /// The process ended and the power did not fail: what was written is in the cache.
     package mutating func processEnded() {
-        // Who comes next overwrites what is to be used again, and believes nothing of it.
-        distrusted = distrusted.filter { !$0.hasPrefix("free-") }
+        distrustedBefore.formUnion(distrusted.filter { !$0.hasPrefix("free-") })
+        distrusted = []
         isPowerless = false
         stepsLeft = .max
     }
@@ -455,6 +459,7 @@ extension SimulatedDisk: StoreReader {
     package mutating func makeDurable(_ name: String) throws(StoreReadFailure) {
         // A new process opens it anew, and drops what the cache has.
         distrusted.remove(name)
+        distrustedBefore.remove(name)
         do throws(Stop) { try sync(name) } catch {
             throw StoreReadFailure(name: name, errorNumber: DiskFault.broken)
         }

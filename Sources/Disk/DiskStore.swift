@@ -128,12 +128,7 @@ package struct DiskStore: Sendable {
     private static func begin(_ directory: Directory) throws(StoreError) -> [String] {
         do {
             let names = try directory.names()
-            let ofLog = names.filter {
-                switch StoreFile(name: $0) {
-                case .segment, .merged, .checkpoint: true
-                case .format, .free, .reserve, .mergedPart, nil: false
-                }
-            }
+            let ofLog = names.filter { StoreFile(name: $0)?.isOfLog == true }
             guard names.contains(StoreFile.format.name) else {
                 // Without FORMAT they may be somebody else's.
                 if ofLog.isEmpty { try writeFormat(newStore(), directory) }

@@ -144,7 +144,6 @@ package struct Journal {
         }
         let used = segments.reduce(0) { $0 + $1.end } + checkpoints.reduce(0) { $0 + $1.bytes }
         space = SpaceWatch(plan: plan, usedBytes: used)
-        space.checkpointBytes = checkpoints.last?.bytes ?? 0
         supply = SegmentSupply(plan: plan, recovered: recovered)
         compaction = Compaction(plan: plan, store: recovered.store, at: recovered.clock)
         if let measured = recovered.space { space.measured(measured, at: latest) }
@@ -409,9 +408,10 @@ package struct Journal {
             isStuck = failures.isStuck
             events.append(.stuck(isStuck))
         }
+        space.reusableBytes = supply.freeBytes
+        space.checkpointBytes = checkpoints.last?.bytes ?? 0
         let hasRoom = space.hasRoom(for: plan.reserveBytes)
         space.isInDebt = failures.lacksRoom || supply.lacksReserve(hasRoom: hasRoom)
-        space.reusableBytes = supply.freeBytes
         space.update()
         let bytes = inFlightBytes + pending.bytes
         if bytes > plan.bufferBytesMax {

@@ -93,7 +93,6 @@ extension Journal {
         }
         checkpoints.append(.init(position: position, bytes: bytes))
         space.usedBytes += bytes
-        space.checkpointBytes = bytes
         grownBytes -= coveredGrowth.bytes
         grownSegments -= coveredGrowth.segments
         checkpointing = .none

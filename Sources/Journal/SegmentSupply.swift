@@ -127,11 +127,13 @@ struct SegmentSupply {
             reserve = .givenUp
             refuse.append(Refuse(file: .reserve, bytes: 0))
         }
-        if everything {
-            refuse += free.map { Refuse(file: .free($0.id), bytes: 0) }
-            free = []
-        }
+        if everything { giveUpFreeFiles() }
         return takeRefuse()
+    }
+
+    private mutating func giveUpFreeFiles() {
+        refuse += free.map { Refuse(file: .free($0.id), bytes: 0) }
+        free = []
     }
 
     private mutating func takeRefuse() -> [Work] {
@@ -195,8 +197,7 @@ struct SegmentSupply {
             guard refusal == .noRoom else { return }
             // The file system has room in free files only, or says nothing of a quota.
             reserve = .givenUp
-            refuse += free.map { Refuse(file: .free($0.id), bytes: 0) }
-            free = []
+            giveUpFreeFiles()
         }
     }
 }

@@ -37,23 +37,26 @@ package enum StoreFile: Hashable, Sendable {
         }
     }
 
+    /// Whether it is a file of the log itself, or of what stands for some of it.
+    package var isOfLog: Bool {
+        switch self {
+        case .segment, .merged, .checkpoint: true
+        case .format, .free, .reserve, .mergedPart: false
+        }
+    }
+
     /// Whether there may be a log in this file, or its own word on whose store it is. What a power cut left of the first
     /// page of a segment while it was created has neither: nothing was promised by it.
     ///
     /// - Parameter beginning: its first page and a byte more, as far as they are there.
     package func mayHoldLog(beginning: [UInt8]) -> Bool {
-        switch self {
-        case .format, .free, .reserve, .mergedPart: return false
-        case .merged, .checkpoint: return true
-        case .segment(let id):
-            if beginning.count > pageBytes { return true }
-            do { _ = try SegmentHeader(decoding: beginning, segment: id) } catch .unknownFeatures {
-                return true
-            } catch {
-                return false
-            }
+        guard case .segment(let id) = self, beginning.count <= pageBytes else { return isOfLog }
+        do { _ = try SegmentHeader(decoding: beginning, segment: id) } catch .unknownFeatures {
             return true
+        } catch {
+            return false
         }
+        return true
     }
 
     /// What a file is written under until it is whole.

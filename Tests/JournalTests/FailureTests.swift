@@ -99,13 +99,19 @@ struct FailureTests {
         #expect(Self.told(rig.events) == [.durable(1), .failed, .recovered, .durable(2)])
     }
 
-    @Test("P4: a full disk costs the reserve, is pressure until there is a reserve again, and no failure")
-    func full() throws {
+    /// One Record is durable, and there is a reserve.
+    private static func rigWithReserve(_ space: FileSystemSpace) throws -> Rig {
         var rig = try JournalTests.rig { $0.reserveBytes = 16 << 10 }
-        rig.disk.space = FileSystemSpace(free: 1 << 30, total: 2 << 30)
+        rig.disk.space = space
         rig.append(Samples.plain("1"))
         try rig.settle()
         #expect(rig.disk.content("reserve").count == 16 << 10)
+        return rig
+    }
+
+    @Test("P4: a full disk costs the reserve, is pressure until there is a reserve again, and no failure")
+    func full() throws {
+        var rig = try Self.rigWithReserve(FileSystemSpace(free: 1 << 30, total: 2 << 30))
         // The reserve's bytes are room again once it is deleted.
         rig.disk.fault = Fault(after: 0, errorNumber: Fault.noSpace, kind: .write)
         rig.disk.space = FileSystemSpace(free: 0, total: 2 << 30)
@@ -135,11 +141,7 @@ struct FailureTests {
 
     @Test("P4: a restart is no reserve: where there is none, and no room for one, there is pressure")
     func noReserveAfterRestart() throws {
-        var rig = try JournalTests.rig { $0.reserveBytes = 16 << 10 }
-        rig.disk.space = FileSystemSpace(free: 1 << 20, total: 1 << 20)
-        rig.append(Samples.plain("1"))
-        try rig.settle()
-        #expect(rig.disk.fileNames().contains("reserve"))
+        var rig = try Self.rigWithReserve(FileSystemSpace(free: 1 << 20, total: 1 << 20))
         rig.disk.fault = Fault(after: 0, errorNumber: Fault.noSpace, kind: .write)
         // Pressure would be over, but there is no room for a reserve.
         rig.disk.space = FileSystemSpace(free: UInt64(rig.plan.segmentBytes) * 34 / 10, total: 1 << 20)
@@ -256,10 +258,7 @@ struct FailureTests {
     @Test("P4: nobody is told that nothing can be written while the reserve or another file still has room")
     func notStuck() throws {
         for times in 1...2 {
-            var rig = try JournalTests.rig { $0.reserveBytes = 16 << 10 }
-            rig.disk.space = FileSystemSpace(free: 1 << 30, total: 2 << 30)
-            rig.append(Samples.plain("1"))
-            try rig.settle()
+            var rig = try Self.rigWithReserve(FileSystemSpace(free: 1 << 30, total: 2 << 30))
             rig.disk.fault = Fault(after: 0, errorNumber: Fault.noSpace, kind: .write, times: times)
             rig.append(Samples.plain("2"))
             try rig.settle()

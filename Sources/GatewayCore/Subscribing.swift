@@ -116,8 +116,8 @@ extension Gateway {
         into effects: inout [Effect]
     ) {
         for retained in state.retained.matching(request.filter) {
-            guard let (copy, target) = copy(of: retained, for: request, identifier, session, at: now),
-                target.qos > .atMostOnce
+            guard min(retained.qos, request.maximumQoS) > .atMostOnce,
+                let (copy, _) = copy(of: retained, for: request, identifier, session, at: now)
             else { continue }
             if isPersistent(session) {
                 var record = copy

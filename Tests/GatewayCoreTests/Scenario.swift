@@ -237,10 +237,7 @@ struct Scenario: ~Copyable {
     }
 
     /// Everything appended so far becomes durable, and what is appended then does not.
-    mutating func syncsOnce() {
-        synced = journal.count
-        handle(.storage(.durable(upTo: Position(UInt64(synced)))))
-    }
+    mutating func syncsOnce() { syncsNext(journal.count) }
 
     /// The next `count` Records become durable, and those behind them do not.
     mutating func syncsNext(_ count: Int) {

@@ -48,9 +48,9 @@ package struct SimulatedDisk {
     package private(set) var strikes = 0
     /// Files that were written to or synced again after a sync of theirs failed: there must be none.
     package private(set) var abused: [String] = []
-    private var distrusted: Set<String> = []
-    /// Of a process before this one: not to be appended to, but free to be used again by one that believes nothing of it.
-    private var distrustedBefore: Set<String> = []
+    /// By name, whether it happened to a process before this one: then it may be used again by one that believes nothing
+    /// of it, and still not be appended to.
+    private var distrusted: [String: Bool] = [:]
     private var dice: Dice
     private let store: StoreID
 
@@ -114,7 +114,7 @@ package struct SimulatedDisk {
         case .writePart(let file, let offset, let bytes):
             if offset == 0 {
                 try create(file.name)
-                distrusted.remove(file.name)
+                distrusted[file.name] = nil
             }
             try write(file.name, offset, bytes)
             try sync(file.name)
@@ -135,7 +135,7 @@ package struct SimulatedDisk {
     private mutating func replace(_ file: StoreFile, _ bytes: [UInt8]) throws(Stop) {
         // The disk opens it whether it is there or not; a new inode is as good here.
         try create(file.temporaryName)
-        distrusted.remove(file.temporaryName)
+        distrusted[file.temporaryName] = nil
         try write(file.temporaryName, 0, bytes)
         try sync(file.temporaryName)
         try rename(file.temporaryName, file.name)
@@ -168,8 +168,9 @@ package struct SimulatedDisk {
         try step(.rename)
         guard let id = names_.removeValue(forKey: old) else { throw .refused(2) }
         names_[new] = id
-        if distrusted.remove(old) != nil { distrusted.insert(new) }
-        if distrustedBefore.remove(old) != nil, !new.hasPrefix("free-") { distrustedBefore.insert(new) }
+        if let isOld = distrusted.removeValue(forKey: old), !isOld || !new.hasPrefix("free-") {
+            distrusted[new] = isOld
+        }
         nameChanges.append(.rename(old, new, id))
     }
 
@@ -177,13 +178,12 @@ package struct SimulatedDisk {
         try step(.unlink)
         guard let id = names_.removeValue(forKey: name) else { return }
         grave = inodes[id].current
-        distrusted.remove(name)
-        distrustedBefore.remove(name)
+        distrusted[name] = nil
         nameChanges.append(.unlink(name))
     }
 
     private mutating func write(_ name: String, _ offset: Int, _ bytes: [UInt8]) throws(Stop) {
-        if distrusted.contains(name) || distrustedBefore.contains(name) { abused.append(name) }
+        if distrusted[name] != nil { abused.append(name) }
         var written = bytes
         var refused: Stop?
         do throws(Stop) { try step(.write) } catch .refused(let number) {
@@ -201,7 +201,7 @@ package struct SimulatedDisk {
                 strikes += 1
             }
         }
-        if refused != nil { distrusted.insert(name) }
+        if refused != nil { distrusted[name] = false }
         if !written.isEmpty {
             bytesWritten += written.count
             inodes[id].pending.append((offset, written))
@@ -211,10 +211,10 @@ package struct SimulatedDisk {
     }
 
     private mutating func sync(_ name: String) throws(Stop) {
-        if distrusted.contains(name) || distrustedBefore.contains(name) { abused.append(name) }
+        if distrusted[name] != nil { abused.append(name) }
         do throws(Stop) { try step(.sync) } catch .refused(let number) {
             // Any part of it reached the disk, or all; the pages are clean now, and nobody writes them again.
-            distrusted.insert(name)
+            distrusted[name] = false
             if let id = names_[name] { settle(id) }
             throw .refused(number)
         }
@@ -268,7 +268,7 @@ package struct SimulatedDisk {
             inodes[id].current = inodes[id].durable
         }
         forget()
-        (distrusted, distrustedBefore) = ([], [])
+        distrusted = [:]
         isPowerless = false
         stepsLeft = .max
         return damage
@@ -276,8 +276,7 @@ package struct SimulatedDisk {
 
     /// The process ended and the power did not fail: what was written is in the cache.
     package mutating func processEnded() {
-        distrustedBefore.formUnion(distrusted.filter { !$0.hasPrefix("free-") })
-        distrusted = []
+        distrusted = distrusted.filter { !$0.key.hasPrefix("free-") }.mapValues { _ in true }
         isPowerless = false
         stepsLeft = .max
     }
@@ -458,8 +457,7 @@ extension SimulatedDisk: StoreReader {
 
     package mutating func makeDurable(_ name: String) throws(StoreReadFailure) {
         // A new process opens it anew, and drops what the cache has.
-        distrusted.remove(name)
-        distrustedBefore.remove(name)
+        distrusted[name] = nil
         do throws(Stop) { try sync(name) } catch {
             throw StoreReadFailure(name: name, errorNumber: DiskFault.broken)
         }

@@ -49,10 +49,9 @@ package final class World {
     var isDiskBusy = false
     /// A merged file has its name, and what it stands for is still there.
     var hasMerged = false
-    /// What ends in the middle of the operation aimed at is the process, and not the power.
-    var aimsToKill = false
-    /// What was left of the steps before it was aimed.
-    var stepsUnaimed = Int.max
+    /// While what ends in the middle of an operation is to be the process and not the power: the steps that were left
+    /// before it was aimed at.
+    var stepsUnaimed: Int?
     var diskIdleAt: UInt64 = 0
     var deadlineAt: UInt64?
     var asleepUntil: UInt64 = 0
@@ -264,12 +263,10 @@ package final class World {
         }
         aim(at: operation.action)
         guard let completion = disk.perform(operation) else {
-            return aimsToKill ? kill() : losePower(.stepCut)
+            return stepsUnaimed == nil ? losePower(.stepCut) : kill()
         }
-        if aimsToKill {
-            aimsToKill = false
-            disk.stepsLeft = stepsUnaimed
-        }
+        if let stepsUnaimed { disk.stepsLeft = stepsUnaimed }
+        stepsUnaimed = nil
         if !disk.abused.isEmpty { violate("written to after its sync failed: \(disk.abused)") }
         if case .failed(let number) = completion.outcome { trace.say("disk: error \(number)", at: now) }
         startDisk()
@@ -293,7 +290,6 @@ package final class World {
             // A start finds names that are in the cache alone only behind a kill just before their sync.
             let steps = aimDice.coin() ? action.stepsToNames : aimDice.below(6)
             guard steps < disk.stepsLeft else { return }
-            aimsToKill = true
             stepsUnaimed = disk.stepsLeft
             disk.stepsLeft = steps
         }
@@ -344,7 +340,7 @@ package final class World {
         isDiskBusy = false
         deadlineAt = nil
         asleepUntil = 0
-        aimsToKill = false
+        stepsUnaimed = nil
         disk.fault = nil
         linkOfConnection = [:]
         linkOfUplink = [:]

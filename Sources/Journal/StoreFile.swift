@@ -68,13 +68,13 @@ package enum StoreFile: Hashable, Sendable {
         if name == "FORMAT" {
             self = .format
         } else if name.hasPrefix("seg-"), name.hasSuffix(".log") {
-            guard let id = Self.number(name.utf8.dropFirst(4).dropLast(4)) else { return nil }
+            guard let id = Self.segment(name.utf8.dropFirst(4).dropLast(4)) else { return nil }
             self = .segment(id)
         } else if name.hasPrefix("free-"), name.hasSuffix(".log") {
-            guard let id = Self.number(name.utf8.dropFirst(5).dropLast(4)) else { return nil }
+            guard let id = Self.segment(name.utf8.dropFirst(5).dropLast(4)) else { return nil }
             self = .free(id)
         } else if name.hasPrefix("old-"), name.hasSuffix(".log") {
-            guard let id = Self.number(name.utf8.dropFirst(4).dropLast(4)) else { return nil }
+            guard let id = Self.segment(name.utf8.dropFirst(4).dropLast(4)) else { return nil }
             self = .merged(id)
         } else if name == "reserve" {
             self = .reserve
@@ -89,6 +89,11 @@ package enum StoreFile: Hashable, Sendable {
     private static func hexadecimal(_ number: UInt64) -> String {
         let digits = String(number, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
+    /// Segments are numbered from 1.
+    private static func segment(_ digits: some Collection<UInt8>) -> UInt64? {
+        number(digits).flatMap { $0 > 0 ? $0 : nil }
     }
 
     /// Exactly 16 lower-case digits, so that a number has one name, and far enough from the top to be counted on

@@ -166,6 +166,29 @@ struct StoresFoundByFuzzing {
         #expect(try #require(FuzzedStore(Array(bytes))).brokenRule() == nil)
     }
 
+    @Test("a segment numbered 0: it was read, and no checkpoint that named it could be read afterwards")
+    func segmentZero() throws {
+        let store = try #require(testStore)
+        var disk = FaultDisk(formatted: store)
+        for id in [0, 1] as [UInt64] {
+            var stamp = BatchTests.stamp(store, segment: id)
+            stamp.durableBefore = Position(40 + id)
+            stamp.first = Position(41 + id)
+            let header = SegmentHeader(
+                store: store, segment: id,
+                predecessor: SegmentEnd(
+                    segment: 0, offset: id == 0 ? 0 : UInt64(2 * pageBytes), last: stamp.durableBefore),
+                clock: stamp.clock, boot: 1)
+            disk.put(
+                StoreFile.segment(id).name,
+                header.encoded + BatchTests.batch([Samples.plain("t", delivery: id)], stamp))
+        }
+        #expect(StoreFile(name: StoreFile.segment(0).name) == nil)
+        let log = try Recovery.recover(&disk) { _, _ in }
+        #expect(log.segments.map(\.id) == [1])
+        #expect(FuzzedStore(disk).brokenRule() == nil)
+    }
+
     private static let mergedAhead = """
         CRAAAAAOAQDKAAkEAAAAAAAAAQAAAAUAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAADAAAAAAAAAAAAAAAAQAAAAAAAAAQAAAAAAAAAAgAA
         AAAAAAAAQAAAAAAAAAkAAAAAABAAAwAAAAAAAAAAQAAAAAAAAA0AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA

@@ -574,7 +574,7 @@ extension Gateway {
         let span = plan.limits.identifierSpan
         // In place: a copy of the queue alive while the Record is applied would cost its whole length.
         let record = update(id) { session in
-            session.queue.unrecordedCount > 0
+            session.queue.unrecordedCount > 0 || session.queue.isFloorSettled
                 ? session.queue.acknowledgedRecord(for: id, lookingAhead: span) : nil
         }
         guard let record = record ?? nil else { return }

@@ -412,6 +412,9 @@ package struct MessageQueue {
         return true
     }
 
+    /// A Record can raise the floor: the last one did not reach far enough, or there was none.
+    var isFloorSettled: Bool { entries.first?.phase == .settled }
+
     /// What a Record must say so that every settled delivery stays settled after a power cut. Gaps need no Record:
     /// one has made them.
     ///

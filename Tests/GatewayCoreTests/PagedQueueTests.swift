@@ -289,14 +289,6 @@ extension Scenario {
     }
 
     /// Where the messages with these payloads are.
-    fileprivate func positions(of texts: [String]) -> [Position] {
-        journal.enumerated().compactMap { i, record in
-            guard case .message(let message) = record else { return nil }
-            let text = String(decoding: message.message.payload, as: UTF8.self)
-            return texts.contains(text) ? Position(UInt64(i + 1)) : nil
-        }
-    }
-
     fileprivate var droppedAsDamaged: Int {
         observations.reduce(0) {
             if case .dropped(_, .damaged, let count) = $1 { $0 + count } else { $0 }

@@ -20,6 +20,8 @@ struct Scenario: ~Copyable {
     private(set) var indexings: [(SessionID, Stretch)] = []
     /// Where messages are that no index has any more.
     var damagedPostings: Set<Position> = []
+    /// Where messages are whose bytes are damaged: they can be read no more.
+    var damaged: Set<Position> = []
     /// Answers for indexes come at once; a test that wants them late turns it off.
     var answersIndexes = true
     private var checkpoint: (records: [Record], last: Int)?
@@ -449,10 +451,19 @@ struct Scenario: ~Copyable {
 
     private func load(_ positions: [Position], for session: SessionID) -> [(Position, StoredMessage?)] {
         positions.map { position in
-            guard case .message(let record) = journal[Int(position.number) - 1] else {
-                return (position, nil)
-            }
+            guard !damaged.contains(position),
+                case .message(let record) = journal[Int(position.number) - 1]
+            else { return (position, nil) }
             return (position, StoredMessage(record, for: session))
+        }
+    }
+
+    /// Where the messages with these payloads are.
+    func positions(of texts: [String]) -> [Position] {
+        journal.enumerated().compactMap { i, record in
+            guard case .message(let message) = record else { return nil }
+            let text = String(decoding: message.message.payload, as: UTF8.self)
+            return texts.contains(text) ? Position(UInt64(i + 1)) : nil
         }
     }
 }

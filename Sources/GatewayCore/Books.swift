@@ -76,9 +76,12 @@ package struct Books: Hashable, Sendable {
 
     /// Enters that a Record has brought the queue from one tally to another.
     mutating func enter(_ entry: Entry, from before: Tally, to after: Tally) {
-        let numbered = after.numbered &- before.numbered
-        let settled =
-            UInt64(bitPattern: Int64(before.queued)) &+ numbered &- UInt64(bitPattern: Int64(after.queued))
+        let passed = after.numbered &- before.numbered
+        let all =
+            UInt64(bitPattern: Int64(before.queued)) &+ passed &- UInt64(bitPattern: Int64(after.queued))
+        // Numbers that were jumped over were never given.
+        let settled = Delivery.count(from: 0, to: all)
+        let numbered = passed &- (all &- settled)
         switch entry {
         case .arrived(let afterLoss):
             received &+= numbered

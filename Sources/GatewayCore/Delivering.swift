@@ -23,9 +23,9 @@ extension Gateway {
     ///
     /// - Complexity: O(deliveries sent)
     mutating func flow(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
-        guard isFlowOpen(session), mayGoOn(session, at: now),
-            sendLeading(session, at: now, into: &effects)
-        else { return }
+        guard isFlowOpen(session), mayGoOn(session, at: now) else { return }
+        if hasLostNumbers { releaseLost(session, at: now, into: &effects) }
+        guard sendLeading(session, at: now, into: &effects) else { return }
         while let step = nextStep(session, at: now) {
             switch step {
             case .skip(let next):
@@ -182,6 +182,7 @@ extension Gateway {
         case .settled:
             return .skip(session.queue.floor)
         case .received:
+            if entry.isUnreadable, !session.mayReleaseUnproven() { return .drop(delivery, .damaged) }
             return .release(id)  // [MQTT5-4.4.0-1], and never PUBLISH again [MQTT5-4.3.3-6]
         case .waiting, .sent:
             guard flow.inFlightCount < flow.inFlightMax else { return nil }
@@ -191,7 +192,14 @@ extension Gateway {
             }
             if flow.isPaced, !flow.isGranted { return .pace(Int(entry.bytes)) }
             guard session.queue.isResident(delivery) else { return .load }
-            guard var message = session.queue.message(of: delivery) else { return .drop(delivery, .damaged) }
+            // What was already sent at QoS 2 never expires: its handshake must end.
+            let isCommitted = entry.phase == .sent && entry.qos == .exactlyOnce
+            guard var message = session.queue.message(of: delivery) else {
+                guard isCommitted, session.mayReleaseUnproven() else { return .drop(delivery, .damaged) }
+                // Its receiver may hold the identifier, and would one day take another message for this one.
+                session.queue.markUnreadable(delivery)
+                return .release(id)
+            }
             message.expiresAt = offTimes.deadline(message.expiresAt, of: entry.position)
             if let assignment = session.queue.assignment(of: delivery) {
                 // From the moment it may have been sent it is nobody else's, durably [MQTT5-4.8.2-5].
@@ -202,8 +210,6 @@ extension Gateway {
             if message.publishedQoS == .exactlyOnce || entry.qos == .exactlyOnce, entry.position > durable {
                 return .waitForDurable
             }
-            // What was already sent at QoS 2 never expires: its handshake must end.
-            let isCommitted = entry.phase == .sent && entry.qos == .exactlyOnce
             if let expiresAt = message.expiresAt, expiresAt <= now, !isCommitted {
                 return .drop(delivery, .messageExpired)
             }
@@ -299,6 +305,14 @@ extension Gateway {
             case .uplink: lastPromptPosition
             }
         promise(.pubrel(Acknowledgement(id)), to: peer, after: position, at: now, into: &effects)
+    }
+
+    /// PUBREL for what the receiver may hold of lost Records.
+    private mutating func releaseLost(
+        _ session: SessionID, at now: Instant, into effects: inout [Effect]
+    ) {
+        guard let ids = update(session, { $0.lostIdentifiers() }) else { return }
+        for id in ids { resume(id, of: session, at: now, into: &effects) }
     }
 
     private mutating func advance(_ session: SessionID) {
@@ -422,7 +436,7 @@ extension Gateway {
             return settle(delivery, of: session, pubrec.reason, at: now, into: &effects)
         }
         var position = lastPromptPosition
-        if entry.phase == .sent {
+        if entry.phase == .sent || entry.isUnreadable {
             position = commit(
                 .outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
         }
@@ -434,8 +448,20 @@ extension Gateway {
     mutating func completed(
         _ pubcomp: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
-        guard let (delivery, entry) = inFlight(pubcomp.id, of: session) else { return }
+        guard let (delivery, entry) = inFlight(pubcomp.id, of: session) else {
+            if hasLostNumbers { _ = update(session) { $0.released(pubcomp.id) } }
+            return
+        }
         guard entry.phase == .received else { return refuseAnswer(of: session, at: now, into: &effects) }
+        guard !entry.isUnreadable else {
+            // It may have come or not; nobody can say any more.
+            _ = update(session) { session -> Void in
+                session.flow?.inFlightCount -= 1
+                session.unprovenReleaseIsAnswered()
+            }
+            drop([delivery], of: session, .damaged, at: now, into: &effects)
+            return pump(session, at: now, into: &effects)
+        }
         settle(delivery, of: session, .success, at: now, into: &effects)
     }
 

@@ -13,8 +13,8 @@ package struct DurableState {
     private var live = LiveCounts()
     /// The books of all Sessions that have ended.
     package private(set) var endedBooks = Books()
-    /// How often recovery found Records missing.
-    private var losses = 0
+    /// How many Records recovery found missing.
+    private(set) var losses: UInt64 = 0
     package private(set) var offTimes = OffTimes()
     /// The number the next Session in the journal gets.
     private(set) var nextSession: UInt64 = 1
@@ -163,13 +163,18 @@ package struct DurableState {
         case .outboundReceived(let id, let delivery):
             releasing(id, .delivered) { $0.markReceived(delivery, into: &$1) }
         case .acknowledged(let acknowledged):
+            let losses = losses
+            _ = sessions.update(acknowledged.session) { session -> Void in
+                // It says which number is next, as a message would.
+                if acknowledged.floor > session.queue.end { session.lossesSeen = losses }
+            }
             releasing(acknowledged.session, .delivered) { $0.apply(acknowledged, at: position, into: &$1) }
         case .dropped(let id, let deliveries, let reason):
             drop(deliveries, of: id, reason, at: position)
         case .uplinkEstablished(let id):
             _ = sessions.update(id) { $0.isEstablished = true }
         case .assigned(let assigned):
-            guard assigned.group != assigned.member else { return }
+            guard assigned.group != assigned.member, goOn(with: assigned, at: position) else { return }
             booking(assigned.group, .handedOver) { state in
                 state.booking(assigned.member, .takenOver) { $0.assign(assigned, at: position) }
             }
@@ -195,8 +200,8 @@ package struct DurableState {
             _ = sessions.update(id) { $0.books = books }
         case .books(nil, let books):
             endedBooks = books
-        case .lost:
-            losses += 1
+        case .lost(_, let count):
+            losses &+= count
         }
     }
 
@@ -302,12 +307,17 @@ package struct DurableState {
             filter: filter)
     }
 
+    /// Numbers before the one that is assigned are of Records that were never written, or are lost.
+    ///
+    /// - Returns: false when the member's queue has gone beyond that number.
+    private mutating func goOn(with record: AssignedRecord, at position: Position) -> Bool {
+        guard let number = record.number else { return true }
+        let losses = losses
+        return sessions.update(record.member) { $0.goOn(at: number, losses: losses, position) } ?? true
+    }
+
     /// Both queues are kept through a power cut, so whoever had needed the message's Record, someone still does.
     private mutating func assign(_ record: AssignedRecord, at position: Position) {
-        if let number = record.number {
-            guard sessions.update(record.member, { $0.queue.skip(to: number, at: position) }) == true
-            else { return }
-        }
         guard sessions.contains(record.member) else { return }
         var released = MessageQueue.Released()
         let taken = sessions.update(record.group) {
@@ -382,6 +392,7 @@ package struct DurableState {
                 defer { session.lossesSeen = losses }
                 let entry: Books.Entry =
                     isTakenOver ? .takenOver : .arrived(afterLoss: session.lossesSeen < losses)
+                if session.lossesSeen < losses, let delivery { session.noteLost(upTo: delivery.number) }
                 return session.booking(entry) { session in
                     if let delivery, !session.queue.skip(to: delivery, at: position) { return false }
                     let here = session.flow != nil || session.sharing != nil
@@ -415,10 +426,7 @@ package struct DurableState {
         let losses = losses
         let isMissing = sessions.update(moved.from) { session in
             guard moved.delivery >= session.queue.end else { return false }
-            session.booking(.arrived(afterLoss: session.lossesSeen < losses)) {
-                _ = $0.queue.skip(to: moved.delivery, at: position)
-            }
-            session.lossesSeen = losses
+            _ = session.goOn(at: moved.delivery, losses: losses, position)
             session.booking(entry) {
                 _ = $0.queue.skip(to: Delivery(moved.delivery.number + 1), at: position)
             }
@@ -478,11 +486,7 @@ package struct DurableState {
         let losses = losses
         _ = sessions.update(id) { session -> Void in
             guard let first = deliveries.first(where: { $0 >= session.queue.end }) else { return }
-            // As with a message: numbers before it are of Records that were never written, or are lost.
-            defer { session.lossesSeen = losses }
-            session.booking(.arrived(afterLoss: session.lossesSeen < losses)) {
-                _ = $0.queue.skip(to: first, at: position)
-            }
+            _ = session.goOn(at: first, losses: losses, position)
         }
         releasing(id, .dropped(reason)) { $0.drop(deliveries, at: position, into: &$1) }
     }

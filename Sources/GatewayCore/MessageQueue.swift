@@ -65,13 +65,15 @@ package struct MessageQueue {
         var isElided = false
         /// It is settled by Record, or needs none.
         var isBooked = false
+        /// PUBREL is sent for it although PUBREC never came: its message was damaged after it may have been sent.
+        var isUnreadable: Bool { phase == .received && position != .zero }
     }
 
     enum Phase: UInt8 {
         case waiting
         /// PUBLISH may have been sent.
         case sent
-        /// PUBREC came and is recorded: only PUBREL is sent from now on [MQTT5-4.3.3-6].
+        /// PUBREC came and is recorded: only PUBREL is sent from now on [MQTT5-4.3.3-6]. Or the message is damaged.
         case received
         case settled
     }
@@ -168,6 +170,14 @@ package struct MessageQueue {
         return true
     }
 
+    /// Goes on far behind all numbers that lost Records may have given: a receiver may know deliveries by the next ones.
+    mutating func jump() {
+        guard end.number < Delivery.countableLimit - Delivery.jump else { return }
+        openGap(to: Delivery(end.number + Delivery.jump))
+        // The next start would come to the same.
+        noteFloor(at: .zero)
+    }
+
     // MARK: Reading
 
     /// nil for what is not in memory, too.
@@ -252,8 +262,8 @@ package struct MessageQueue {
         return (positions, group)
     }
 
-    /// Takes what a load brought; returns the deliveries whose bytes were damaged. An answer to a load that
-    /// was given up in between fits nowhere and is ignored.
+    /// Takes what a load brought; returns the deliveries whose bytes were damaged and whom nobody can have at QoS 2. An
+    /// answer to a load that was given up in between fits nowhere and is ignored.
     mutating func loaded(_ messages: [(Position, StoredMessage?)]) -> [Delivery] {
         isLoading = false
         var damaged: [Delivery] = []
@@ -270,7 +280,9 @@ package struct MessageQueue {
                 guard next < messages.endIndex, messages[next].0 == position else { return damaged }
                 if let message = messages[next].1 {
                     residentBytes += message.message.bytes.count
-                } else {
+                } else if entries[i].qos < .exactlyOnce
+                    || entries[i].phase == .waiting && delivery(at: i) >= sentBelow
+                {
                     damaged.append(delivery(at: i))
                 }
                 resident.append(messages[next].1)
@@ -390,12 +402,22 @@ package struct MessageQueue {
         entries[i].phase = .sent
     }
 
+    /// The message of a delivery that may have been sent at QoS 2 is damaged: what is left to do is to end its handshake.
+    mutating func markUnreadable(_ delivery: Delivery) {
+        guard let i = index(of: delivery), entries[i].phase == .sent || entries[i].phase == .waiting else {
+            return
+        }
+        entries[i].phase = .received
+    }
+
     /// PUBREC is recorded: the message itself is no longer needed, the Packet Identifier is.
     mutating func markReceived(_ delivery: Delivery, into released: inout Released) {
         guard let i = index(of: delivery) else {
             return markPagedReceived(delivery, into: &released)
         }
-        guard entries[i].phase != .settled, entries[i].phase != .received else { return }
+        guard entries[i].phase != .settled, entries[i].phase != .received || entries[i].isUnreadable else {
+            return
+        }
         entries[i].phase = .received
         forget(i, into: &released)
     }
@@ -577,4 +599,10 @@ package struct MessageQueue {
 extension Delivery {
     /// Beyond this no number can be counted on from; only damage has such ones.
     static let countableLimit: UInt64 = 1 << 62
+    /// How far a queue's numbers go on behind lost Records: more than it ever gives, and as far from the identifiers
+    /// before it as it can be, at QoS 2, be it a client's queue or an uplink's.
+    static let jump: UInt64 = (1 << 40) + 0x4800
+
+    /// How many numbers were given between two ends of a queue, at or behind which nothing waits: jumps left out.
+    package static func count(from first: UInt64, to last: UInt64) -> UInt64 { (last &- first) % jump }
 }

@@ -150,13 +150,17 @@ extension MessageQueue {
     /// - Complexity: O(entries in memory)
     mutating func assumeNotSent() {
         sentBelow = Delivery(0)
-        for i in entries.indices where entries[i].phase == .sent { entries[i].phase = .waiting }
+        for i in entries.indices where entries[i].phase == .sent || entries[i].isUnreadable {
+            entries[i].phase = .waiting
+        }
     }
 
-    /// Deliveries that await only PUBCOMP.
+    /// Deliveries that await only PUBCOMP, after PUBREC.
     ///
     /// - Complexity: O(entries in memory)
     var received: [Delivery] {
-        entries.indices.filter { entries[$0].phase == .received }.map { delivery(at: $0) }
+        entries.indices.filter { entries[$0].phase == .received && !entries[$0].isUnreadable }.map {
+            delivery(at: $0)
+        }
     }
 }

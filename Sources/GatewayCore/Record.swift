@@ -48,8 +48,8 @@ package enum Record: Hashable, Sendable {
 
     // Only from recovery.
 
-    /// Records up to this position had been durable and cannot be read any more.
-    case lost(through: Position)
+    /// So many Records up to this position had been durable and cannot be read any more.
+    case lost(through: Position, count: UInt64)
 }
 
 /// The Packet Identifier of a QoS 2 message that its publisher has not released.

@@ -23,8 +23,10 @@ package struct Session {
     package internal(set) var books = Books()
     /// The name of its profile; empty where there are none.
     package internal(set) var profile = ""
-    /// How often recovery had found Records missing when the last message came.
-    var lossesSeen = 0
+    /// How many Records recovery had found missing when the last message came.
+    var lossesSeen: UInt64 = 0
+    /// What its receiver may hold of lost Records.
+    var lostNumbers = Rare<LostNumbers>(nil)
     /// An uplink's cloud session is known to have begun with our state.
     package internal(set) var isEstablished = false
     /// Of a member: the groups it is in, with the Topic Filter of each.
@@ -58,6 +60,8 @@ package struct Session {
     var bounds: QueueBounds?
     /// What its profile does not allow it any more; nil where that is nothing.
     var withdrawal: Withdrawal?
+    /// On so many connections PUBREL still goes out for what its receiver may never have been sent.
+    var unprovenReleasesLeft = Session.unprovenReleasesMax
     /// No delivery before this one can be dropped to make room.
     var droppableFrom = Delivery(0)
     private let place = StaysInPlace()
@@ -140,6 +144,10 @@ struct OutboundFlow {
     var next: Delivery
     /// Deliveries sent on this connection that its peer has not settled.
     var inFlightCount = 0
+    /// PUBREL was sent for what its receiver may never have been sent.
+    var hasReleasedUnproven = false
+    /// That was done for all lost Records.
+    var hasReleasedLost = false
     /// The transport's buffer has room.
     var isWritable = true
 

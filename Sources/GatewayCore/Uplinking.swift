@@ -169,6 +169,7 @@ extension Gateway {
             let received = session.queue.received
             for delivery in received { _ = session.queue.settle(delivery) }
             session.queue.assumeNotSent()
+            session.forgetLost()
             session.droppableFrom = session.queue.floor
             return received.isEmpty ? nil : session.queue.acknowledgedRecord(for: id, lookingAhead: span)
         }

@@ -55,7 +55,7 @@ package struct Audit: Sendable {
                 queue.books = queue.books.adding(Books(dropped: [(reason, count)]))
             }
         case .assigned(let assigned):
-            guard queues[assigned.member] != nil,
+            guard change(assigned.member, { $0.goOn(at: assigned.number) }) == true,
                 change(assigned.group, { $0.settle(assigned.delivery) }) == true
             else { return }
             change(assigned.group) { $0.books = $0.books.adding(Books(handedOver: 1)) }
@@ -259,7 +259,7 @@ extension Audit.Queue {
 
     /// Numbers before this one that never came: of Records that were never written, or of lost ones.
     fileprivate mutating func pass(to number: UInt64) {
-        let passed = number - numbered
+        let passed = Delivery.count(from: numbered, to: number)
         books = books.adding(
             afterLoss
                 ? Books(received: passed, dropped: [(.damaged, passed)])
@@ -267,13 +267,24 @@ extension Audit.Queue {
         afterLoss = false
     }
 
+    /// - Returns: false when the queue is beyond that number.
+    fileprivate mutating func goOn(at number: Delivery?) -> Bool {
+        guard let number = number?.number else { return true }
+        guard number >= numbered else { return false }
+        pass(to: number)
+        numbered = number
+        return true
+    }
+
     /// - Returns: how many were open.
     fileprivate mutating func settle(below floor: Delivery) -> UInt64 {
         var count = open.remove(below: floor.number)
         if floor.number > numbered {
-            books = books.adding(Books(received: floor.number - numbered))
-            count += floor.number - numbered
+            let passed = Delivery.count(from: numbered, to: floor.number)
+            books = books.adding(Books(received: passed))
+            count += passed
             numbered = floor.number
+            afterLoss = false
         }
         if !moved.isEmpty { moved = moved.filter { $0.key >= floor } }
         return count

@@ -137,7 +137,9 @@ package enum RecordCodec {
             // Sessions are numbered from 1.
             bytes.append(integer: session?.number ?? 0)
             append(books, to: &bytes)
-        case .lost(let position): bytes.append(integer: position.number)
+        case .lost(let position, let count):
+            bytes.append(integer: position.number)
+            bytes.append(integer: count)
         }
     }
 

@@ -77,7 +77,10 @@ extension RecordCodec {
         case .books:
             let id = try session(&reader)
             return .books(id.number == 0 ? nil : id, try books(&reader))
-        case .lost: return .lost(through: Position(try countable(try reader.integer())))
+        case .lost:
+            return .lost(
+                through: Position(try countable(try reader.integer())),
+                count: try countable(try reader.integer()))
         }
     }
 

@@ -78,7 +78,7 @@ extension Record {
         case .books(let id, let books):
             return
                 "\(id?.text ?? "of ended sessions"): received \(books.received), delivered \(books.delivered)"
-        case .lost(let position): return "through \(position.number)"
+        case .lost(let position, let count): return "\(count) through \(position.number)"
         }
     }
 }

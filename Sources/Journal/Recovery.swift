@@ -590,7 +590,7 @@ package struct Recovery<Reader: StoreReader> {
         guard position.number > first else { return }
         log.report.lost.append(first...position.number - 1)
         let last = Position(position.number - 1)
-        body(.lost(through: last), .zero)
+        body(.lost(through: last, count: last.number - first + 1), .zero)
     }
 }
 

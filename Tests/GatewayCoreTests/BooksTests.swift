@@ -126,7 +126,7 @@ struct BooksTests {
         state.apply(message(0), at: Position(2))
         state.apply(message(3), at: Position(3))
         #expect(state[id]?.books == Books(received: 4, delivered: 2))
-        state.apply(.lost(through: Position(5)), at: Position(5))
+        state.apply(.lost(through: Position(5), count: 2), at: Position(5))
         state.apply(message(6), at: Position(6))
         state.apply(message(8), at: Position(7))
         let books = Books(received: 9, delivered: 3, dropped: [(.damaged, 2)])

@@ -2,9 +2,199 @@ import GatewayCore
 import MQTT
 import Testing
 
-/// Damage takes some messages, and must take nothing else.
+/// Damage takes some Records, and must take nothing else: a receiver may know what is lost by its Packet Identifier,
+/// and would take another message under it for the one that it has [MQTT5-4.3.3-10].
 @Suite("What lost Records leave behind")
 struct LostRecordTests {
+    /// "press" publishes for "archive", which is sent "0" to "2" at QoS 2 and answers nothing; all is durable.
+    private static func unanswered(plan: GatewayPlan = GatewayPlan()) -> Scenario {
+        var s = Scenario.connected("press", "archive", plan: plan)
+        s.subscribes("archive", "t")
+        for n in 0..<3 { s.publishes(n) }
+        return s
+    }
+
+    private static func uplinkPlan() throws -> GatewayPlan {
+        var plan = GatewayPlan()
+        let filter = try #require(TopicFilter("t"))
+        plan.uplinks = [
+            UplinkRoutes(
+                name: "cloud", out: [.init(filter: filter, rename: nil, maximumQoS: .exactlyOnce)], in: [])
+        ]
+        return plan
+    }
+
+    private static func identifier(_ number: UInt64) -> PacketIdentifier {
+        PacketIdentifierRule.whole.identifier(of: Delivery(number), qos: .exactlyOnce)
+    }
+
+    @Test("A7 The number of a lost Record is not given again, and its identifier is released")
+    func lastIsLost() throws {
+        var s = Self.unanswered()
+        #expect(s.received("archive").publishes.map(\.id) == (0..<3).map(Self.identifier))
+        let last = try #require(s.positions(of: ["2"]).first)
+        // Whatever comes behind it shows that it was there.
+        s.connects("witness")
+        s.losesPower(andRecords: [Int(last.number) - 1])
+        s.connects("archive")
+        let packets = s.received("archive")
+        #expect(packets.pubrels == [Self.identifier(2)])
+        #expect(packets.publishes.map(\.text) == ["0", "1"])
+        s.connects("press")
+        s.publishes(3)
+        s.answers("archive", packets)
+        let rest = s.drains("archive")
+        #expect(rest.map(\.text) == ["3"])
+        let id = try #require(rest.first?.id)
+        #expect(!(0..<3).map(Self.identifier).contains(id))
+        #expect(s.gateway.state.balance.isEven)
+
+        // The next start comes to the same numbers, and to no others.
+        s.losesPower()
+        s.connects("archive")
+        s.connects("press")
+        s.publishes(4)
+        #expect(s.drains("archive").map(\.id?.rawValue) == [id.rawValue + 1])
+        #expect(s.gateway.state.balance.isEven)
+    }
+
+    @Test("PUBREL for lost Records goes out on each connection until it is answered, and not for ever")
+    func untilAnswered() throws {
+        for answers in [true, false] {
+            var s = Self.unanswered()
+            let lost = s.positions(of: ["1", "2"]).map { Int($0.number) - 1 }
+            s.connects("witness")
+            s.losesPower(andRecords: Set(lost))
+            for attempt in 0..<10 {
+                s.connects("archive")
+                let isReleased = answers ? attempt < 3 : attempt < 8
+                let expected = isReleased ? [1, 2].map(Self.identifier) : []
+                #expect(s.received("archive").pubrels == expected, "\(answers) \(attempt)")
+                guard answers, attempt > 0 else { continue }
+                // All before the last of them have come, when that is answered.
+                s.sends("archive", .pubcomp(Acknowledgement(Self.identifier(UInt64(min(attempt, 2))))))
+            }
+        }
+    }
+
+    @Test("A7 The same of an uplink, whose identifiers are soon used again")
+    func uplink() throws {
+        let plan = try Self.uplinkPlan()
+        var s = Scenario.connected("press", plan: plan)
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        _ = s.cloudReceived()
+        for n in 0..<2 { s.publishes(n) }
+        let known = s.cloudReceived().publishes.compactMap(\.id)
+        #expect(known.count == 2)
+        let last = try #require(s.positions(of: ["1"]).first)
+        s.connects("witness")
+        s.losesPower(andRecords: [Int(last.number) - 1])
+        s.cloudConnects(sessionPresent: true)
+        s.connects("press")
+        s.publishes(2)
+        s.publishes(3)
+        let packets = s.cloudReceived()
+        #expect(packets.pubrels == [known[1]])
+        #expect(packets.publishes.map(\.text) == ["0"])
+        s.cloudSends(0, .pubrec(Acknowledgement(known[0])))
+        s.syncs()
+        s.cloudSends(0, .pubcomp(Acknowledgement(known[0])))
+        s.syncs()
+        let others = s.cloudReceived().publishes
+        #expect(others.map(\.text) == ["2", "3"])
+        #expect(!others.contains { known.contains($0.id ?? known[0]) })
+    }
+
+    @Test(
+        "A6 A damaged message that was sent at QoS 2 ends its handshake, however often the power fails, and is damage"
+    )
+    func damagedInFlight() throws {
+        var s = Self.unanswered()
+        s.damaged = Set(s.positions(of: ["1"]))
+        for _ in 0..<2 {
+            s.losesPowerBehindACheckpoint()
+            s.connects("archive")
+            let packets = s.received("archive")
+            #expect(packets.publishes.map(\.text) == ["0", "2"])
+            #expect(packets.pubrels == [Self.identifier(1)])
+            #expect(s.gateway.state.balance.queued == 3)
+        }
+        s.sends("archive", .pubcomp(Acknowledgement(Self.identifier(1), .packetIdentifierNotFound)))
+        s.syncs()
+        #expect(s.gateway.state.balance.queued == 2)
+        #expect(s.gateway.state.balance.books.dropped(.damaged) == 1)
+        s.losesPowerBehindACheckpoint()
+        s.connects("archive")
+        #expect(s.received("archive").pubrels.isEmpty)
+        #expect(s.gateway.state.balance.isEven)
+    }
+
+    @Test("A receiver that never ends the handshake of a damaged message is not asked for ever")
+    func neverEnded() throws {
+        var s = Self.unanswered()
+        s.damaged = Set(s.positions(of: ["1"]))
+        s.losesPowerBehindACheckpoint()
+        for attempt in 0..<10 {
+            s.connects("archive")
+            #expect(s.received("archive").pubrels == (attempt < 8 ? [Self.identifier(1)] : []), "\(attempt)")
+        }
+        #expect(s.gateway.state.balance.books.dropped(.damaged) == 1)
+    }
+
+    @Test("A damaged message whose receiver says that it has it is delivered")
+    func answeredAfterAll() throws {
+        var s = Self.unanswered()
+        s.damaged = Set(s.positions(of: ["1"]))
+        s.losesPowerBehindACheckpoint()
+        s.connects("archive")
+        _ = s.received("archive")
+        s.sends("archive", .pubrec(Acknowledgement(Self.identifier(1))))
+        s.syncs()
+        #expect(s.received("archive").pubrels == [Self.identifier(1)])
+        s.sends("archive", .pubcomp(Acknowledgement(Self.identifier(1))))
+        s.passes(milliseconds: 2000)
+        s.syncs()
+        #expect(s.gateway.state.balance.books.dropped(.damaged) == 0)
+        #expect(s.gateway.state.balance.queued == 2)
+    }
+
+    @Test("A damaged message that nobody was sent is let go without a word, at QoS 2 too")
+    func damagedWhileAway() throws {
+        var plan = GatewayPlan()
+        plan.limits.residentBytesOfAbsentMax = 0
+        var s = Scenario.connected("press", "archive", plan: plan)
+        s.subscribes("archive", "t")
+        s.leaves("archive")
+        for n in 0..<3 { s.publishes(n) }
+        s.damaged = Set(s.positions(of: ["1"]))
+        s.losesPowerBehindACheckpoint()
+        s.connects("archive")
+        let packets = s.received("archive")
+        #expect(packets.publishes.map(\.text) == ["0", "2"])
+        #expect(packets.pubrels.isEmpty)
+        #expect(s.gateway.state.balance.books.dropped(.damaged) == 1)
+    }
+
+    @Test("A cloud that forgot its session is owed no end of a handshake; the message is damage all the same")
+    func cloudForgot() throws {
+        let plan = try Self.uplinkPlan()
+        var s = Scenario.connected("press", plan: plan)
+        s.cloudConnects(sessionPresent: false)
+        for n in 0..<2 { s.publishes(n) }
+        s.damaged = Set(s.positions(of: ["0"]))
+        s.losesPowerBehindACheckpoint()
+        s.cloudConnects(sessionPresent: true)
+        #expect(s.cloudReceived().pubrels.count == 1)
+        s.cloudVanishes()
+        s.cloudConnects(sessionPresent: false)
+        s.syncs()
+        let packets = s.cloudReceived()
+        #expect(packets.publishes.map(\.text) == ["1"])
+        #expect(packets.pubrels.isEmpty)
+        #expect(s.gateway.state.balance.books.dropped(.damaged) == 1)
+    }
+
     @Test("More damaged messages in a row than one Record can settle stop nobody")
     func longRun() throws {
         var plan = GatewayPlan()
@@ -40,5 +230,15 @@ extension Scenario {
     fileprivate mutating func losesPowerBehindACheckpoint() {
         checkpoints()
         losesPowerAndRecoversFromCheckpoint()
+    }
+
+    fileprivate mutating func answers(_ client: String, _ packets: [Packet]) {
+        for case .some(let answer) in packets.map(\.subscribersAnswer) { sends(client, answer) }
+    }
+}
+
+extension [Packet] {
+    fileprivate var pubrels: [PacketIdentifier] {
+        compactMap { if case .pubrel(let pubrel) = $0 { pubrel.id } else { nil } }
     }
 }

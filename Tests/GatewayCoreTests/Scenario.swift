@@ -375,10 +375,19 @@ struct Scenario: ~Copyable {
     private func replay(_ range: Range<Int>, without lost: Set<Int> = [], into state: inout DurableState) {
         state.queueEntriesMax = plan.limits.queueEntriesMax
         var ends = sealed[...]
+        var missing: UInt64 = 0
         for i in range {
             let position = Position(UInt64(i + 1))
             while let next = ends.first, next.last < position { ends.removeFirst() }
-            if !lost.contains(i), !elided.contains(position.number) { state.apply(journal[i], at: position) }
+            if lost.contains(i) {
+                missing += 1
+            } else if !elided.contains(position.number) {
+                if missing > 0 {
+                    state.apply(.lost(through: Position(UInt64(i)), count: missing), at: .zero)
+                    missing = 0
+                }
+                state.apply(journal[i], at: position)
+            }
             if let next = ends.first, next.last == position {
                 state.seal(next, queues: i % 2 == 0 ? queues(in: next) : nil)
             }

@@ -206,6 +206,48 @@ struct FlashBudgetTests {
         }
         #expect(missing == [0, 1, 0] && audit.result(state).isEven)
     }
+
+    @Test(
+        "an assigned delivery behind numbers that were never written, or are lost, has its own number in the audit too"
+    )
+    func assignedBehindAGap() throws {
+        let filter = try #require(TopicFilter("$share/g/t"))
+        let (group, member) = (SessionID(1), SessionID(2))
+        func opened(_ id: SessionID, _ owner: SessionOwner) -> Record {
+            .sessionOpened(
+                SessionOpened(
+                    session: id, owner: owner, version: .v5_0, expirySeconds: .max, isPersistent: true,
+                    will: nil))
+        }
+        func message(_ delivery: UInt64, _ session: SessionID) -> Record {
+            .message(
+                MessageRecord(
+                    qos: .atLeastOnce, message: ApplicationMessage(topic: Array("t".utf8), payload: [1]),
+                    targets: [.init(session: session, delivery: Delivery(delivery), qos: .atLeastOnce)]))
+        }
+        for losses in [0, 2] as [UInt64] {
+            var records = [
+                opened(group, .group(filter)), opened(member, .client(identifier: "c")), message(0, group),
+                .assigned(
+                    AssignedRecord(
+                        group: group, delivery: Delivery(0), member: member, qos: .atLeastOnce,
+                        number: Delivery(2), source: .init(position: Position(3), qos: .atLeastOnce, bytes: 2)
+                    )),
+                message(4, member),
+            ]
+            if losses > 0 { records.insert(.lost(through: Position(5), count: losses), at: 3) }
+            var (audit, state) = (Audit(), DurableState())
+            for (i, record) in records.enumerated() {
+                state.apply(record, at: Position(UInt64(i + 1)))
+                audit.recovered(record)
+                audit.inLog(record)
+            }
+            let result = audit.result(state)
+            #expect(result.isEven, "\(result)")
+            #expect(result.total.books.dropped(.damaged) == losses)
+            #expect(result.total.books.received == 5)
+        }
+    }
 }
 
 /// Three queues, and their state and journal side by side: Records as a gateway makes them.

@@ -94,7 +94,7 @@ enum Samples {
                     handedOver: dice.number(),
                     dropped: DropReason.allCases.filter { _ in dice.coin() }.map { ($0, dice.number()) }))
         case 20: return .profiled(session(&dice), ["", "battery-sensor", "é"][dice.below(3)])
-        case 18: return .lost(through: Position(dice.number()))
+        case 18: return .lost(through: Position(dice.number()), count: dice.number())
         case 19:
             return .wasOff(
                 OffTime(

@@ -59,8 +59,10 @@ struct IdentifierWatch {
 
     mutating func sends(_ publish: Publish, on connection: UInt64) {
         guard let id = publish.id, let session = sessionOf[connection],
-            let oldest = unsettled[session]?.first?.delivery,
-            let delivery = PacketIdentifierRule.whole.delivery(with: id, atOrAfter: Delivery(0)),
+            let deliveries = unsettled[session], let oldest = deliveries.first?.delivery,
+            let delivery = deliveries.last(where: {
+                PacketIdentifierRule.whole.identifier(of: $0.delivery, qos: publish.qos) == id
+            })?.delivery,
             delivery.number >= oldest.number + span, violations.count < 5
         else { return }
         violations.append(

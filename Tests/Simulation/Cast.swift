@@ -5,6 +5,8 @@ import Uplink
 /// A peer that tells what it did and saw.
 protocol Inhabitant: Peer {
     mutating func takeEvents() -> [PeerEvent]
+    /// What it holds of these messages, nobody will ever ask it to let go of.
+    mutating func mayHold(_ names: [MessageName])
     /// False while it leaves what is sent to it on the line.
     var isReading: Bool { get }
 }
@@ -22,7 +24,12 @@ struct Cast {
     let uplinkPlans: [UplinkPlan]
     private var oracle: Oracle
     private var reported = 0
+    /// Durable bytes were damaged.
     private(set) var isDamaged = false
+    /// Something beside padding and the like was in them.
+    private(set) var isShort = false
+    /// What was in them is needed to say what must be.
+    private(set) var isBeyondJudgement = false
     private var accepted = 0
     private var delivered = 0
 
@@ -69,8 +76,7 @@ struct Cast {
     /// What was broken since it was asked last.
     mutating func takeViolations() -> [String] {
         defer { reported = oracle.violations.count }
-        // What was stored may be gone, so that nothing follows from it any more.
-        guard reported < oracle.violations.count, !isDamaged else { return [] }
+        guard reported < oracle.violations.count, !isBeyondJudgement else { return [] }
         return Array(oracle.violations[reported...])
     }
 
@@ -79,7 +85,16 @@ struct Cast {
     mutating func powerFailed(at now: UInt64) { oracle.powerFailed(at: now) }
     mutating func heardOut(_ peer: Int, at now: UInt64) { oracle.heardOut(peer, at: now) }
     mutating func allIsDurable() { oracle.allIsDurable() }
-    mutating func damaged(_ damage: DiskDamage) { isDamaged = true }
+
+    /// The disk was damaged.
+    mutating func pays(_ toll: Toll) {
+        isDamaged = true
+        isShort = isShort || !toll.isNothing
+        isBeyondJudgement = isBeyondJudgement || toll.isBeyondJudgement
+        for name in toll.messages { oracle.lost(name) }
+        for i in peers.indices { peers[i].mayHold(toll.unknown) }
+        if toll.mayRepeat { oracle.anythingMayRepeat() }
+    }
 
     /// Nothing waits for anybody who comes back for it.
     func owesNothing(_ state: borrowing DurableState) -> Bool {
@@ -94,7 +109,7 @@ struct Cast {
     mutating func finish(_ state: borrowing DurableState, deadLetters: [MessageName], at now: UInt64)
         -> [String]
     {
-        guard !isDamaged else { return [] }
+        guard !isBeyondJudgement else { return [] }
         var end = Oracle.End()
         end.deadLetters = deadLetters
         let books = state.balance.books
@@ -102,7 +117,7 @@ struct Cast {
             end.droppedByPolicy += Int(books.dropped(reason))
         }
         var words =
-            books.dropped(.damaged) > 0
+            books.dropped(.damaged) > 0 && !isShort
             ? ["\(books.dropped(.damaged)) deliveries were given up as damaged"] : []
         words += oracle.finish(end, at: now)
         return words

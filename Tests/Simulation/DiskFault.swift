@@ -42,9 +42,6 @@ package struct DiskFault: Hashable, Sendable {
 package struct DiskDamage: Hashable, Sendable {
     package var file: String
     package var range: Range<Int>
-    /// What stood there and around it: whatever is lost stood here.
+    /// What stood there.
     package var before: [UInt8]
-
-    /// A batch that was hit somewhere may be gone as a whole.
-    static let reach = 16 << 10
 }

@@ -371,13 +371,21 @@ package struct SimulatedDisk {
     private mutating func spoil(_ id: Int, _ name: String, _ range: Range<Int>, with bytes: [UInt8])
         -> DiskDamage
     {
-        let old = inodes[id].durable
-        let around =
-            max(0, range.lowerBound - DiskDamage.reach)..<min(old.count, range.upperBound + DiskDamage.reach)
-        let damage = DiskDamage(file: name, range: range, before: Array(old[around]))
+        let damage = DiskDamage(file: name, range: range, before: Array(inodes[id].durable[range]))
         inodes[id].durable.overlay(bytes, at: range.lowerBound)
         inodes[id].current = inodes[id].durable
         return damage
+    }
+
+    /// The disk as it would be if it had not been damaged a moment ago.
+    func repaired(_ damage: [DiskDamage]) -> SimulatedDisk {
+        var disk = self
+        for place in damage.reversed() {
+            guard let id = names_[place.file] else { continue }
+            disk.inodes[id].durable.overlay(place.before, at: place.range.lowerBound)
+            disk.inodes[id].current = disk.inodes[id].durable
+        }
+        return disk
     }
 
     // MARK: What is looked at and put in order

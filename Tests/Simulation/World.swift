@@ -392,11 +392,15 @@ package final class World {
     }
 
     func harm(_ damage: [DiskDamage]) {
+        guard !damage.isEmpty else { return }
         for place in damage {
             statistics.damage += 1
             trace.say("damaged: \(place.file) \(place.range)", at: now)
-            cast.damaged(place)
         }
+        let toll = Toll(of: damage, on: disk, isFirst: !cast.isShort)
+        trace.say("    which costs \(toll)", at: now)
+        toll.violations.forEach(violate)
+        cast.pays(toll)
     }
 
     /// The gateway starts on what the disk has; or the power fails meanwhile.
@@ -515,7 +519,7 @@ package final class World {
     func tellUnrest() {
         isDone = true
         // What was damaged may be what somebody still waits for.
-        guard !cast.isDamaged else { return }
+        guard !cast.isBeyondJudgement else { return }
         for name in disk.fileNames() { trace.say("    \(name): \(disk.content(name).count) bytes", at: now) }
         trace.say("    \(disk.usedBytes) of \(disk.capacity ?? 0) bytes", at: now)
         if let host, trace.isReadable { tellWhatIsOwed(host.gateway.state) }

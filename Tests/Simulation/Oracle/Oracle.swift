@@ -231,6 +231,22 @@ package struct Oracle {
         messages[i].isOwed = !isRude(messages[i].author) && !messages[i].isDisowned
     }
 
+    /// The gateway has nothing any more of its having taken this message: it may be missing, or be taken once more.
+    mutating func lost(_ name: MessageName) {
+        change(name) {
+            $0.isOwed = false
+            $0.isDisowned = true
+            $0.extraTakes += 1
+        }
+    }
+
+    /// The gateway may have forgotten of any message that it has arrived.
+    ///
+    /// - Complexity: O(messages)
+    mutating func anythingMayRepeat() {
+        for i in messages.indices { messages[i].extraTakes += 1_000 }
+    }
+
     mutating func change(_ name: MessageName, _ body: (inout OracleMessage) -> Void) {
         if let i = places[name] { body(&messages[i]) }
     }

@@ -80,7 +80,8 @@ extension Oracle {
         copies.note(reception, on: cloud.connection, at: now)
         cloud.copies[name] = copies
         judge(copies, message, atMost: takes, exactlyOnce: isCapped ? .max : takes, "the cloud")
-        guard rules.isOrderedUpwards, isFirst, !message.isWill, reception.qos > .atMostOnce,
+        guard rules.isOrderedUpwards, isFirst, !message.isWill, !message.isDisowned,
+            reception.qos > .atMostOnce,
             !isRude(message.author),
             // Of two copies the earlier may have expired.
             message.expirySeconds == nil || message.sends == 1

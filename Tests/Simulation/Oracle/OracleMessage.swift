@@ -26,7 +26,7 @@ struct OracleMessage {
     var isDenied = false
     /// How often it may be taken beyond what its author admits.
     var extraTakes = 0
-    /// What becomes of it is its author's own fault.
+    /// What becomes of it is its author's own fault, or that of damage to the disk.
     var isDisowned = false
     /// Nobody should ever see it: its author said goodbye.
     var isForbidden = false

@@ -9,8 +9,6 @@ extension Oracle {
         /// Messages that a stated policy let go, and that the books count as dropped, unexpired and not refused by their
         /// receivers: so many may be missing.
         package var droppedByPolicy = 0
-        /// Bytes on the disk were damaged: what is missing may have been there.
-        package var isDamaged = false
 
         package init() {}
     }
@@ -21,7 +19,6 @@ extension Oracle {
         for message in messages where message.isDenied && message.sends == 1 && message.isSeen {
             if !isRude(message.author) { report("\(message.name) was refused, and passed on all the same") }
         }
-        guard !end.isDamaged else { return violations }
         var missing: [String] = []
         let deadLetters = Set(end.deadLetters)
         for i in messages.indices where isDue(messages[i], at: now) {
@@ -120,7 +117,7 @@ extension Oracle {
     }
 
     private func missingRetained(_ missing: inout [String]) {
-        for expectation in expected {
+        for expectation in expected where !messages[expectation.message].isDisowned {
             guard let session = people[expectation.person].session, session.number == expectation.session,
                 !session.isVolatile || rules.volatileQueuesAreAmple
             else { continue }

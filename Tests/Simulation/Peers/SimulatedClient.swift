@@ -36,6 +36,8 @@ package struct SimulatedClient: Peer {
     var nextIdentifier: UInt16 = 1
     /// Received at QoS 2 and not released.
     private var held: [PacketIdentifier: MessageName?] = [:]
+    /// What may be held for ever.
+    private var forsaken: Set<MessageName> = []
     var subscriptions: [SubscriptionState]
     /// A connection with Clean Start was asked for, and CONNACK has not come: it must be asked for again, for nobody
     /// knows whose Session there is [MQTT5-3.2.2-4].
@@ -297,9 +299,11 @@ package struct SimulatedClient: Peer {
         guard isSettled else { return false }
         if plan.isRude { return phase == .away(until: .max) }
         return phase == .open && wasProvenSinceSettling && inFlight.isEmpty && answers.isEmpty
-            && requests.isEmpty && held.isEmpty
+            && requests.isEmpty && held.values.allSatisfy { $0.map(forsaken.contains) ?? false }
             && subscriptions.allSatisfy { $0.isThere == $0.isWanted }
     }
+
+    package mutating func mayHold(_ names: [MessageName]) { forsaken.formUnion(names) }
 
     /// For whoever wonders why it does not come to rest.
     package var unfinished: String {

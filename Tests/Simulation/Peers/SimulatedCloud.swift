@@ -40,6 +40,8 @@ package struct SimulatedCloud: Peer {
     }
 
     private var phase = Phase.idle
+    /// What may be held for ever.
+    private var forsaken: Set<MessageName> = []
     private var memory = Memory()
     /// What it received, and whether it said so.
     private var history: [(name: MessageName, wasAnswered: Bool)] = []
@@ -203,9 +205,12 @@ package struct SimulatedCloud: Peer {
         (publishesAt, savesAt, endsAt, returnsAt) = (nil, nil, nil, nil)
     }
 
+    package mutating func mayHold(_ names: [MessageName]) { forsaken.formUnion(names) }
+
     package var isAtRest: Bool {
         isSettled && phase == .open && memory.waiting.isEmpty && memory.inFlight.isEmpty
-            && (memory.taken.isEmpty || hasGoneBack) && answers.isEmpty
+            && (hasGoneBack || memory.taken.values.allSatisfy { $0.map(forsaken.contains) ?? false })
+            && answers.isEmpty
     }
 
     // MARK: Receiving

@@ -359,9 +359,17 @@ extension Gateway {
             known.sort { ($0.delivery, $0.position) < ($1.delivery, $1.position) }
         }
         let count = max(1, plan.limits.queueEntriesMax / 2)
-        let missing = update(session) { $0.queue.missing(in: known, of: stretch, atMost: count) } ?? []
+        var missing = update(session) { $0.queue.missing(in: known, of: stretch, atMost: count) } ?? []
+        let held = missing.isEmpty ? [] : update(session) { $0.mayHold(missing) } ?? []
+        if !held.isEmpty {
+            missing.removeAll(where: Set(held).contains)
+            // Nobody looks at their positions: they only end their handshakes.
+            known += held.map { Posting(delivery: $0, position: stretch.first, qos: .exactlyOnce, bytes: 0) }
+            known.sort { ($0.delivery, $0.position) < ($1.delivery, $1.position) }
+        }
         if !missing.isEmpty { drop(missing, of: session, .damaged, at: now, into: &effects) }
         state.pageIn(session, stretch, known, atMost: count)
+        for delivery in held { _ = update(session) { $0.queue.markUnreadable(delivery) } }
         pump(session, at: now, into: &effects)
     }
 
@@ -554,57 +562,6 @@ extension Gateway {
         forgetReports(of: deliveries, in: session)
         _ = commit(.dropped(session, deliveries, reason), ifKept: session, urgency, into: &effects)
         listUnrecorded(session, at: now, into: &effects)
-    }
-
-    // MARK: Recording what is settled
-
-    /// Notes that a queue has settled deliveries no Record covers; a Record follows within a second.
-    mutating func listUnrecorded(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
-        let isNew = update(session) { session in
-            defer { session.isListedUnrecorded = true }
-            return !session.isListedUnrecorded
-        }
-        if isNew == true {
-            if unrecorded.isEmpty {
-                schedule(
-                    .unrecordedAcknowledgements,
-                    at: now.advanced(byMilliseconds: plan.limits.lazyAcknowledgementMilliseconds))
-            }
-            unrecorded.append(session)
-        }
-        guard let (count, reach) = read(session, { ($0.queue.unrecordedCount, $0.identifiers.span) }) else {
-            return
-        }
-        let half = Int(min(plan.limits.identifierSpan, reach) / 2) + 1
-        if count >= min(plan.limits.lazyAcknowledgementsMax, half) {
-            // In time, so that nothing has to wait for an identifier (rule A7).
-            recordAcknowledgements(of: session, count >= half ? .handshake : .lazy, into: &effects)
-        }
-    }
-
-    /// Records what is settled in every queue that has something new (rule A8).
-    ///
-    /// - Complexity: O(queues with settled deliveries)
-    mutating func recordAcknowledgements(into effects: inout [Effect]) {
-        let sessions = unrecorded
-        unrecorded = []
-        for session in sessions {
-            _ = update(session) { $0.isListedUnrecorded = false }
-            recordAcknowledgements(of: session, into: &effects)
-        }
-    }
-
-    mutating func recordAcknowledgements(
-        of id: SessionID, _ urgency: Urgency = .lazy, into effects: inout [Effect]
-    ) {
-        let span = plan.limits.identifierSpan
-        // In place: a copy of the queue alive while the Record is applied would cost its whole length.
-        let record = update(id) { session in
-            session.queue.unrecordedCount > 0 || session.queue.isFloorSettled
-                ? session.queue.acknowledgedRecord(for: id, lookingAhead: span) : nil
-        }
-        guard let record = record ?? nil else { return }
-        _ = commit(.acknowledged(record), ifKept: id, urgency, into: &effects)
     }
 }
 

@@ -63,6 +63,15 @@ extension Session {
         return lost.numbers.map { identifiers.identifier(of: Delivery($0), qos: .exactlyOnce) }
     }
 
+    /// Those of damaged deliveries, in rising order, that may have been sent at QoS 2 as far as anybody knows.
+    ///
+    /// - Complexity: O(deliveries)
+    mutating func mayHold(_ damaged: [Delivery]) -> [Delivery] {
+        let end = min(queue.sentBelow, Delivery(queue.floor.number + LostNumbers.countMax))
+        let sent = damaged.prefix { $0 < end }
+        return isKnownByIdentifiers && !sent.isEmpty && mayReleaseUnproven() ? Array(sent) : []
+    }
+
     /// PUBCOMP came for what is in no queue.
     mutating func released(_ id: PacketIdentifier) {
         guard let last = lostNumbers.value?.numbers.last else { return }
@@ -107,4 +116,15 @@ extension DurableState {
         }
         return hasLostNumbers
     }
+}
+
+extension Delivery {
+    /// Beyond this no number can be counted on from; only damage has such ones.
+    static let countableLimit: UInt64 = 1 << 62
+    /// How far a queue's numbers go on behind lost Records: more than it ever gives, and as far from the identifiers
+    /// before it as it can be, at QoS 2, be it a client's queue or an uplink's.
+    static let jump: UInt64 = (1 << 40) + 0x4800
+
+    /// How many numbers were given between two ends of a queue, at or behind which nothing waits: jumps left out.
+    package static func count(from first: UInt64, to last: UInt64) -> UInt64 { (last &- first) % jump }
 }

@@ -595,14 +595,3 @@ package struct MessageQueue {
         }
     }
 }
-
-extension Delivery {
-    /// Beyond this no number can be counted on from; only damage has such ones.
-    static let countableLimit: UInt64 = 1 << 62
-    /// How far a queue's numbers go on behind lost Records: more than it ever gives, and as far from the identifiers
-    /// before it as it can be, at QoS 2, be it a client's queue or an uplink's.
-    static let jump: UInt64 = (1 << 40) + 0x4800
-
-    /// How many numbers were given between two ends of a queue, at or behind which nothing waits: jumps left out.
-    package static func count(from first: UInt64, to last: UInt64) -> UInt64 { (last &- first) % jump }
-}

@@ -130,6 +130,29 @@ struct LostRecordTests {
         #expect(s.gateway.state.balance.isEven)
     }
 
+    @Test("A6 A message that no index has any more ends its handshake where it may have been sent")
+    func damagedInAPage() throws {
+        var plan = GatewayPlan()
+        plan.limits.queueEntriesMax = 0
+        var s = Scenario.connected("press", "archive", plan: plan)
+        s.subscribes("archive", "t")
+        for n in 0..<8 { s.publishes(n) }
+        s.seals()
+        s.damagedPostings = Set(s.positions(of: ["1", "2"]))
+        for _ in 0..<2 {
+            s.losesPower()
+            s.connects("archive")
+            let packets = s.received("archive")
+            #expect(packets.publishes.map(\.text) == ["0"] + (3..<8).map(String.init))
+            #expect(packets.pubrels == [1, 2].map(Self.identifier))
+        }
+        s.answers("archive", [.pubrel(Acknowledgement(Self.identifier(1)))])
+        s.answers("archive", [.pubrel(Acknowledgement(Self.identifier(2)))])
+        s.syncs()
+        #expect(s.gateway.state.balance.books.dropped(.damaged) == 2)
+        #expect(s.gateway.state.balance.isEven)
+    }
+
     @Test("A receiver that never ends the handshake of a damaged message is not asked for ever")
     func neverEnded() throws {
         var s = Self.unanswered()

@@ -288,7 +288,6 @@ extension Scenario {
         return try #require(queue)
     }
 
-    /// Where the messages with these payloads are.
     fileprivate var droppedAsDamaged: Int {
         observations.reduce(0) {
             if case .dropped(_, .damaged, let count) = $1 { $0 + count } else { $0 }

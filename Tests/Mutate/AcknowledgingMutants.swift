@@ -59,7 +59,7 @@ extension Mutant {
         Mutant(
             "A8", "what a subscriber acknowledged is not recorded soon",
             Edit(
-                core + "Delivering.swift", "if unrecorded.isEmpty {", "if !MUTANT, unrecorded.isEmpty {")),
+                core + "Recording.swift", "if unrecorded.isEmpty {", "if !MUTANT, unrecorded.isEmpty {")),
         Mutant(
             "A9-connack", "CONNACK leaves before the Session is durable",
             Edit(

@@ -15,5 +15,16 @@ extension Mutant {
             Edit(
                 "Sources/Journal/Compaction.swift", "return atLeast == 0 || isWorth(",
                 "return !MUTANT && atLeast == 0 || isWorth(")),
+        Mutant(
+            "was-number", "the number of a lost Record is given to another message", in: .damage,
+            Edit(
+                "Sources/GatewayCore/Gateway.swift", "hasLostNumbers = self.state.passOverLost()",
+                "hasLostNumbers = !MUTANT && self.state.passOverLost()")),
+        Mutant(
+            "was-handshake", "a damaged message that was sent is let go without the end of its handshake",
+            in: .damage,
+            Edit(
+                "Sources/GatewayCore/Delivering.swift", "guard isCommitted, session.mayReleaseUnproven()",
+                "guard !MUTANT, isCommitted, session.mayReleaseUnproven()")),
     ]
 }

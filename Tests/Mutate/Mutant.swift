@@ -13,12 +13,14 @@ struct Mutant: Sendable {
         case anywhere
         case elision
         case compaction
+        case damage
 
         func contains(_ seed: UInt64) -> Bool {
             switch self {
             case .anywhere: true
             case .elision: seed % 10 == 1
             case .compaction: seed % 10 == 2
+            case .damage: seed % 10 == 7
             }
         }
     }
@@ -45,5 +47,5 @@ struct Mutant: Sendable {
         self.edits = edits
     }
 
-    static let all = acknowledging + eliding + syncing + defects
+    static let all = acknowledging + eliding + syncing + salvaging + defects
 }

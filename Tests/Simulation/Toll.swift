@@ -32,6 +32,10 @@ struct Toll: CustomStringConvertible {
             violations.append("damage keeps the gateway from starting")
             return
         }
+        let isLogWhole = after.positions.isSuperset(of: before.positions)
+        if isFirst, isLogWhole, log.report.lost != whole.report.lost {
+            violations.append("\(log.report.lost) are called lost, and no Record was hit")
+        }
         // Once no checkpoint is left, whatever was hit before and was in one may matter after all.
         if log.checkpoints.isEmpty, !whole.checkpoints.isEmpty { isBeyondJudgement = true }
         // Two are kept, so that the other one is there when one is hit later.

@@ -35,7 +35,7 @@ struct OracleMessage {
 
     /// How often the gateway may have taken it for a new message [MQTT5-4.3.2-5, MQTT5-4.3.3-10].
     func takesMax(powerCuts: Int) -> Int {
-        if isWill { return qos == .exactlyOnce ? 1 : 1 + powerCuts }
+        if isWill { return (qos == .exactlyOnce ? 1 : 1 + powerCuts) + extraTakes }
         return (qos == .exactlyOnce ? 1 : sends) + extraTakes
     }
 }

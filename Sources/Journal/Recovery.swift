@@ -47,9 +47,7 @@ package struct Recovery<Reader: StoreReader> {
             }
             recovery.log.report.unfinished.append(name)
             // Its number is not given again: its pages may turn up in another file.
-            if case .merged(let id) = file {
-                recovery.log.nextSegment = max(recovery.log.nextSegment, id &+ 1)
-            }
+            if case .merged(let id) = file { recovery.log.passNumber(id) }
         }
         reader = recovery.reader
         return recovery.log
@@ -280,7 +278,7 @@ package struct Recovery<Reader: StoreReader> {
         var merged: [MergedFile] = []
         for name in names.reversed() {
             guard case .merged(let id) = StoreFile(name: name) else { continue }
-            log.nextSegment = max(log.nextSegment, id &+ 1)
+            log.passNumber(id)
             guard let size = try size(of: name), let file = try readMerged(name, id, size) else {
                 log.report.setAside.append(name)
                 continue
@@ -339,7 +337,7 @@ package struct Recovery<Reader: StoreReader> {
             switch StoreFile(name: name) {
             case .segment(let number): id = number
             case .free(let number):
-                log.nextSegment = max(log.nextSegment, number &+ 1)
+                log.passNumber(number)
                 if let size = try size(of: name) {
                     log.free.append(FreeSegment(id: number, bytes: size / pageBytes * pageBytes))
                 } else {
@@ -352,7 +350,7 @@ package struct Recovery<Reader: StoreReader> {
                 continue
             case .format, .checkpoint, .merged, .mergedPart, nil: continue
             }
-            log.nextSegment = max(log.nextSegment, id &+ 1)
+            log.passNumber(id)
             // What is no file cannot be synced either.
             guard let size = try size(of: name) else {
                 log.report.setAside.append(name)
@@ -592,6 +590,11 @@ package struct Recovery<Reader: StoreReader> {
         let last = Position(position.number - 1)
         body(.lost(through: last, count: last.number - first + 1), .zero)
     }
+}
+
+extension RecoveredLog {
+    /// A file has this number, which no new segment may have.
+    fileprivate mutating func passNumber(_ id: UInt64) { nextSegment = max(nextSegment, id &+ 1) }
 }
 
 /// EIO.

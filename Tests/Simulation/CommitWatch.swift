@@ -100,21 +100,20 @@ struct CommitWatch {
 
     /// What is appended from now on follows from this packet, until `hasHeard`.
     mutating func hears(_ packet: borrowing Packet, from speaker: Speaker) {
-        switch packet {
-        case .connect(let connect): identifierOn[speaker] = connect.clientIdentifier
-        default: break
+        func asks(_ what: Asks, _ id: PacketIdentifier? = nil) -> Promise {
+            Promise(speaker: speaker, asks: what, id: id)
         }
-        answering =
-            switch packet {
-            case .connect: Promise(speaker: speaker, asks: .connect, id: nil)
-            case .subscribe(let subscribe): Promise(speaker: speaker, asks: .subscribe, id: subscribe.id)
-            case .unsubscribe(let asked): Promise(speaker: speaker, asks: .unsubscribe, id: asked.id)
-            case .publish(let publish) where publish.qos == .exactlyOnce:
-                Promise(speaker: speaker, asks: .publish, id: publish.id)
-            case .pubrec(let pubrec): Promise(speaker: speaker, asks: .pubrec, id: pubrec.id)
-            case .pubrel(let pubrel): Promise(speaker: speaker, asks: .pubrel, id: pubrel.id)
-            default: nil
-            }
+        switch packet {
+        case .connect(let connect):
+            identifierOn[speaker] = connect.clientIdentifier
+            answering = asks(.connect)
+        case .subscribe(let subscribe): answering = asks(.subscribe, subscribe.id)
+        case .unsubscribe(let unsubscribe): answering = asks(.unsubscribe, unsubscribe.id)
+        case .publish(let publish) where publish.qos == .exactlyOnce: answering = asks(.publish, publish.id)
+        case .pubrec(let pubrec): answering = asks(.pubrec, pubrec.id)
+        case .pubrel(let pubrel): answering = asks(.pubrel, pubrel.id)
+        default: answering = nil
+        }
     }
 
     mutating func hasHeard() { answering = nil }

@@ -82,10 +82,12 @@ package struct Books: Hashable, Sendable {
         // Numbers that were jumped over were never given.
         let settled = Delivery.count(from: 0, to: all)
         let numbered = passed &- (all &- settled)
+        let hasJumped = all != settled
         switch entry {
         case .arrived(let afterLoss):
             received &+= numbered
-            if afterLoss { drop(settled, .damaged) } else { delivered &+= settled }
+            // What came behind a jump, and is not there, was never written.
+            if afterLoss, !hasJumped { drop(settled, .damaged) } else { delivered &+= settled }
         case .delivered:
             received &+= numbered
             delivered &+= settled

@@ -23,9 +23,9 @@ extension Gateway {
     ///
     /// - Complexity: O(deliveries sent)
     mutating func flow(_ session: SessionID, at now: Instant, into effects: inout [Effect]) {
-        guard isFlowOpen(session), mayGoOn(session, at: now) else { return }
-        if hasLostNumbers { releaseLost(session, at: now, into: &effects) }
-        guard sendLeading(session, at: now, into: &effects) else { return }
+        guard isFlowOpen(session), mayGoOn(session, at: now),
+            sendLeading(session, at: now, into: &effects)
+        else { return }
         while let step = nextStep(session, at: now) {
             switch step {
             case .skip(let next):
@@ -158,16 +158,17 @@ extension Gateway {
     /// now.
     private mutating func nextStep(_ session: SessionID, at now: Instant) -> Step? {
         let durable = gate.durable
-        let spanMax = plan.limits.identifierSpan
+        let (spanMax, releasesMax) = (plan.limits.identifierSpan, plan.limits.unprovenReleasesMax)
         let offTimes = state.offTimes
         let wall = wall
         return update(session) {
-            Self.nextStep(&$0, durable: durable, spanMax: spanMax, offTimes, wall, at: now)
+            Self.nextStep(
+                &$0, durable: durable, spanMax: spanMax, releasesMax: releasesMax, offTimes, wall, at: now)
         } ?? nil
     }
 
     private static func nextStep(
-        _ session: inout Session, durable: Position, spanMax: UInt64, _ offTimes: OffTimes,
+        _ session: inout Session, durable: Position, spanMax: UInt64, releasesMax: Int, _ offTimes: OffTimes,
         _ wall: WallClock?, at now: Instant
     ) -> Step? {
         guard let flow = session.flow else { return nil }
@@ -182,7 +183,9 @@ extension Gateway {
         case .settled:
             return .skip(session.queue.floor)
         case .received:
-            if entry.isUnreadable, !session.mayReleaseUnproven() { return .drop(delivery, .damaged) }
+            if entry.isUnreadable, !session.mayReleaseUnproven(atMost: releasesMax) {
+                return .drop(delivery, .damaged)
+            }
             return .release(id)  // [MQTT5-4.4.0-1], and never PUBLISH again [MQTT5-4.3.3-6]
         case .waiting, .sent:
             guard flow.inFlightCount < flow.inFlightMax else { return nil }
@@ -195,7 +198,9 @@ extension Gateway {
             // What was already sent at QoS 2 never expires: its handshake must end.
             let isCommitted = entry.phase == .sent && entry.qos == .exactlyOnce
             guard var message = session.queue.message(of: delivery) else {
-                guard isCommitted, session.mayReleaseUnproven() else { return .drop(delivery, .damaged) }
+                guard isCommitted, session.mayReleaseUnproven(atMost: releasesMax) else {
+                    return .drop(delivery, .damaged)
+                }
                 // Its receiver may hold the identifier, and would one day take another message for this one.
                 session.queue.markUnreadable(delivery)
                 return .release(id)
@@ -307,14 +312,6 @@ extension Gateway {
         promise(.pubrel(Acknowledgement(id)), to: peer, after: position, at: now, into: &effects)
     }
 
-    /// PUBREL for what the receiver may hold of lost Records.
-    private mutating func releaseLost(
-        _ session: SessionID, at now: Instant, into effects: inout [Effect]
-    ) {
-        guard let ids = update(session, { $0.lostIdentifiers() }) else { return }
-        for id in ids { resume(id, of: session, at: now, into: &effects) }
-    }
-
     private mutating func advance(_ session: SessionID) {
         _ = update(session) { $0.flow?.sentNext() }
     }
@@ -360,10 +357,14 @@ extension Gateway {
         }
         let count = max(1, plan.limits.queueEntriesMax / 2)
         var missing = update(session) { $0.queue.missing(in: known, of: stretch, atMost: count) } ?? []
-        let held = missing.isEmpty ? [] : update(session) { $0.mayHold(missing) } ?? []
+        let (inFlightMax, releasesMax) = (Int(plan.limits.inFlightMax), plan.limits.unprovenReleasesMax)
+        let held =
+            update(session) {
+                $0.mayHold(missing, inFlightMax: inFlightMax, atMost: releasesMax)
+            } ?? []
         if !held.isEmpty {
             missing.removeAll(where: Set(held).contains)
-            // Nobody looks at their positions: they only end their handshakes.
+            // Nothing is read there: they only end their handshakes.
             known += held.map { Posting(delivery: $0, position: stretch.first, qos: .exactlyOnce, bytes: 0) }
             known.sort { ($0.delivery, $0.position) < ($1.delivery, $1.position) }
         }
@@ -456,16 +457,13 @@ extension Gateway {
     mutating func completed(
         _ pubcomp: Acknowledgement, by session: SessionID, at now: Instant, into effects: inout [Effect]
     ) {
-        guard let (delivery, entry) = inFlight(pubcomp.id, of: session) else {
-            if hasLostNumbers { _ = update(session) { $0.released(pubcomp.id) } }
-            return
-        }
+        guard let (delivery, entry) = inFlight(pubcomp.id, of: session) else { return }
         guard entry.phase == .received else { return refuseAnswer(of: session, at: now, into: &effects) }
         guard !entry.isUnreadable else {
-            // It may have come or not; nobody can say any more.
+            // Most receivers answer the same, be it that it had come or not.
             _ = update(session) { session -> Void in
                 session.flow?.inFlightCount -= 1
-                session.unprovenReleaseIsAnswered()
+                session.unprovenReleases = 0
             }
             drop([delivery], of: session, .damaged, at: now, into: &effects)
             return pump(session, at: now, into: &effects)

@@ -163,11 +163,6 @@ package struct DurableState {
         case .outboundReceived(let id, let delivery):
             releasing(id, .delivered) { $0.markReceived(delivery, into: &$1) }
         case .acknowledged(let acknowledged):
-            let losses = losses
-            _ = sessions.update(acknowledged.session) { session -> Void in
-                // It says which number is next, as a message would.
-                if acknowledged.floor > session.queue.end { session.lossesSeen = losses }
-            }
             releasing(acknowledged.session, .delivered) { $0.apply(acknowledged, at: position, into: &$1) }
         case .dropped(let id, let deliveries, let reason):
             drop(deliveries, of: id, reason, at: position)
@@ -218,7 +213,7 @@ package struct DurableState {
         // Two Sessions of one owner are never open; should a damaged journal say so, the later one counts.
         if let older = sessionOfOwner[opened.owner.key] { end(older) }
         var session = Session(opened)
-        session.lossesSeen = losses
+        (session.lossesSeen, session.lossesPassed) = (losses, losses)
         sessions[opened.session] = session
         sessionOfOwner[opened.owner.key] = opened.session
         if case .group(let filter) = opened.owner { route(opened.session, filter) }
@@ -313,7 +308,10 @@ package struct DurableState {
     private mutating func goOn(with record: AssignedRecord, at position: Position) -> Bool {
         guard let number = record.number else { return true }
         let losses = losses
-        return sessions.update(record.member) { $0.goOn(at: number, losses: losses, position) } ?? true
+        return sessions.update(record.member) { session in
+            session.lossesPassed = losses
+            return session.goOn(at: number, losses: losses, position)
+        } ?? true
     }
 
     /// Both queues are kept through a power cut, so whoever had needed the message's Record, someone still does.
@@ -389,10 +387,9 @@ package struct DurableState {
                 record.targets[i].session, record.targets[i].delivery, record.targets[i].qos
             )
             let needed = sessions.update(session) { session in
-                defer { session.lossesSeen = losses }
+                defer { (session.lossesSeen, session.lossesPassed) = (losses, losses) }
                 let entry: Books.Entry =
                     isTakenOver ? .takenOver : .arrived(afterLoss: session.lossesSeen < losses)
-                if session.lossesSeen < losses, let delivery { session.noteLost(upTo: delivery.number) }
                 return session.booking(entry) { session in
                     if let delivery, !session.queue.skip(to: delivery, at: position) { return false }
                     let here = session.flow != nil || session.sharing != nil

@@ -24,8 +24,6 @@ package struct Gateway: ~Copyable {
     var uplinks: [Upstream] = []
     /// Whether any uplink has a lane for what is new.
     var hasLiveLanes = false
-    /// Recovery found Records missing, and some Session's receiver may hold identifiers because of that.
-    private(set) var hasLostNumbers = false
     /// What went up last, where profiles have reports by exception.
     var reports = Reports()
     var heldBack = HeldBack()
@@ -87,7 +85,7 @@ package struct Gateway: ~Copyable {
     ) {
         self.init(
             plan: plan, state: state, lastPosition: lastPosition, stoppedAt: stoppedAt ?? now, startedAt: now)
-        hasLostNumbers = self.state.passOverLost()
+        self.state.passOverLost()
         // First the routes: a Will that is due at once goes up too.
         openUplinks(at: now, into: &effects)
         if !profiles.isEmpty {

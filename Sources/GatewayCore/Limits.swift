@@ -6,6 +6,9 @@ package struct Limits: Hashable, Sendable {
     /// How far, in deliveries, the newest in flight may run ahead of the oldest unsettled one. It keeps
     /// Packet Identifiers apart; beyond it deliveries wait.
     package var identifierSpan: UInt64 = PacketIdentifierRule.whole.span
+    /// Connections of one receiver on which PUBREL goes out, and is not answered, for damaged messages that it may have
+    /// been sent at QoS 2. Beyond it they are let go without the end of their handshakes.
+    package var unprovenReleasesMax = 8
     /// Bytes of a whole packet from a client; beyond it the client is disconnected with 0x95.
     package var packetBytesMax: UInt32 = 1 << 20
     /// Acknowledgements parked for one connection; beyond it its socket is not read until half have left.

@@ -171,10 +171,11 @@ package struct MessageQueue {
     }
 
     /// Goes on far behind all numbers that lost Records may have given: a receiver may know deliveries by the next ones.
-    mutating func jump() {
-        guard end.number < Delivery.countableLimit - Delivery.jump else { return }
-        openGap(to: Delivery(end.number + Delivery.jump))
-        // The next start would come to the same.
+    mutating func jump(times: UInt64) {
+        let distance = times * Delivery.jump
+        guard end.number < Delivery.countableLimit - distance else { return }
+        openGap(to: Delivery(end.number + distance))
+        // No power cut brings back what is before it.
         noteFloor(at: .zero)
     }
 
@@ -435,7 +436,7 @@ package struct MessageQueue {
     }
 
     /// A Record can raise the floor: the last one did not reach far enough, or there was none.
-    var isFloorSettled: Bool { entries.first?.phase == .settled }
+    var isFloorSettled: Bool { entries.first?.phase == .settled && holes.first?.first != floor }
 
     /// What a Record must say so that every settled delivery stays settled after a power cut. Gaps need no Record:
     /// one has made them.

@@ -38,7 +38,7 @@ extension StoredMessage {
         var properties: [UserProperty] = []
         if provenance.addsGateway { properties.append(UserProperty("gateway", provenance.gateway.clamped)) }
         if provenance.addsSequence, let delivery {
-            properties.append(UserProperty("seq", "\(delivery.number)"))
+            properties.append(UserProperty("seq", "\(delivery.sequence)"))
             if case .lane(_, _, let label) = owner { properties.append(UserProperty("lane", label.clamped)) }
         }
         if provenance.addsReceivedAt, let received, let wall {

@@ -150,17 +150,22 @@ extension MessageQueue {
     /// - Complexity: O(entries in memory)
     mutating func assumeNotSent() {
         sentBelow = Delivery(0)
-        for i in entries.indices where entries[i].phase == .sent || entries[i].isUnreadable {
-            entries[i].phase = .waiting
-        }
+        for i in entries.indices where entries[i].phase == .sent { entries[i].phase = .waiting }
     }
 
     /// Deliveries that await only PUBCOMP, after PUBREC.
     ///
     /// - Complexity: O(entries in memory)
     var received: [Delivery] {
-        entries.indices.filter { entries[$0].phase == .received && !entries[$0].isUnreadable }.map {
-            delivery(at: $0)
-        }
+        deliveries { $0.phase == .received && !$0.isUnreadable }
+    }
+
+    /// Damaged deliveries whose handshakes are being ended.
+    ///
+    /// - Complexity: O(entries in memory)
+    var unreadable: [Delivery] { deliveries(where: \.isUnreadable) }
+
+    private func deliveries(where isMeant: (Entry) -> Bool) -> [Delivery] {
+        entries.indices.filter { isMeant(entries[$0]) }.map { delivery(at: $0) }
     }
 }

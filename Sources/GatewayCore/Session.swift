@@ -23,10 +23,10 @@ package struct Session {
     package internal(set) var books = Books()
     /// The name of its profile; empty where there are none.
     package internal(set) var profile = ""
-    /// How many Records recovery had found missing when the last message came.
+    /// How many Records recovery had found missing when its books last took a gap in its numbers for damage or not.
     var lossesSeen: UInt64 = 0
-    /// What its receiver may hold of lost Records.
-    var lostNumbers = Rare<LostNumbers>(nil)
+    /// The same when a Record last gave a number to a message; others may be about what had been sent long before.
+    var lossesPassed: UInt64 = 0
     /// An uplink's cloud session is known to have begun with our state.
     package internal(set) var isEstablished = false
     /// Of a member: the groups it is in, with the Topic Filter of each.
@@ -60,8 +60,8 @@ package struct Session {
     var bounds: QueueBounds?
     /// What its profile does not allow it any more; nil where that is nothing.
     var withdrawal: Withdrawal?
-    /// On so many connections PUBREL still goes out for what its receiver may never have been sent.
-    var unprovenReleasesLeft = Session.unprovenReleasesMax
+    /// On how many connections PUBREL went out for what its receiver may never have been sent, and was not answered.
+    var unprovenReleases = 0
     /// No delivery before this one can be dropped to make room.
     var droppableFrom = Delivery(0)
     private let place = StaysInPlace()
@@ -75,6 +75,19 @@ package struct Session {
         isPersistent = opened.isPersistent
         will = opened.will
         if case .group = opened.owner { sharing = Sharing() }
+    }
+}
+
+extension Session {
+    /// A Record has a number for the queue to go on at: those before it are of Records that were never written, or are
+    /// lost.
+    ///
+    /// - Parameter losses: how many Records are lost up to here.
+    /// - Returns: false when the queue is beyond that number.
+    mutating func goOn(at number: Delivery, losses: UInt64, _ position: Position) -> Bool {
+        guard number >= queue.end else { return false }
+        defer { lossesSeen = losses }
+        return booking(.arrived(afterLoss: lossesSeen < losses)) { $0.queue.skip(to: number, at: position) }
     }
 }
 
@@ -146,8 +159,6 @@ struct OutboundFlow {
     var inFlightCount = 0
     /// PUBREL was sent for what its receiver may never have been sent.
     var hasReleasedUnproven = false
-    /// That was done for all lost Records.
-    var hasReleasedLost = false
     /// The transport's buffer has room.
     var isWritable = true
 

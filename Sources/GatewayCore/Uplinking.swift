@@ -117,7 +117,7 @@ extension Gateway {
         let id = uplinks[index.number].session
         // A new message under an identifier that was void only in memory would be taken for a known one after a
         // power cut: the cloud publishes nothing before SUBSCRIBE.
-        let voided = terms.sessionPresent ? .zero : forgetCloudSession(of: index, into: &effects)
+        let voided = terms.sessionPresent ? .zero : forgetCloudSession(of: index, at: now, into: &effects)
         // From SUBSCRIBE on the cloud owes us messages, which another clean start would make it forget.
         let established =
             uplinks[index.number].establishedAt ?? commit(.uplinkEstablished(id), into: &effects)
@@ -152,24 +152,26 @@ extension Gateway {
     ///
     /// - Returns: the Record that says so; `.zero` when nothing was held.
     private mutating func forgetCloudSession(
-        of index: UplinkIndex, into effects: inout [Effect]
+        of index: UplinkIndex, at now: Instant, into effects: inout [Effect]
     ) -> Position {
         let id = uplinks[index.number].session
         var voided = Position.zero
         if update(id, { $0.inbound.count > 0 }) == true {
             voided = commit(.inboundVoided(id), into: &effects)
         }
-        for lane in uplinks[index.number].lanes { forgetSent(lane.session, into: &effects) }
+        for lane in uplinks[index.number].lanes { forgetSent(lane.session, at: now, into: &effects) }
         return voided
     }
 
-    private mutating func forgetSent(_ id: SessionID, into effects: inout [Effect]) {
+    private mutating func forgetSent(_ id: SessionID, at now: Instant, into effects: inout [Effect]) {
+        // There is no handshake to end any more.
+        let unreadable = update(id) { $0.queue.unreadable } ?? []
+        if !unreadable.isEmpty { drop(unreadable, of: id, .damaged, at: now, into: &effects) }
         let span = plan.limits.identifierSpan
         let record = update(id) { session in
             let received = session.queue.received
             for delivery in received { _ = session.queue.settle(delivery) }
             session.queue.assumeNotSent()
-            session.forgetLost()
             session.droppableFrom = session.queue.floor
             return received.isEmpty ? nil : session.queue.acknowledgedRecord(for: id, lookingAhead: span)
         }

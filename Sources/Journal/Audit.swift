@@ -261,7 +261,7 @@ extension Audit.Queue {
     fileprivate mutating func pass(to number: UInt64) {
         let passed = Delivery.count(from: numbered, to: number)
         books = books.adding(
-            afterLoss
+            afterLoss && passed == number - numbered
                 ? Books(received: passed, dropped: [(.damaged, passed)])
                 : Books(received: passed, delivered: passed))
         afterLoss = false
@@ -284,7 +284,6 @@ extension Audit.Queue {
             books = books.adding(Books(received: passed))
             count += passed
             numbered = floor.number
-            afterLoss = false
         }
         if !moved.isEmpty { moved = moved.filter { $0.key >= floor } }
         return count

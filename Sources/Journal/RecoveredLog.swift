@@ -81,6 +81,9 @@ package struct RecoveredLog: Sendable, Equatable {
         package var position: Position
         package var bytes: Int
     }
+
+    /// A file has this number, which no new segment may have.
+    mutating func passNumber(_ id: UInt64) { nextSegment = max(nextSegment, id &+ 1) }
 }
 
 /// What was wrong, for the log and for the files' sake.

@@ -592,10 +592,5 @@ package struct Recovery<Reader: StoreReader> {
     }
 }
 
-extension RecoveredLog {
-    /// A file has this number, which no new segment may have.
-    fileprivate mutating func passNumber(_ id: UInt64) { nextSegment = max(nextSegment, id &+ 1) }
-}
-
 /// EIO.
 private let inputOutputError: Int32 = 5

@@ -18,13 +18,13 @@ extension Mutant {
         Mutant(
             "was-number", "the number of a lost Record is given to another message", in: .damage,
             Edit(
-                "Sources/GatewayCore/Gateway.swift", "hasLostNumbers = self.state.passOverLost()",
-                "hasLostNumbers = !MUTANT && self.state.passOverLost()")),
+                "Sources/GatewayCore/Gateway.swift", "self.state.passOverLost()",
+                "if !MUTANT { self.state.passOverLost() }")),
         Mutant(
             "was-handshake", "a damaged message that was sent is let go without the end of its handshake",
             in: .damage,
             Edit(
-                "Sources/GatewayCore/Delivering.swift", "guard isCommitted, session.mayReleaseUnproven()",
-                "guard !MUTANT, isCommitted, session.mayReleaseUnproven()")),
+                "Sources/GatewayCore/Delivering.swift", "guard isCommitted, session.mayReleaseUnproven(",
+                "guard !MUTANT, isCommitted, session.mayReleaseUnproven(")),
     ]
 }

@@ -91,7 +91,8 @@ struct Cast {
         isDamaged = true
         isShort = isShort || !toll.isNothing
         isBeyondJudgement = isBeyondJudgement || toll.isBeyondJudgement
-        for name in toll.messages { oracle.lost(name) }
+        let unknown = Set(toll.unknown)
+        for name in toll.messages { oracle.lost(name, mayComeAgain: unknown.contains(name)) }
         for i in peers.indices { peers[i].mayHold(toll.unknown) }
         if toll.mayRepeat { oracle.anythingMayRepeat() }
     }

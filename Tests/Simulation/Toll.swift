@@ -60,6 +60,8 @@ struct Toll: CustomStringConvertible {
     private mutating func lose(_ record: Record, isUpheld: Bool) {
         switch record {
         case .message(let message):
+            // A retained message that was cleared may be there again.
+            if message.retained == .clear, !isUpheld { isBeyondJudgement = true }
             guard let name = MessageName(payload: message.message.payload[...]) else { return }
             messages.append(name)
             if !isUpheld { unknown.append(name) }

@@ -231,12 +231,14 @@ package struct Oracle {
         messages[i].isOwed = !isRude(messages[i].author) && !messages[i].isDisowned
     }
 
-    /// The gateway has nothing any more of its having taken this message: it may be missing, or be taken once more.
-    mutating func lost(_ name: MessageName) {
+    /// The gateway has this message no more.
+    ///
+    /// - Parameter mayComeAgain: nor anything of its having taken it.
+    mutating func lost(_ name: MessageName, mayComeAgain: Bool) {
         change(name) {
             $0.isOwed = false
             $0.isDisowned = true
-            $0.extraTakes += 1
+            if mayComeAgain { $0.extraTakes += 1 }
         }
     }
 

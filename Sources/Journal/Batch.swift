@@ -71,9 +71,9 @@ package struct BatchHeader: Hashable, Sendable {
         wall = WallReading(
             milliseconds: try reader.fixed(Int64.self), isTrusted: flags & Self.trustedFlag != 0)
         // A checksum proves that we wrote it, but arithmetic on what comes from a disk is checked all the same.
-        guard self.segment == segment, durableBefore < first, first.number < countableLimit else {
-            throw .invalidField
-        }
+        guard self.segment == segment, durableBefore < first, first.number < countableLimit,
+            clock.milliseconds < countableLimit
+        else { throw .invalidField }
     }
 
     fileprivate init(

@@ -220,6 +220,7 @@ extension CheckpointHeader {
         }
         // It stands for all that its segments hold, and none of them may be the next start's new one.
         guard position.number < countableLimit, nextSegment < countableLimit,
+            clock.milliseconds < countableLimit,
             segments.allSatisfy({ $0.last <= position && $0.segment > 0 && $0.segment < nextSegment })
         else { throw .invalidField }
         // It may end here, or behind the uptime.

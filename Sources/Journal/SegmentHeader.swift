@@ -117,7 +117,7 @@ package struct SegmentHeader: Hashable, Sendable {
         }
         // Numbers rise: what names the end of a segment that is yet to come would be believed once that is there.
         guard self.segment == segment, predecessor.segment < segment,
-            predecessor.last.number < countableLimit
+            predecessor.last.number < countableLimit, clock.milliseconds < countableLimit
         else { throw .invalidField }
     }
 

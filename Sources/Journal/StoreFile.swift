@@ -114,6 +114,6 @@ package enum StoreFile: Hashable, Sendable {
     }
 }
 
-/// Numbers of segments, positions, deliveries and Sessions that were read from a disk are below this, so that
-/// counting on never overflows.
+/// Numbers of segments, positions, deliveries and Sessions that were read from a disk, and clocks in milliseconds, are
+/// below this, so that counting on never overflows.
 let countableLimit: UInt64 = 1 << 62

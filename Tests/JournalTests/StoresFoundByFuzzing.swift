@@ -189,6 +189,29 @@ struct StoresFoundByFuzzing {
         #expect(FuzzedStore(disk).brokenRule() == nil)
     }
 
+    @Test("a segment that began at the end of time: the clock could not go on, and a Session was lost")
+    func endOfTime() throws {
+        let store = try #require(testStore)
+        for milliseconds in [1 << 62, UInt64.max - 2] {
+            let header = SegmentHeader(
+                store: store, segment: 1,
+                predecessor: SegmentEnd(segment: 0, offset: 0, last: Position(1_021_709_451_515)),
+                clock: Instant(milliseconds: milliseconds), boot: 1)
+            #expect(throws: DecodingError.invalidField) {
+                try SegmentHeader(decoding: header.encoded, segment: 1)
+            }
+            var disk = FaultDisk(formatted: store)
+            disk.put(StoreFile.segment(1).name, header.encoded)
+            #expect(FuzzedStore(disk).brokenRule() == nil)
+            var stamp = BatchTests.stamp(store)
+            stamp.clock = Instant(milliseconds: milliseconds)
+            let batch = BatchTests.batch([Samples.plain("t")], stamp)
+            #expect(throws: DecodingError.invalidField) {
+                try BatchHeader(decoding: batch, at: 0, offset: pageBytes, store: store, segment: 7)
+            }
+        }
+    }
+
     private static let mergedAhead = """
         CRAAAAAOAQDKAAkEAAAAAAAAAQAAAAUAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAADAAAAAAAAAAAAAAAAQAAAAAAAAAQAAAAAAAAAAgAA
         AAAAAAAAQAAAAAAAAAkAAAAAABAAAwAAAAAAAAAAQAAAAAAAAA0AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA

@@ -44,7 +44,7 @@ struct Toll: CustomStringConvertible {
             let isHit = damage.contains { $0.file == batch.file && $0.range.overlaps(batch.range) }
             if !isHit { violations.append("\(batch.file) \(batch.range) is lost, and was not damaged") }
             for (record, position) in batch.records where !after.positions.contains(position) {
-                lose(record, isUpheld: upheldThrough.map { position <= $0 } ?? false)
+                lose(record, before, isUpheld: upheldThrough.map { position <= $0 } ?? false)
             }
         }
         // What was at the end cannot be told from what a power cut tore, so that its numbers are given once more.
@@ -57,7 +57,7 @@ struct Toll: CustomStringConvertible {
     }
 
     /// - Parameter isUpheld: a checkpoint that is whole knows what it says.
-    private mutating func lose(_ record: Record, isUpheld: Bool) {
+    private mutating func lose(_ record: Record, _ before: Finds, isUpheld: Bool) {
         switch record {
         case .message(let message):
             // A retained message that was cleared may be there again.
@@ -65,8 +65,18 @@ struct Toll: CustomStringConvertible {
             guard let name = MessageName(payload: message.message.payload[...]) else { return }
             messages.append(name)
             if !isUpheld { unknown.append(name) }
-        case .acknowledged, .outboundReceived, .assigned, .dropped:
+        case .acknowledged, .outboundReceived, .dropped:
             if !isUpheld { mayRepeat = true }
+        case .assigned(let assigned):
+            guard !isUpheld else { return }
+            // Its group may have settled it since, and its member has never heard of it.
+            mayRepeat = true
+            if let position = assigned.source?.position, let name = before.name(at: position) {
+                messages.append(name)
+                unknown.append(name)
+            } else {
+                isBeyondJudgement = true
+            }
         default:
             if !isUpheld { isBeyondJudgement = true }
         }
@@ -86,6 +96,18 @@ private struct Finds {
         /// Up to where the next one begins.
         var range: Range<Int>
         var records: [(record: Record, position: Position)]
+    }
+
+    /// Which message is there.
+    ///
+    /// - Complexity: O(Records)
+    func name(at position: Position) -> MessageName? {
+        for batch in batches {
+            for case (.message(let message), position) in batch.records {
+                return MessageName(payload: message.message.payload[...])
+            }
+        }
+        return nil
     }
 
     init(_ disk: consuming SimulatedDisk) {

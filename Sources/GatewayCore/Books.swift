@@ -86,7 +86,7 @@ package struct Books: Hashable, Sendable {
         switch entry {
         case .arrived(let afterLoss):
             received &+= numbered
-            // What came behind a jump, and is not there, was never written.
+            // What is not there behind a jump was never written: a checkpoint has followed it, and came before more was lost.
             if afterLoss, !hasJumped { drop(settled, .damaged) } else { delivered &+= settled }
         case .delivered:
             received &+= numbered

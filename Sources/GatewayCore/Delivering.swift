@@ -449,6 +449,7 @@ extension Gateway {
             position = commit(
                 .outboundReceived(session, delivery), ifKept: session, .handshake, into: &effects)
         }
+        if entry.isUnreadable { _ = update(session) { $0.unprovenReleases = 0 } }
         if !isPersistent(session) { position = .zero }
         promise(.pubrel(Acknowledgement(pubrec.id)), to: peer, after: position, at: now, into: &effects)
     }

@@ -309,8 +309,9 @@ package struct DurableState {
         guard let number = record.number else { return true }
         let losses = losses
         return sessions.update(record.member) { session in
+            guard session.goOn(at: number, losses: losses, position) else { return false }
             session.lossesPassed = losses
-            return session.goOn(at: number, losses: losses, position)
+            return true
         } ?? true
     }
 

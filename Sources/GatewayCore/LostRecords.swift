@@ -7,26 +7,23 @@ extension Delivery {
     /// Beyond this no number can be counted on from; only damage has such ones.
     static let countableLimit: UInt64 = 1 << 62
 
-    /// By a multiple of this the numbers of a queue go on behind what lost Records may have numbered: further than any
-    /// queue is long, so that it is known for what it is.
-    static let jump: UInt64 = (1 << 40) + 0x4600
-
-    /// How often that is, after so many lost Records. An earlier start may have jumped from the same number, and what came
-    /// then may be lost in its turn: the more is lost, the further it goes. Once, four and seven times are apart from each
-    /// other and from where they began, in the identifiers at QoS 2 of a client (32 768) and of an uplink's lane (4096);
-    /// 128 times more makes no difference to either.
-    static func jumps(afterLossOf count: UInt64) -> UInt64 { 1 + 3 * (count % 3) + 128 * min(count, 4096) }
+    /// So far the numbers of a queue go on behind what lost Records may have numbered: further than any queue is long, so
+    /// that it is known for what it is, and by half of a lane's identifiers at QoS 2, which is more than half of a client's.
+    static let jump: UInt64 = (1 << 40) + 0x4800
+    /// So many seem to be missing then, which is more than were lost as a rule.
+    private static let sequenceJump: UInt64 = 4096
 
     /// How many numbers were given from `first` up to `last`; what was jumped over never was.
     package static func count(from first: UInt64, to last: UInt64) -> UInt64 { (last &- first) % jump }
 
     /// The number as people see it: where it jumped, they see some missing, and no number twice.
-    var sequence: UInt64 { number % Self.jump + number / Self.jump }
+    var sequence: UInt64 { number % Self.jump + number / Self.jump * Self.sequenceJump }
 }
 
 extension DurableState {
-    /// Makes sure that no queue gives a number again that a lost Record may have given: after recovery, and before any
-    /// message comes. Until what comes before a jump is settled, nothing behind it is sent (rule A7).
+    /// Makes sure that no queue gives a number again by whose identifier its receiver may know a lost delivery: after
+    /// recovery, and before any message comes. Until what comes before a jump is settled, nothing behind it is sent (rule
+    /// A7). The journal writes a checkpoint at once, so that the same number is not jumped from twice.
     ///
     /// - Complexity: O(Sessions) after a loss, else O(1)
     mutating func passOverLost() {
@@ -41,7 +38,7 @@ extension Session {
     fileprivate mutating func passOverLost(_ losses: UInt64) {
         guard isPersistent, lossesPassed < losses else { return }
         switch owner {
-        case .client, .uplink, .lane: queue.jump(times: Delivery.jumps(afterLossOf: losses - lossesPassed))
+        case .client, .uplink, .lane: queue.jump()
         // Their messages have no identifiers.
         case .deadLetters, .group: break
         }
@@ -52,8 +49,9 @@ extension Session {
     ///
     /// - Parameter countMax: on how many connections without an answer.
     mutating func mayReleaseUnproven(atMost countMax: Int) -> Bool {
+        guard flow?.maximumQoS == .exactlyOnce else { return false }
         if flow?.hasReleasedUnproven == true { return true }
-        guard flow?.maximumQoS == .exactlyOnce, unprovenReleases < countMax else { return false }
+        guard unprovenReleases < countMax else { return false }
         unprovenReleases += 1
         flow?.hasReleasedUnproven = true
         return true
@@ -62,11 +60,11 @@ extension Session {
     /// Those of damaged deliveries, in rising order, that may have been sent at QoS 2 as far as anybody knows.
     ///
     /// - Parameters:
-    ///   - inFlightMax: no more than so many were in flight.
+    ///   - inFlightMax: no more than so many were in flight, or than this connection allows.
     ///   - countMax: as above.
     /// - Complexity: O(deliveries + subscriptions)
     mutating func mayHold(_ damaged: [Delivery], inFlightMax: Int, atMost countMax: Int) -> [Delivery] {
-        let sent = damaged.prefix(inFlightMax).prefix { $0 < queue.sentBelow }
+        let sent = damaged.prefix(max(inFlightMax, flow?.inFlightMax ?? 0)).prefix { $0 < queue.sentBelow }
         guard !sent.isEmpty else { return [] }
         switch owner {
         case .client:

@@ -170,12 +170,11 @@ package struct MessageQueue {
         return true
     }
 
-    /// Goes on far behind all numbers that lost Records may have given: a receiver may know deliveries by the next ones.
-    mutating func jump(times: UInt64) {
-        let distance = times * Delivery.jump
-        guard end.number < Delivery.countableLimit - distance else { return }
-        openGap(to: Delivery(end.number + distance))
-        // No power cut brings back what is before it.
+    /// Goes on far behind all numbers that lost Records may have given, as often as damage allows: four million times.
+    mutating func jump() {
+        guard end.number < Delivery.countableLimit - Delivery.jump else { return }
+        openGap(to: Delivery(end.number + Delivery.jump))
+        // The next start would come to the same.
         noteFloor(at: .zero)
     }
 
@@ -263,8 +262,8 @@ package struct MessageQueue {
         return (positions, group)
     }
 
-    /// Takes what a load brought; returns the deliveries whose bytes were damaged and whom nobody can have at QoS 2. An
-    /// answer to a load that was given up in between fits nowhere and is ignored.
+    /// Takes what a load brought; returns the deliveries whose bytes were damaged, but for those that may have been sent at
+    /// QoS 2. An answer to a load that was given up in between fits nowhere and is ignored.
     mutating func loaded(_ messages: [(Position, StoredMessage?)]) -> [Delivery] {
         isLoading = false
         var damaged: [Delivery] = []

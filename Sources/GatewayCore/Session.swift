@@ -25,7 +25,7 @@ package struct Session {
     package internal(set) var profile = ""
     /// How many Records recovery had found missing when its books last took a gap in its numbers for damage or not.
     var lossesSeen: UInt64 = 0
-    /// The same when a Record last gave a number to a message; others may be about what had been sent long before.
+    /// The same when a Record last gave a number to a message: other Records may be about what was sent long before them.
     var lossesPassed: UInt64 = 0
     /// An uplink's cloud session is known to have begun with our state.
     package internal(set) var isEstablished = false

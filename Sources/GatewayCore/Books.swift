@@ -86,7 +86,7 @@ package struct Books: Hashable, Sendable {
         switch entry {
         case .arrived(let afterLoss):
             received &+= numbered
-            // What is not there behind a jump was never written: a checkpoint has followed it, and came before more was lost.
+            // What is not there behind a jump was never written, unless more was lost since.
             if afterLoss, !hasJumped { drop(settled, .damaged) } else { delivered &+= settled }
         case .delivered:
             received &+= numbered

@@ -23,7 +23,7 @@ extension Delivery {
 extension DurableState {
     /// Makes sure that no queue gives a number again by whose identifier its receiver may know a lost delivery: after
     /// recovery, and before any message comes. Until what comes before a jump is settled, nothing behind it is sent (rule
-    /// A7). The journal writes a checkpoint at once, so that the same number is not jumped from twice.
+    /// A7). Should Records behind the jump be lost too before a checkpoint is written, it leads to the same number again.
     ///
     /// - Complexity: O(Sessions) after a loss, else O(1)
     mutating func passOverLost() {

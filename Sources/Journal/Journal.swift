@@ -59,8 +59,6 @@ package struct Journal {
     var checkpoints: [RecoveredLog.CheckpointFile]
     var checkpointing = Checkpointing.none
     var checkpointedAt: Instant
-    /// Records are lost behind the newest checkpoint: the next one keeps what was made of that, should more be lost.
-    var hasLoss: Bool
     var checkpointBackOff = BackOff()
     /// The last checkpoint found segments in which nothing is owed, and left them only because it was the first
     /// to cover them. Not known before the first checkpoint of this process, which may be asked for in vain.
@@ -139,7 +137,6 @@ package struct Journal {
         latest = recovered.clock
         wear = recovered.wear
         checkpointedAt = recovered.clock
-        hasLoss = !recovered.report.lost.isEmpty
         let covered = recovered.checkpoints.last?.position ?? .zero
         for segment in segments where segment.last > covered {
             grownBytes += segment.end

@@ -3,13 +3,11 @@ import GatewayCore
 // Checkpoints: a restart reads the newest instead of the log before it, and then segments may go in which nothing is
 // owed.
 extension Journal {
-    /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it; or whether the
-    /// start found Records missing.
+    /// Whether the log has grown enough for a checkpoint, or is full and a checkpoint may free some of it.
     package var wantsCheckpoint: Bool {
         guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, lastKept > coveredPosition,
             checkpointBackOff.allows(latest)
         else { return false }
-        if hasLoss { return true }
         // What acknowledges an old backlog comes before anything of it can go, and may come fast.
         if isPressureCheckpointDue || space.isPressing && grownBytes >= space.growthUnderPressure {
             return true
@@ -98,7 +96,6 @@ extension Journal {
         grownBytes -= coveredGrowth.bytes
         grownSegments -= coveredGrowth.segments
         checkpointing = .none
-        hasLoss = false
         checkpointBackOff.succeeded()
         let gone = Set(deletable)
         reading.forget(gone)

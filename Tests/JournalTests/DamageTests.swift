@@ -187,28 +187,6 @@ struct DamageTests {
         #expect(try Self.recover(rig.disk, rig).log.last == .zero)
     }
 
-    @Test("where Records are lost a checkpoint follows at once, and the next start finds none lost")
-    func lossIsCovered() throws {
-        var rig = try Rig(try #require(testStore))
-        for n in 1...3 {
-            rig.append(Samples.plain("m\(n)"))
-            try rig.settle()
-            try rig.restart()
-        }
-        #expect(!rig.journal.wantsCheckpoint)
-        var disk = rig.disk
-        disk.remove(StoreFile.segment(2).name)
-        var journal = Journal(plan: rig.plan, recovered: try Recovery.recover(&disk) { _, _ in })
-        #expect(journal.wantsCheckpoint)
-        journal.beginCheckpoint(of: DurableState(), at: rig.now)
-        #expect(!journal.wantsCheckpoint)
-        var operations: [DiskOperation] = []
-        journal.takeOperations(into: &operations)
-        for operation in operations { journal.completed(try disk.perform(operation), at: rig.now) }
-        #expect(!journal.wantsCheckpoint && journal.coveredPosition == Position(3))
-        #expect(try Recovery.recover(&disk) { _, _ in }.report.lost.isEmpty)
-    }
-
     @Test("a segment of another store is put aside and not read")
     func foreignSegment() throws {
         let rig = try Self.sample()

@@ -207,7 +207,7 @@ extension Gateway {
         replay.indexing = nil
         // Whatever flash may say.
         let known = (postings ?? []).filter { stretch.contains($0.position) }
-            .sorted { ($0.delivery, $0.position) < ($1.delivery, $1.position) }
+            .sorted(by: Posting.isBefore)
         var damaged: [Delivery] = []
         let (countMax, bytesMax) = (plan.limits.loadedAtOnceMax, plan.limits.residentBytesMax)
         _ = read(letters) { session in

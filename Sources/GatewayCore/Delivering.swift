@@ -353,7 +353,7 @@ extension Gateway {
         // Whatever flash may say.
         var known = (postings ?? []).filter { stretch.contains($0.position) }
         if zip(known, known.dropFirst()).contains(where: { $0.delivery > $1.delivery }) {
-            known.sort { ($0.delivery, $0.position) < ($1.delivery, $1.position) }
+            known.sort(by: Posting.isBefore)
         }
         let count = max(1, plan.limits.queueEntriesMax / 2)
         var missing = update(session) { $0.queue.missing(in: known, of: stretch, atMost: count) } ?? []
@@ -366,7 +366,7 @@ extension Gateway {
             missing.removeAll(where: Set(held).contains)
             // Nothing is read there: they only end their handshakes.
             known += held.map { Posting(delivery: $0, position: stretch.first, qos: .exactlyOnce, bytes: 0) }
-            known.sort { ($0.delivery, $0.position) < ($1.delivery, $1.position) }
+            known.sort(by: Posting.isBefore)
         }
         if !missing.isEmpty { drop(missing, of: session, .damaged, at: now, into: &effects) }
         state.pageIn(session, stretch, known, atMost: count)

@@ -460,6 +460,11 @@ package struct Posting: Hashable, Sendable {
         self.qos = qos
         self.bytes = bytes
     }
+
+    /// The order of a queue, whatever an index may say.
+    static func isBefore(_ a: Posting, _ b: Posting) -> Bool {
+        (a.delivery, a.position) < (b.delivery, b.position)
+    }
 }
 
 /// Consecutive deliveries of a queue of which only the index of a complete stretch of the log knows where they

@@ -249,12 +249,8 @@ struct LostRecordTests {
         for n in 0..<2 { s.publishes(n) }
         s.damaged = Set(s.positions(of: ["0"]))
         s.losesPowerBehindACheckpoint()
-        s.cloudConnects(sessionPresent: true)
-        #expect(s.cloudReceived().pubrels.count == 1)
-        s.cloudVanishes()
-        s.cloudConnects(sessionPresent: false)
-        s.syncs()
-        let packets = s.cloudReceived()
+        let (released, packets) = s.cloudReturnsAndForgets()
+        #expect(released.pubrels.count == 1)
         #expect(packets.publishes.map(\.text) == ["1"])
         #expect(packets.pubrels.isEmpty)
         #expect(s.gateway.state.balance.books.dropped(.damaged) == 1)
@@ -272,12 +268,8 @@ struct LostRecordTests {
         s.seals()
         s.damagedPostings = Set(s.positions(of: ["1", "2"]))
         s.losesPower()
-        s.cloudConnects(sessionPresent: true)
-        #expect(s.cloudReceived().pubrels.count == 2)
-        s.cloudVanishes()
-        s.cloudConnects(sessionPresent: false)
-        s.syncs()
-        let packets = s.cloudReceived()
+        let (released, packets) = s.cloudReturnsAndForgets()
+        #expect(released.pubrels.count == 2)
         #expect(packets.publishes.map(\.text) == ["0"] + (3..<8).map(String.init))
         #expect(packets.pubrels.isEmpty)
         #expect(s.gateway.state.balance.books.dropped(.damaged) == 2)
@@ -317,6 +309,16 @@ extension Scenario {
     /// The power fails, and the Records of these messages are damaged beyond use.
     fileprivate mutating func losesPower(andMessages texts: [String]) {
         losesPower(andRecords: Set(positions(of: texts).map { Int($0.number) - 1 }))
+    }
+
+    /// What the cloud gets when it comes back with its session, and what it gets when it comes again without.
+    fileprivate mutating func cloudReturnsAndForgets() -> (known: [Packet], new: [Packet]) {
+        cloudConnects(sessionPresent: true)
+        let known = cloudReceived()
+        cloudVanishes()
+        cloudConnects(sessionPresent: false)
+        syncs()
+        return (known, cloudReceived())
     }
 
     /// So that no message is in memory afterwards.

@@ -29,7 +29,7 @@ struct RegressionTests {
             5722, "the remains of an unfinished merged file passed for a new segment's first page"),
         KnownSeed(2770, "SUBACK did not wait for what is retained, and the power failed between the two"),
         KnownSeed(2167, "FORMAT was damaged and the only segment never finished: it was no store any more"),
-        KnownSeed(4897, "more damaged messages in a row than one Record settles, and their queue stood still"),
+        KnownSeed(4897, "more damaged messages in a row than one Record settles: a queue stood still"),
         KnownSeed(417, "a damaged message was let go whose identifier its receiver held, at QoS 2"),
         KnownSeed(11587, "the same of a message that was missing in the index of its segment"),
         KnownSeed(427, "a lost Record's number, and so its identifier, was given to another message"),

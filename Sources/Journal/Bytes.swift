@@ -104,7 +104,7 @@ extension [UInt8] {
 
     mutating func append(lengthPrefixed bytes: some Collection<UInt8>) {
         append(integer: UInt64(bytes.count))
-        append(contentsOf: bytes)
+        if !bytes.isEmpty { append(contentsOf: bytes) }
     }
 
     /// Appends a fixed-width integer, lowest byte first.

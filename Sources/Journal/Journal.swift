@@ -449,7 +449,7 @@ package struct Journal {
         segments[segments.count - 1].add(batch.header, at: batch.offset)
         segments[segments.count - 1].grew(to: batch.reach)
         activeIndex?.add(batch.header, at: batch.offset)
-        activeIndex?.add(inFlight)
+        activeIndex?.add(&inFlight)
         space.usedBytes += batch.header.totalLength
         grownBytes += batch.header.totalLength
         inFlight = []

@@ -16,19 +16,17 @@ struct PendingRecords {
 
         mutating func forget() { record = nil }
 
-        /// Adds the Record to a batch; says whether it has room.
-        func add(to builder: inout BatchBuilder, behind elided: Int, limit: Int) -> Bool {
-            switch record {
-            case nil: true
-            case let record?: builder.add(record, behind: elided, limit: limit)
-            }
-        }
-
-        /// Notes the Record in the index of its segment.
-        func note(in index: inout IndexBuilder) {
-            switch record {
-            case nil: break
-            case let record?: index.add(record, at: position)
+        /// Lends the Record, if there is one.
+        ///
+        /// It is taken out and put back: what is read where it lies is copied first, and a Record is made of many
+        /// references.
+        mutating func lend<Result>(_ body: (borrowing Record, Position) -> Result) -> Result? {
+            var lent: Record?
+            swap(&lent, &record)
+            defer { swap(&lent, &record) }
+            switch lent {
+            case nil: return nil
+            case let record?: return body(record, position)
             }
         }
     }
@@ -179,16 +177,17 @@ struct PendingRecords {
     ///
     /// - Parameter onlyBeforeLingering: no further than to the first Record that lingers.
     /// - Returns: how many slots went into it.
-    func fill(_ builder: inout BatchBuilder, onlyBeforeLingering: Bool, limit: Int) -> Int {
+    mutating func fill(_ builder: inout BatchBuilder, onlyBeforeLingering: Bool, limit: Int) -> Int {
         let end = onlyBeforeLingering ? firstLingering : slots.count
         var taken = 0
         var previous: Position?
         slots.lend(before: end) { index, slot in
             if slot.isHole { return true }
             let gap = previous.map { slot.position.number - $0.number - 1 } ?? 0
-            guard gap <= Self.gapMax, slot.add(to: &builder, behind: Int(gap), limit: limit) else {
-                return false
-            }
+            let isIn =
+                gap <= Self.gapMax
+                && slot.lend { record, _ in builder.add(record, behind: Int(gap), limit: limit) } == true
+            guard isIn else { return false }
             previous = slot.position
             taken = index + 1
             return true

@@ -208,6 +208,8 @@ package enum RecordCodec {
         append(record.message, to: &bytes)
     }
 
+    // In line, for else it is copied first.
+    @inline(__always)
     private static func append(_ target: MessageRecord.Target, to bytes: inout [UInt8]) {
         bytes.append(integer: target.session.number)
         var flags = target.qos.rawValue

@@ -217,10 +217,9 @@ struct IndexBuilder {
     }
 
     /// Notes the Records of the batch that was added last.
-    mutating func add(_ slots: borrowing [PendingRecords.Slot]) {
-        // By their addresses: the subscript of an Array copies the Record first.
-        slots.withUnsafeBufferPointer { slots in
-            for i in slots.indices { slots[i].note(in: &self) }
+    mutating func add(_ slots: inout [PendingRecords.Slot]) {
+        for i in slots.indices {
+            slots[i].lend { record, position in add(record, at: position) }
         }
     }
 

@@ -18,10 +18,10 @@ struct SlotQueue: RandomAccessCollection, MutableCollection {
     }
 
     /// Lends each slot before `end` where it lies, until one is refused.
-    func lend(before end: Int, _ body: (Int, borrowing Slot) -> Bool) {
-        slots.withUnsafeBufferPointer { slots in
+    mutating func lend(before end: Int, _ body: (Int, inout Slot) -> Bool) {
+        slots.withUnsafeMutableBufferPointer { slots in
             for index in 0..<end {
-                guard body(index, slots[head + index]) else { return }
+                guard body(index, &slots[head + index]) else { return }
             }
         }
     }

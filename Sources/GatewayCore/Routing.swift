@@ -39,6 +39,15 @@ struct Routing {
                 ? nil : RouteRule(rename: route.rename, except: route.except)
             self.rank = rank
         }
+
+        /// Its share of a message.
+        // In line, for else it is copied first.
+        @inline(__always)
+        func share(published qos: QoS, retain: Bool) -> MessageRecord.Target {
+            MessageRecord.Target(
+                session: session, qos: min(qos, maximumQoS), retain: retain && retainAsPublished,
+                subscriptionIdentifiers: identifier.map { [$0] } ?? [], rename: route?.rename)
+        }
     }
 
     /// What a route has beyond a subscription; apart, because few subscribers have any.
@@ -105,7 +114,9 @@ struct Routing {
         if found.contains(where: { $0.route?.carries(topic) == false }) {
             found.removeAll { $0.route?.carries(topic) == false }
         }
-        if found.count > 1 { found.sort { ($0.owner, $0.rank) < ($1.owner, $1.rank) } }
+        // As mostly, with a list of the right size.
+        if found.count == 1 { return [found[0].share(published: qos, retain: retain)] }
+        found.sort { ($0.owner, $0.rank) < ($1.owner, $1.rank) }
         var last: SessionID?
         var shares: [MessageRecord.Target] = []
         shares.reserveCapacity(found.count)
@@ -119,12 +130,7 @@ struct Routing {
                 if let id = found[n].identifier { shares[i].subscriptionIdentifiers.append(id) }
             } else {
                 last = found[n].owner
-                shares.append(
-                    MessageRecord.Target(
-                        session: found[n].session, qos: granted,
-                        retain: retain && found[n].retainAsPublished,
-                        subscriptionIdentifiers: found[n].identifier.map { [$0] } ?? [],
-                        rename: found[n].route?.rename))
+                shares.append(found[n].share(published: qos, retain: retain))
             }
         }
         return shares

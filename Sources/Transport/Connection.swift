@@ -26,12 +26,18 @@ final class Connection: ChannelDuplexHandler {
     private let framing: Framing
     /// 0 until the channel is active.
     private(set) var number: ConnectionNumber = 0
+    #if !DEBUG
+        @exclusivity(unchecked)
+    #endif
     private var phase = Phase.open
     /// Whether the delegate knows of it: with TLS not before the handshake.
     private(set) var isAnnounced = false
     private var handshakeDeadline = NIODeadline.distantFuture
     /// nil before the channel is active and once it is gone.
     private var context: ChannelHandlerContext?
+    #if !DEBUG
+        @exclusivity(unchecked)
+    #endif
     private var decoder: PacketDecoder
 
     private var isPaused = false
@@ -39,6 +45,9 @@ final class Connection: ChannelDuplexHandler {
     private var isReadOwed = false
 
     /// Encoded in this cycle.
+    #if !DEBUG
+        @exclusivity(unchecked)
+    #endif
     private var unflushed: [UInt8] = []
     /// Bytes ever handed to the channel, as they go over the wire.
     private var flushedBytes: UInt64 = 0

@@ -5,7 +5,9 @@ import NIOHTTP1
 /// The clients' side of the gateway: listeners, connections, and packets in and out of them, all on one event loop.
 ///
 /// Writing is batched: `send` only encodes, and `flush` hands each connection what it was sent in one write.
-/// Nothing here waits, locks or allocates per packet beyond the bytes of the packet.
+/// Nothing here waits, locks or allocates per packet beyond the bytes of the packet. Only debug builds check
+/// that no access to what changes with every packet overlaps another: none is open while the delegate is called, which
+/// may call back.
 package final class Transport {
     package let plan: TransportPlan
     let loop: any EventLoop
@@ -16,6 +18,9 @@ package final class Transport {
 
     private var listeners: [Listener] = []
     /// By slot: see `ConnectionNumber`.
+    #if !DEBUG
+        @exclusivity(unchecked)
+    #endif
     private var connections: [Connection?] = []
     private var vacantSlots: [Int] = []
     private var openedCount: UInt64 = 0

@@ -49,6 +49,9 @@ final class Connection: ChannelDuplexHandler {
         @exclusivity(unchecked)
     #endif
     private var unflushed: [UInt8] = []
+    /// NIO has been given what is to be written, and has not come back. If that fails it reads what is left in the socket
+    /// before it comes back: whoever had something written is inside a call then, and is told when the cycle ends.
+    private var isWriting = false
     /// Bytes ever handed to the channel, as they go over the wire.
     private var flushedBytes: UInt64 = 0
     private(set) var isWritable = true
@@ -139,6 +142,7 @@ final class Connection: ChannelDuplexHandler {
         let data = unwrapInboundIn(data)
         transport.bytesReceived &+= UInt64(data.readableBytes)
         data.withUnsafeReadableBytes { decoder.append($0) }
+        if isWriting { return transport.resumeSoon(self) }
         deliver()
     }
 
@@ -221,7 +225,9 @@ final class Connection: ChannelDuplexHandler {
         let count = buffer.readableBytes
         flushedBytes &+= UInt64(count + framing.overhead(of: count))
         transport.bytesSent &+= UInt64(count)
+        isWriting = true
         context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
+        isWriting = false
     }
 
     /// Bytes sent that the kernel has not taken yet.

@@ -8,7 +8,7 @@ import NIOCore
 /// Of several addresses the first is preferred: a connection to a later one is given up, if that is wanted, as soon
 /// as the first gives a connection again.
 ///
-/// Everything happens on the event loop it was given. `deliver` is never called from inside `perform`, so the core
+/// Everything happens on the event loop it was given. `deliver` is never called from inside another call, so the core
 /// may be the one who calls; and every `.connected` is followed by one `.disconnected` before the next.
 ///
 /// *Memory.* QoS 1 and 2 messages in flight are bounded by the Receive Maximum that the core obeys, and the core sends
@@ -65,6 +65,11 @@ package final class UplinkLink {
     /// Whether the core was told of this connection; before, what it sends is meant for an earlier one.
     private var isHeard = false
     private var isFlushScheduled = false
+    /// NIO has been given what is to be written, and has not come back. If that fails it reads what is left in the socket
+    /// and closes it before it comes back.
+    private var isWriting = false
+    /// Why the connection that is written to is over.
+    private var lossWhileWriting: LinkLoss?
 
     /// - Parameters:
     ///   - eventLoop: the one everything here runs on, this initializer included.
@@ -221,13 +226,15 @@ package final class UplinkLink {
     func received(_ bytes: ByteBuffer, attempt: UInt64) {
         guard attempt == self.attempt, case .talking(let wire, let conversation) = phase else { return }
         bytes.withUnsafeReadableBytes { conversation.received($0) }
+        // Absorbed behind what is written.
+        guard !isWriting else { return }
         absorb(conversation, wire)
         deliverPending()
     }
 
     /// Everything that had arrived was read: what the core answered leaves in one write.
     func receivedAll(attempt: UInt64) {
-        guard attempt == self.attempt else { return }
+        guard attempt == self.attempt, !isWriting else { return }
         flush()
     }
 
@@ -240,6 +247,10 @@ package final class UplinkLink {
 
     func closed(_ loss: LinkLoss, attempt: UInt64) {
         guard attempt == self.attempt else { return }
+        guard !isWriting else {
+            lossWhileWriting = lossWhileWriting ?? loss
+            return
+        }
         lose(loss)
         deliverPending()
     }
@@ -297,14 +308,21 @@ package final class UplinkLink {
 
     /// Takes over what a conversation has produced.
     private func absorb(_ conversation: Conversation, _ wire: Wire) {
+        takeOver(conversation)
+        lossWhileWriting = nil
+        write(conversation, wire)
+        // What came in the middle of a write that failed.
+        takeOver(conversation)
+        if let ending = conversation.ending ?? lossWhileWriting { lose(ending) }
+        if !pending.isEmpty { deliverSoon() }
+    }
+
+    private func takeOver(_ conversation: Conversation) {
         for notice in conversation.takeNotices() { log(notice) }
         for event in conversation.takeEvents() {
             if case .connected(let terms) = event { opened(terms) }
             pending.append(event)
         }
-        write(conversation, wire)
-        if let ending = conversation.ending { lose(ending) }
-        if !pending.isEmpty { deliverSoon() }
     }
 
     private func opened(_ terms: UplinkTerms) {
@@ -320,7 +338,10 @@ package final class UplinkLink {
 
     private func write(_ conversation: Conversation, _ wire: Wire) {
         let bytes = conversation.takeWireBytes()
-        if !bytes.isEmpty { wire.write(bytes) }
+        guard !bytes.isEmpty else { return }
+        isWriting = true
+        wire.write(bytes)
+        isWriting = false
     }
 
     // MARK: Going back to the first address

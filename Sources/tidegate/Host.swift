@@ -217,6 +217,8 @@ final class Host: TransportDelegate {
             }
         }
         precondition(self.effects.isEmpty, "effects cause no effects")
+        // One that was numbered and is not in the journal yet would get the place of another.
+        precondition(journal.last == gateway.lastPosition, "Records are appended in their order")
         guard effects.count <= Self.keptEffects else { return }
         if !effects.isEmpty { effects.removeAll(keepingCapacity: true) }
         swap(&effects, &self.effects)

@@ -143,7 +143,7 @@ final class Bench {
 }
 
 /// A client of blocking system calls, which does exactly what a test tells it.
-final class RawClient {
+final class RawClient: Sendable {
     struct Refused: Error {}
 
     private let socket: Int32
@@ -236,6 +236,16 @@ final class RawClient {
             all += bytes
         }
         return nil
+    }
+
+    /// Sends bytes and ends the connection at once, with RST.
+    ///
+    /// - Returns: whether that came to pass.
+    func resets(after bytes: [UInt8]) -> Bool {
+        guard send(socket, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else { return false }
+        var nobody = sockaddr()
+        nobody.sa_family = sa_family_t(AF_UNSPEC)
+        return connect(socket, &nobody, socklen_t(MemoryLayout<sockaddr>.size)) == 0
     }
 
     func halfCloses() { shutdown(socket, Int32(SHUT_WR)) }

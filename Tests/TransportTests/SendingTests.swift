@@ -53,6 +53,38 @@ struct SendingTests {
         #expect(try bench.received() == [.hello()])
     }
 
+    @Test(
+        "what a client sent before it reset its connection is told, but not in the middle of the write that fails"
+    )
+    func resetBeforeAWrite() throws {
+        let bench = try Bench { loop, number, told in
+            if case .received = told { loop.transport.send(loop.recorder.numbers[0], .pingresp) }
+        }
+        let witness = try RawClient(port: bench.port)
+        try witness.sends([.hello()])
+        #expect(witness.receivesOnce() == Packet.pingresp.bytes(.v5_0))
+        let client = try RawClient(port: bench.port)
+        try client.sends([.hello()])
+        #expect(witness.receivesOnce() == Packet.pingresp.bytes(.v5_0))
+        let (isReset, toldMeanwhile) = try bench.onLoop { loop in
+            // On the loop, so that it reads nothing before it writes.
+            let isReset = client.resets(
+                after: Packet.numbered(1).bytes(.v5_0) + Packet.numbered(2).bytes(.v5_0))
+            let before = loop.recorder.told[loop.recorder.numbers[1]]
+            loop.transport.send(loop.recorder.numbers[1], .pingresp)
+            loop.transport.flush()
+            return (isReset, loop.recorder.told[loop.recorder.numbers[1]] != before)
+        }
+        #expect(isReset)
+        #expect(!toldMeanwhile)
+        try bench.waits { try bench.told(1).last == .closed }
+        #expect(try bench.received(1) == [.hello(), .numbered(1), .numbered(2)])
+        // What the delegate sent to somebody else when it was told of them leaves all the same.
+        var answers: [UInt8] = []
+        while answers.count < 4, let bytes = witness.receivesOnce(), !bytes.isEmpty { answers += bytes }
+        #expect(answers == Packet.pingresp.bytes(.v5_0) + Packet.pingresp.bytes(.v5_0))
+    }
+
     @Test("a client that does not read is told of, not waited for, and cut at the byte limit")
     func cutAtBytes() throws {
         let bench = try Bench(tune: { $0.waitingBytesMax = 1 << 20 })

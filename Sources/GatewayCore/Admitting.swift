@@ -63,7 +63,7 @@ extension Gateway {
     /// What a client may publish by its profile's rate, from what it had left of it.
     mutating func setPace(_ rate: PublishRate?, of id: ConnectionID, at now: Instant) {
         guard rate != nil || !paces.isEmpty else { return }
-        let former = paces[id] ?? connections[id].flatMap { formerPaces.take($0.clientIdentifier) }
+        let former = paces[id] ?? clientIdentifier(of: id).flatMap { formerPaces.take($0) }
         if var former, former.rate == rate {
             former.wakesAt = nil
             paces[id] = former
@@ -76,8 +76,12 @@ extension Gateway {
     mutating func stowPace(of id: ConnectionID, at now: Instant) {
         guard !paces.isEmpty, var pace = paces[id] else { return }
         paces[id] = nil
-        guard !pace.bucket.isFull(at: now), let client = connections[id]?.clientIdentifier else { return }
+        guard !pace.bucket.isFull(at: now), let client = clientIdentifier(of: id) else { return }
         formerPaces.keep(pace, of: client, most: plan.limits.formerPacesMax)
+    }
+
+    private func clientIdentifier(of id: ConnectionID) -> String? {
+        connections.read(id) { $0.clientIdentifier }
     }
 
     // MARK: Counting

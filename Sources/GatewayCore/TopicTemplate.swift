@@ -81,6 +81,8 @@ package struct TopicTemplate: Hashable, Sendable, CustomStringConvertible {
     /// - Complexity: O(bytes)
     func expanded(_ values: TopicVariables) -> [UInt8]? {
         var bytes: [UInt8] = []
+        // Mostly enough.
+        bytes.reserveCapacity(description.utf8.count + values.clientIdentifier.utf8.count)
         for part in parts {
             switch part {
             case .bytes(let literal): bytes += literal

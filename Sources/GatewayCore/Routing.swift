@@ -114,7 +114,7 @@ struct Routing {
         if found.contains(where: { $0.route?.carries(topic) == false }) {
             found.removeAll { $0.route?.carries(topic) == false }
         }
-        // As mostly, with a list of the right size.
+        // As mostly: a literal is made at once, what room is made for is a list that replaces another.
         if found.count == 1 { return [found[0].share(published: qos, retain: retain)] }
         found.sort { ($0.owner, $0.rank) < ($1.owner, $1.rank) }
         var last: SessionID?

@@ -11,14 +11,14 @@ struct PendingRecords {
         fileprivate(set) var record: Record?
         let bytes: Int
         fileprivate(set) var kind: Kind
-        /// Whether `record` is nil, which is known without a look at it.
+        /// Whether it was elided, which is known without a look at the Record.
         fileprivate(set) var isHole = false
 
         mutating func forget() { record = nil }
 
-        /// Lends the Record, if there is one.
+        /// Lends the Record; afterwards all is as it was. nil where there is none.
         ///
-        /// It is taken out and put back: what is read where it lies is copied first, and a Record is made of many
+        /// It is taken out and put back: what is lent where it lies is copied first, and a Record is made of many
         /// references.
         mutating func lend<Result>(_ body: (borrowing Record, Position) -> Result) -> Result? {
             var lent: Record?
@@ -173,7 +173,7 @@ struct PendingRecords {
 
     // MARK: Going out
 
-    /// Fills a batch from the front, as far as it has room.
+    /// Fills a batch from the front, as far as it has room; the Records are lent, and stay.
     ///
     /// - Parameter onlyBeforeLingering: no further than to the first Record that lingers.
     /// - Returns: how many slots went into it.

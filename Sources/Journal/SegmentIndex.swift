@@ -216,7 +216,7 @@ struct IndexBuilder {
         batches.append(.init(first: header.first, page: UInt32(clamping: offset / pageBytes)))
     }
 
-    /// Notes the Records of the batch that was added last.
+    /// Notes the Records of the batch that was added last; they are lent, and stay.
     mutating func add(_ slots: inout [PendingRecords.Slot]) {
         for i in slots.indices {
             slots[i].lend { record, position in add(record, at: position) }

@@ -17,7 +17,7 @@ struct SlotQueue: RandomAccessCollection, MutableCollection {
         _modify { yield &slots[head + index] }
     }
 
-    /// Lends each slot before `end` where it lies, until one is refused.
+    /// Lends each slot before `end` in its place, until one is refused.
     mutating func lend(before end: Int, _ body: (Int, inout Slot) -> Bool) {
         slots.withUnsafeMutableBufferPointer { slots in
             for index in 0..<end {

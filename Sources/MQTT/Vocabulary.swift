@@ -15,11 +15,11 @@ package enum QoS: UInt8, Sendable, Comparable {
 
     package static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
 
-    /// Like the one that the compiler would write, but that other modules see into it: theirs looks it up each time.
+    /// As the compiler would write it, but for other modules to see: what they do not see they look up each time.
     @inlinable package static func == (a: Self, b: Self) -> Bool {
         switch (a, b) {
         case (.atMostOnce, .atMostOnce), (.atLeastOnce, .atLeastOnce), (.exactlyOnce, .exactlyOnce): true
-        default: false
+        case (.atMostOnce, _), (.atLeastOnce, _), (.exactlyOnce, _): false
         }
     }
 }

@@ -27,7 +27,7 @@ final class Connection: ChannelDuplexHandler {
     /// 0 until the channel is active.
     private(set) var number: ConnectionNumber = 0
     #if !DEBUG
-        @exclusivity(unchecked)
+        @exclusivity(unchecked)  // Never open while anybody else is called.
     #endif
     private var phase = Phase.open
     /// Whether the delegate knows of it: with TLS not before the handshake.
@@ -36,7 +36,7 @@ final class Connection: ChannelDuplexHandler {
     /// nil before the channel is active and once it is gone.
     private var context: ChannelHandlerContext?
     #if !DEBUG
-        @exclusivity(unchecked)
+        @exclusivity(unchecked)  // Never open while anybody else is called.
     #endif
     private var decoder: PacketDecoder
 
@@ -46,7 +46,7 @@ final class Connection: ChannelDuplexHandler {
 
     /// Encoded in this cycle.
     #if !DEBUG
-        @exclusivity(unchecked)
+        @exclusivity(unchecked)  // Never open while anybody else is called.
     #endif
     private var unflushed: [UInt8] = []
     /// NIO has been given what is to be written, and has not come back. If that fails it reads what is left in the socket

@@ -5,9 +5,8 @@ import NIOHTTP1
 /// The clients' side of the gateway: listeners, connections, and packets in and out of them, all on one event loop.
 ///
 /// Writing is batched: `send` only encodes, and `flush` hands each connection what it was sent in one write.
-/// Nothing here waits, locks or allocates per packet beyond the bytes of the packet. Only debug builds check
-/// that no access to what changes with every packet overlaps another: none is open while the delegate is called, which
-/// may call back.
+/// Nothing here waits, locks or allocates per packet beyond the bytes of the packet. Only debug builds check that no
+/// access to what changes with every packet overlaps another: none is open while the delegate or NIO is called.
 package final class Transport {
     package let plan: TransportPlan
     let loop: any EventLoop
@@ -19,7 +18,7 @@ package final class Transport {
     private var listeners: [Listener] = []
     /// By slot: see `ConnectionNumber`.
     #if !DEBUG
-        @exclusivity(unchecked)
+        @exclusivity(unchecked)  // Never open while anybody else is called.
     #endif
     private var connections: [Connection?] = []
     private var vacantSlots: [Int] = []

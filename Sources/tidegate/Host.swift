@@ -14,17 +14,17 @@ import Uplink
 /// Everything happens on one event loop. Neither the transport nor an uplink calls back while it is being
 /// called, so that an input is handled to its end before the next one.
 ///
-/// So no access to what changes with every packet ever overlaps another: debug builds check that, the one that is
-/// shipped does not, here and in the transport, for that took a fifteenth of all it does.
+/// What changes with every packet is checked for overlapping accesses in debug builds only: the core and the journal
+/// are values that call nobody, and no access to them is open while anything else is called.
 final class Host: TransportDelegate {
     let loop: any EventLoop
     private let clock: LogicalClock
     #if !DEBUG
-        @exclusivity(unchecked)
+        @exclusivity(unchecked)  // Never open while anybody else is called.
     #endif
     private var gateway: Gateway
     #if !DEBUG
-        @exclusivity(unchecked)
+        @exclusivity(unchecked)  // Never open while anybody else is called.
     #endif
     private var journal: Journal
     private var witness: WallWitness
@@ -54,7 +54,7 @@ final class Host: TransportDelegate {
 
     /// Filled by the core and emptied by `carryOut`; kept for their memory.
     #if !DEBUG
-        @exclusivity(unchecked)
+        @exclusivity(unchecked)  // Never open while anybody else is called.
     #endif
     private var effects: [Effect] = []
     private var events: [StorageEvent] = []

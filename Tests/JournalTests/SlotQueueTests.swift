@@ -44,10 +44,15 @@ struct SlotQueueTests {
                 let end = roll(plain.count + 1)
                 var lent: [UInt64] = []
                 queue.lend(before: end) { index, slot in
-                    lent.append(slot.position.number)
+                    slot.lend { record, position in
+                        if copy record == .counters(nextSession: position.number) {
+                            lent.append(position.number)
+                        }
+                    }
                     return index < 10
                 }
                 #expect(lent == Array(plain.prefix(min(end, 11))))
+                #expect(queue.allSatisfy { $0.record != nil }, "what was lent is put back")
             }
             #expect(queue.map(\.position.number) == plain)
         }

@@ -85,7 +85,7 @@ struct HouseRulesTests {
         "Whatever the compiler takes on our word is explained on its line or the one above",
         arguments: [
             #"@unchecked Sendable"#, #"nonisolated\(unsafe\)"#, #"[\w)\]]!(?![=\w])(?!\s*\()"#,
-            #"unsafeBitCast"#,
+            #"unsafeBitCast"#, #"@exclusivity\(unchecked\)"#,
         ])
     func explained(word: String) throws {
         let pattern = try Regex(word)

@@ -318,8 +318,11 @@ extension Gateway {
 
     // MARK: Reading back from flash
 
-    mutating func load(_ session: SessionID, into effects: inout [Effect]) {
-        let (count, bytes) = (plan.limits.loadedAtOnceMax, plan.limits.residentBytesMax)
+    /// - Parameter thereBytes: of messages that are in memory already, where more is there than what is in flight.
+    mutating func load(
+        _ session: SessionID, beside thereBytes: Int = 0, into effects: inout [Effect]
+    ) {
+        let (count, bytes) = (plan.limits.loadedAtOnceMax, plan.limits.residentBytesMax - thereBytes)
         let found = update(session) { $0.queue.positionsToLoad(atMost: count, bytes: bytes) }
         guard let (positions, group) = found, !positions.isEmpty
         else { return }
@@ -377,10 +380,10 @@ extension Gateway {
     /// Asks for more before the receiver has to wait for it.
     private mutating func readAhead(_ session: SessionID, into effects: inout [Effect]) {
         let low = plan.limits.residentBytesMax / 2
-        let found = update(session) { ($0.queue.residentBytes < low, $0.queue.pagedCount > 0) }
-        guard let (isLow, isPaged) = found else { return }
+        let found = update(session) { ($0.queue.residentBytes, $0.queue.pagedCount > 0) }
+        guard let (bytes, isPaged) = found else { return }
         if isPaged { index(session, into: &effects) }
-        if isLow { load(session, into: &effects) }
+        if bytes < low { load(session, beside: bytes, into: &effects) }
     }
 
     mutating func loaded(

@@ -30,7 +30,7 @@ struct WorldTests {
 
     private static let digests: [(UInt64, String)] = [
         (2, "56481d51d0618211"),
-        (5, "23325e9dfbe68127"),
+        (5, "1c5927c1e9cd96b2"),
         (12, "d8388018f848b246"),
         (23, "9967f90da7b71000"),
         (38, "af9644128511ed63"),

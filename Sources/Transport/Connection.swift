@@ -118,7 +118,11 @@ final class Connection: ChannelDuplexHandler {
 
     /// What carries this connection ended it, and has said why to the client.
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if event is FramingEnded { return close() }
+        if event is FramingEnded {
+            // Behind a write that failed NIO closes it, and what came before is still to be told.
+            if !isWriting { close() }
+            return
+        }
         if case .handshakeCompleted? = event as? TLSUserEvent { greeted(context) }
         context.fireUserInboundEventTriggered(event)
     }

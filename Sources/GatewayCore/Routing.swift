@@ -121,16 +121,16 @@ struct Routing {
         var shares: [MessageRecord.Target] = []
         shares.reserveCapacity(found.count)
         for n in found.indices {
-            let granted = min(qos, found[n].maximumQoS)
+            let share = found[n].share(published: qos, retain: retain)
             if last == found[n].owner {
                 guard found[n].rank == 0 else { continue }
                 let i = shares.count - 1
-                shares[i].qos = max(shares[i].qos, granted)
-                shares[i].retain = shares[i].retain || retain && found[n].retainAsPublished
-                if let id = found[n].identifier { shares[i].subscriptionIdentifiers.append(id) }
+                shares[i].qos = max(shares[i].qos, share.qos)
+                shares[i].retain = shares[i].retain || share.retain
+                shares[i].subscriptionIdentifiers += share.subscriptionIdentifiers
             } else {
                 last = found[n].owner
-                shares.append(found[n].share(published: qos, retain: retain))
+                shares.append(share)
             }
         }
         return shares

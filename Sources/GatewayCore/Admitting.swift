@@ -80,7 +80,7 @@ extension Gateway {
         formerPaces.keep(pace, of: client, most: plan.limits.formerPacesMax)
     }
 
-    private func clientIdentifier(of id: ConnectionID) -> String? {
+    func clientIdentifier(of id: ConnectionID) -> String? {
         connections.read(id) { $0.clientIdentifier }
     }
 

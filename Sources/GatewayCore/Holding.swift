@@ -42,7 +42,7 @@ extension Gateway {
         _ publish: Publish, from id: ConnectionID, at now: Instant, into effects: inout [Effect]
     ) {
         if publish.qos == .atMostOnce, holdsTooMuch(id) {
-            let identifier = connections[id]?.clientIdentifier ?? ""
+            let identifier = clientIdentifier(of: id) ?? ""
             effects.append(.report(.dropped(owner: .client(identifier: identifier), .queueFull, count: 1)))
             return
         }

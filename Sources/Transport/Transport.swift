@@ -27,8 +27,6 @@ package final class Transport {
     private var socketCounts: [Int]
 
     private var unflushed: [Connection] = []
-    /// Those that `flush` is at; empty otherwise, and kept for its memory.
-    private var flushing: [Connection] = []
     /// To be told, in this order, when the cycle ends.
     private var notices: [Notice] = []
     private var troubles: [TransportTrouble] = []
@@ -69,10 +67,9 @@ package final class Transport {
     /// Writes what was sent: one write for each connection that was sent anything.
     package func flush() {
         guard !unflushed.isEmpty else { return }
-        // Who is sent something meanwhile is not forgotten.
-        swap(&unflushed, &flushing)
-        for connection in flushing { connection.flush() }
-        flushing.removeAll(keepingCapacity: true)
+        // Nobody is sent anything meanwhile: whoever could is told of nothing in the middle of a write.
+        for connection in unflushed { connection.flush() }
+        unflushed.removeAll(keepingCapacity: true)
     }
 
     /// Closes a connection after what was sent to it; it reads nothing more. `closed` follows.

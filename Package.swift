@@ -75,7 +75,8 @@ let package = Package(
         .testTarget(
             name: "GatewayCoreTests", dependencies: ["MQTT", "GatewayCore"], swiftSettings: swift6),
         .testTarget(
-            name: "TransportTests", dependencies: ["Transport", "MQTT", nioCore, nioPosix, nioHTTP],
+            name: "TransportTests",
+            dependencies: ["Transport", "MQTT", "Workbench", nioCore, nioPosix, nioHTTP],
             swiftSettings: swift6),
         .testTarget(
             name: "UplinkTests",
@@ -91,12 +92,12 @@ let package = Package(
             name: "OperationsTests",
             dependencies: ["MQTT", "GatewayCore", "Operations", nioCore, nioPosix],
             swiftSettings: swift6),
-        .testTarget(name: "PackagingTests", swiftSettings: swift6),
+        .testTarget(name: "PackagingTests", dependencies: ["Workbench"], swiftSettings: swift6),
         .testTarget(
             name: "JournalTests", dependencies: ["Journal", "MQTT", "GatewayCore", "CChecksum"],
             swiftSettings: swift6),
         .testTarget(
-            name: "DiskTests", dependencies: ["Disk", "Journal", "MQTT", "GatewayCore"],
+            name: "DiskTests", dependencies: ["Disk", "Journal", "MQTT", "GatewayCore", "Workbench"],
             swiftSettings: swift6),
         .testTarget(name: "TidyTests", dependencies: ["mutate"], swiftSettings: swift6),
         .executableTarget(name: "mutate", path: "Tests/Mutate", swiftSettings: swift6),

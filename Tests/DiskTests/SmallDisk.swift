@@ -1,4 +1,5 @@
 import Foundation
+import Workbench
 
 /// An ext4 of its own in a file, for a test that fills it or breaks it.
 final class SmallDisk {
@@ -73,13 +74,8 @@ final class SmallDisk {
 
     @discardableResult
     private static func run(_ command: String...) -> Bool {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = command
-        process.standardError = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        do { try process.run() } catch { return false }
-        process.waitUntilExit()
-        return process.terminationStatus == 0
+        do {
+            return try ChildProcess.run("/usr/bin/env", command).ending == .exited(0)
+        } catch { return false }
     }
 }

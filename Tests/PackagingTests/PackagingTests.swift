@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import Workbench
 
 /// What `make install` puts into a fresh root, looked at with systemd's own tools.
 ///
@@ -52,8 +53,8 @@ struct PackagingTests {
         let root = try InstalledRoot()
         try root.remove("source/.build/release/tidegate")
         let result = try root.run("make", "-C", root.path("source"), "install", "DESTDIR=\(root.path(""))")
-        #expect(result.status != 0)
-        #expect(result.output.contains("first build it, as an ordinary user: make build"))
+        #expect(result.ending != .exited(0))
+        #expect(result.text.contains("first build it, as an ordinary user: make build"))
     }
 
     @Test("systemd accepts the unit")
@@ -67,15 +68,15 @@ struct PackagingTests {
         let result = try root.run(
             "systemd-analyze", "verify", "--man=no", root.path("check/tidegate.service"))
         // Other units of the machine may have faults of their own.
-        let complaints = result.output.split(separator: "\n").filter { $0.contains("tidegate") }
+        let complaints = result.text.split(separator: "\n").filter { $0.contains("tidegate") }
         #expect(complaints.isEmpty)
-        #expect(result.status == 0)
+        #expect(result.ending == .exited(0))
 
         // And it does look: a misspelt directive must not pass.
         try root.write(unit.replacing("WatchdogSec=", with: "WatchdogSeconds="), to: "check/tidegate.service")
         let misspelt = try root.run(
             "systemd-analyze", "verify", "--man=no", root.path("check/tidegate.service"))
-        #expect(misspelt.output.contains("WatchdogSeconds"))
+        #expect(misspelt.text.contains("WatchdogSeconds"))
     }
 
     @Test("systemd rates the sandbox at an exposure of 2.0 or less")
@@ -85,8 +86,8 @@ struct PackagingTests {
         let result = try root.run(
             "systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager",
             root.path("usr/lib/systemd/system/tidegate.service"))
-        #expect(result.status == 0, "\(result.output)")
-        #expect(result.output.contains("Overall exposure level"))
+        #expect(result.ending == .exited(0), "\(result.text)")
+        #expect(result.text.contains("Overall exposure level"))
     }
 
     @Test("The sandbox lets the gateway ask the kernel whether the wall clock is synchronised")
@@ -109,7 +110,7 @@ struct PackagingTests {
         try root.write("", to: "etc/passwd")
         try root.write("", to: "etc/group")
         let result = try root.run("systemd-sysusers", "--root=\(root.path(""))")
-        #expect(result.status == 0, "\(result.output)")
+        #expect(result.ending == .exited(0), "\(result.text)")
         let passwd = try root.read("etc/passwd")
         #expect(passwd.contains("tidegate:x:"))
         #expect(passwd.contains(":/var/lib/tidegate:/usr/sbin/nologin"))
@@ -123,7 +124,7 @@ struct PackagingTests {
         try root.write("root:x:0:\ntidegate:x:990:\n", to: "etc/group")
         let result = try root.run(
             "systemd-tmpfiles", "--root=\(root.path(""))", "--create", "tidegate.conf")
-        #expect(result.status == 0, "\(result.output)")
+        #expect(result.ending == .exited(0), "\(result.text)")
         var status = stat()
         #expect(stat(root.path("var/lib/tidegate"), &status) == 0)
         #expect(status.st_mode & 0o7777 == 0o700)
@@ -138,7 +139,7 @@ struct PackagingTests {
         #expect(access(path, X_OK) == 0)
         let root = try InstalledRoot()
         let result = try root.run("bash", "-n", path)
-        #expect(result.status == 0, "\(result.output)")
+        #expect(result.ending == .exited(0), "\(result.text)")
     }
 }
 
@@ -185,8 +186,8 @@ private final class InstalledRoot {
 
     func make(_ target: String) throws {
         let result = try run("make", "-C", path("source"), target, "DESTDIR=\(root.path)", "PREFIX=/usr")
-        guard result.status == 0 else {
-            throw Missing(description: "make \(target) failed: \(result.output)")
+        guard result.ending == .exited(0) else {
+            throw Missing(description: "make \(target) failed: \(result.text)")
         }
     }
 
@@ -196,28 +197,19 @@ private final class InstalledRoot {
             "find", root.path, "-path", path("source"), "-prune", "-o", "(", "-type", "f", "-printf",
             "%m /%P\n", ")",
             "-o", "-path", path("etc/tidegate"), "-printf", "%m /%P/\n")
-        return result.output.split(separator: "\n").map(String.init).sorted()
+        return result.text.split(separator: "\n").map(String.init).sorted()
     }
 
     /// Says clearly what is missing instead of failing somewhere inside.
     func needs(_ tool: String) throws {
-        guard try run("sh", "-c", "command -v \(tool)").status == 0 else {
+        guard try run("sh", "-c", "command -v \(tool)").ending == .exited(0) else {
             throw Missing(description: "\(tool) is not installed: run `make deps`")
         }
     }
 
-    func run(_ arguments: String...) throws -> (status: Int32, output: String) {
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = arguments
+    func run(_ arguments: String...) throws -> (ending: ChildProcess.Ending?, text: String) {
         // A make above this one must not pass its flags down.
-        process.environment = ["PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"]
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        let output = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return (process.terminationStatus, String(decoding: output, as: UTF8.self))
+        let environment = ["-i", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL=C"]
+        return try ChildProcess.run("/usr/bin/env", environment + arguments)
     }
 }

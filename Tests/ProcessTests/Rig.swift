@@ -45,9 +45,7 @@ final class Rig {
     func command(arguments: [String], seconds: Double = 20) throws -> (
         ending: ChildProcess.Ending?, text: String
     ) {
-        let child = try ChildProcess(Self.executable, arguments, log: newFile())
-        let ending = child.ended(within: seconds)
-        return (ending, child.log)
+        try ChildProcess.run(Self.executable, arguments, seconds: seconds)
     }
 
     /// Starts one of the tools of the system, its standard output apart from its errors.

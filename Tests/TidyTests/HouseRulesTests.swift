@@ -96,6 +96,19 @@ struct HouseRulesTests {
         }
     }
 
+    // Tests of all targets run side by side in one process, and SwiftNIO accepts sockets without SOCK_CLOEXEC: a child
+    // that inherits one keeps the connection of somebody else's test from ending.
+    @Test("A test starts a process through ChildProcess, which hands down no socket")
+    func childrenInheritNothing() throws {
+        let pattern = try Regex(#"\bposix_spawn\b|\bProcess\(\)|\bfork\(|\bpopen\("#)
+        for file in SourceTree.swiftFiles(under: "Tests")
+        where file.path.split(separator: "/")[1].hasSuffix("Tests") {
+            for (line, text) in file.code.enumerated() where text.contains(pattern) {
+                Issue.record("\(file.path):\(line + 1): \(text)")
+            }
+        }
+    }
+
     @Test("A file is one idea: at most 600 lines")
     func length() {
         for file in Self.sources + SourceTree.swiftFiles(under: "Tests") {

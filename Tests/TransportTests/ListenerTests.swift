@@ -2,6 +2,7 @@ import Foundation
 import MQTT
 import NIOCore
 import Testing
+import Workbench
 
 @testable import Transport
 
@@ -209,14 +210,9 @@ struct ListenerTests {
             assert got == [bytes([i % 251]) * s for i, s in enumerate(sizes)], [len(g) for g in got]
             print("all", len(got))
             """
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/python3")
-        process.arguments = ["-c", script, "\(bench.port)", "\(version)"]
-        let output = Pipe()
-        process.standardOutput = output
-        try process.run()
-        let said = String(decoding: try output.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
-        process.waitUntilExit()
+        let said = try ChildProcess.run(
+            "/usr/bin/python3", ["-W", "ignore", "-c", script, "\(bench.port)", "\(version)"]
+        ).text
         #expect(said == "all 507\n")
         try bench.waits { try bench.told().last == .closed }
     }

@@ -113,7 +113,7 @@ final class Certificates {
     private func openssl(_ arguments: String...) throws { try openssl(arguments) }
 
     private func openssl(_ arguments: [String]) throws {
-        let process = try ChildProcess("/usr/bin/openssl", arguments, log: place.file("log"))
-        try #require(process.ended(within: 60) == .exited(0), "openssl \(arguments): \(process.log)")
+        let (ending, text) = try ChildProcess.run("/usr/bin/openssl", arguments)
+        try #require(ending == .exited(0), "openssl \(arguments): \(text)")
     }
 }

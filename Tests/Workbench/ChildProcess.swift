@@ -39,6 +39,20 @@ package final class ChildProcess: Sendable {
         logPath = log
     }
 
+    /// Runs `executable` to its end, waiting at most `seconds`.
+    ///
+    /// - Returns: how it ended, nil when it had to be killed, and all it wrote, errors included.
+    /// - Throws: `WorkbenchError` when there is nothing to start.
+    package static func run(_ executable: String, _ arguments: [String], seconds: Double = 60) throws -> (
+        ending: Ending?, text: String
+    ) {
+        let log = NSTemporaryDirectory() + "/tidegate-child-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        defer { unlink(log) }
+        let child = try ChildProcess(executable, arguments, log: log)
+        let ending = child.ended(within: seconds)
+        return (ending, child.log)
+    }
+
     deinit { kill() }
 
     package var isRunning: Bool { poll() == nil }

@@ -35,7 +35,7 @@ package enum Loopback {
     }
 
     /// Whether somebody accepts connections on `port`.
-    static func accepts(_ port: UInt16) -> Bool {
+    package static func accepts(_ port: UInt16) -> Bool {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(descriptor) }
         return connect(descriptor, port: port) == 0

@@ -18,17 +18,15 @@ package struct DurableState {
     package private(set) var offTimes = OffTimes()
     /// The number the next Session in the journal gets.
     private(set) var nextSession: UInt64 = 1
-    /// Bytes of messages kept in memory for a queue whose receiver is away, and for one that is here.
-    var residentBytesOfAbsentMax = Limits().residentBytesOfAbsentMax
-    var residentBytesMax = Limits().residentBytesMax
-    /// Entries of one queue kept in memory when pages can be made of the rest.
-    package var queueEntriesMax = Limits().queueEntriesMax
-
-    package init() {}
+    /// Here they say how much of a queue is kept in memory.
+    package var limits: Limits
 
     /// - Parameter blockBits: deliveries are counted by blocks of so many Records, as a power of two: the smaller, the
     ///   sooner a short segment is known to be needless, and the more memory that takes.
-    package init(blockBits: UInt64) { live.blockBits = blockBits }
+    package init(blockBits: UInt64? = nil, limits: Limits = Limits()) {
+        if let blockBits { live.blockBits = blockBits }
+        self.limits = limits
+    }
 
     // MARK: Reading
 
@@ -150,7 +148,7 @@ package struct DurableState {
                 if closed.discardsWill { session.will = nil }
                 session.queue.noteAway()
                 // What is in no Record cannot be read back.
-                if session.isPersistent { session.queue.trimResident(to: residentBytesOfAbsentMax) }
+                if session.isPersistent { session.queue.trimResident(to: limits.residentBytesOfAbsentMax) }
             }
         case .sessionEnded(let id, _): end(id)
         case .subscribed(let id, let subscriptions): subscribe(id, subscriptions)
@@ -325,7 +323,7 @@ package struct DurableState {
         guard let (entry, message) = taken ?? nil else { return }
         release(released)
         live.retain(entry.position)
-        let budget = residentBytesMax
+        let budget = limits.residentBytesMax
         _ = sessions.update(record.member) {
             $0.queue.append(
                 message, bytes: entry.bytes, qos: record.qos, at: entry.position, budget: budget,
@@ -334,7 +332,7 @@ package struct DurableState {
     }
 
     private mutating func giveBack(_ deliveries: [Delivery], of id: SessionID, at position: Position) {
-        let budget = residentBytesMax
+        let budget = limits.residentBytesMax
         for delivery in deliveries {
             guard let assignment = sessions.read(id, { $0.queue.assignment(of: delivery) }) ?? nil
             else { continue }
@@ -398,7 +396,7 @@ package struct DurableState {
                         arrived: StoredMessage(record, to: record.targets[i]),
                         bytes: record.message.bytes.count, qos: qos, at: position,
                         budget: !session.isPersistent
-                            ? .max : here ? residentBytesMax : residentBytesOfAbsentMax,
+                            ? .max : here ? limits.residentBytesMax : limits.residentBytesOfAbsentMax,
                         // No index has the number of what was written without one.
                         isStray: session.isPersistent && delivery == nil)
                     return session.isPersistent
@@ -501,7 +499,7 @@ package struct DurableState {
     package mutating func seal(_ stretch: Stretch, queues: [SessionID]? = nil) {
         var counts = LiveCounts()
         swap(&counts, &live)
-        let most = queueEntriesMax
+        let most = limits.queueEntriesMax
         for id in queues ?? sessions.keys {
             _ = sessions.update(id) { session -> Void in
                 guard session.isPersistent else { return }

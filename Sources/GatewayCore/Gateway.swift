@@ -108,9 +108,7 @@ package struct Gateway: ~Copyable {
         profiles = Profiles(plan)
         profileCounts = Array(repeating: ProfileCounts(), count: profiles.all.count)
         self.state = state
-        self.state.residentBytesMax = plan.limits.residentBytesMax
-        self.state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
-        self.state.queueEntriesMax = plan.limits.queueEntriesMax
+        self.state.limits = plan.limits
         self.lastPosition = lastPosition
         lastPromptPosition = lastPosition
         gate = CommitGate(durable: lastPosition)

@@ -48,9 +48,7 @@ extension Gateway {
         if carried.count != wanted.uplinks.count || !wanted.uplinks.allSatisfy(carried.contains) {
             reports = Reports()
         }
-        state.residentBytesMax = plan.limits.residentBytesMax
-        state.residentBytesOfAbsentMax = plan.limits.residentBytesOfAbsentMax
-        state.queueEntriesMax = plan.limits.queueEntriesMax
+        state.limits = plan.limits
         for number in plan.uplinks.indices {
             let index = UplinkIndex(number)
             let isWanted = wanted.uplinks.contains { $0.name == plan.uplinks[number].name }

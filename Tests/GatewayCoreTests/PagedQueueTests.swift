@@ -272,7 +272,7 @@ struct DeliveryNumberTests {
     @Test("What was written without numbers stays in memory: no index could find it")
     func withoutNumbers() throws {
         var state = Self.state()
-        state.queueEntriesMax = 4
+        state.limits.queueEntriesMax = 4
         for n in 2..<102 as Range<UInt64> { state.apply(Self.message(n % 2 == 0 ? n : nil), at: Position(n)) }
         state.seal(Stretch(first: Position(1), last: Position(101)))
         #expect(state[Self.session]?.queue.pageCount == 0)

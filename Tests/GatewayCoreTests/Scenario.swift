@@ -373,7 +373,7 @@ struct Scenario: ~Copyable {
     }
 
     private func replay(_ range: Range<Int>, without lost: Set<Int> = [], into state: inout DurableState) {
-        state.queueEntriesMax = plan.limits.queueEntriesMax
+        state.limits.queueEntriesMax = plan.limits.queueEntriesMax
         var ends = sealed[...]
         var missing: UInt64 = 0
         for i in range {

@@ -72,8 +72,7 @@ struct House: ~Copyable {
         gateway: GatewayPlan = GatewayPlan()
     ) throws -> House {
         var disk = disk
-        var state = DurableState()
-        state.queueEntriesMax = gateway.limits.queueEntriesMax
+        var state = DurableState(limits: gateway.limits)
         var recovered = try Recovery.recover(&disk) {
             state.apply($0, at: $1)
         } sealed: {

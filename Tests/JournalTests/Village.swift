@@ -201,8 +201,7 @@ struct Village: ~Copyable {
 
     /// As `DiskStore` does it.
     private mutating func recover() throws -> (DurableState, RecoveredLog) {
-        var state = DurableState()
-        state.queueEntriesMax = corePlan.limits.queueEntriesMax
+        var state = DurableState(limits: corePlan.limits)
         var recovered = try Recovery.recover(&disk) {
             state.apply($0, at: $1)
         } sealed: {

@@ -409,8 +409,7 @@ package final class World {
         if isCut { disk.stepsLeft = bootDice.below(8) }
         guard disk.beginStore() else { return loseRecovery() }
         // Segments are short here.
-        var state = DurableState(blockBits: scenario.blockBits)
-        state.queueEntriesMax = plan.gateway.limits.queueEntriesMax
+        var state = DurableState(blockBits: scenario.blockBits, limits: plan.gateway.limits)
         let recovered: RecoveredLog?
         let hadFault = disk.fault != nil
         do {

@@ -33,6 +33,7 @@ struct RegressionTests {
         KnownSeed(417, "a damaged message was let go whose identifier its receiver held, at QoS 2"),
         KnownSeed(11587, "the same of a message that was missing in the index of its segment"),
         KnownSeed(21252, "reading ahead filled the memory of a queue one and a half times"),
+        KnownSeed(20187, "a start kept in memory what the defaults allow, and not what the plan does"),
         KnownSeed(427, "a lost Record's number, and so its identifier, was given to another message"),
     ]
 

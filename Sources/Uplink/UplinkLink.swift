@@ -116,6 +116,9 @@ package final class UplinkLink {
     /// at the cloud goes on, unless the plan names another one.
     package func adopt(_ plan: UplinkPlan) {
         eventLoop.preconditionInEventLoop()
+        let wasIdle = isIdle
+        // First, for what is left of this connection belongs to its address.
+        stop()
         // What a broker holds of us it holds under this name.
         let known =
             plan.clientIdentifier == self.plan.clientIdentifier ? Array(zip(self.plan.addresses, places)) : []
@@ -124,10 +127,8 @@ package final class UplinkLink {
         self.plan = plan
         let isSecure = plan.addresses.contains(where: \.isSecure)
         security = isSecure ? SecurityFiles(plan.security ?? UplinkSecurity()) : nil
-        guard !isIdle else { return }
         // As if nothing had happened yet: no pause, and the first address.
-        stop()
-        connect()
+        if !wasIdle { connect() }
     }
 
     private var isIdle: Bool {

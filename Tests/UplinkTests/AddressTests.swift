@@ -181,4 +181,34 @@ struct AddressTests {
         #expect(try first.run("mosquitto_sub", "-t", "t", "-C", "1", "-W", "5") == "1\n")
         try await link.stop()
     }
+
+    @Test(
+        "What the second broker holds of us is remembered as its own, also when another plan comes meanwhile",
+        .timeLimit(.minutes(10)))
+    func heldWhileReloading() async throws {
+        let (first, second) = (try Mosquitto(), try Mosquitto())
+        first.stop()
+        let link = Probe(plan(first.port, second.port))
+        try await link.perform(.open(cleanStart: true))
+        _ = try await link.connected()
+        let message = ApplicationMessage(topic: Array("t".utf8), payload: [0x31])
+        try await link.perform(
+            .send(.publish(Publish(message: message, qos: .exactlyOnce, id: 0x8001, retain: true))))
+        guard case .pubrec = try await link.received() else {
+            Issue.record("no PUBREC")
+            return
+        }
+        try first.start()
+        var other = plan(first.port, second.port)
+        other.backoffMaxMilliseconds += 1
+        try await link.adopt(other)
+        try await link.disconnected()
+        #expect(try await link.connected().sessionPresent == false)
+        first.stop()
+        try await link.disconnected()
+        #expect(try await link.connected().sessionPresent)
+        try await link.publish("u")
+        #expect(try second.run("mosquitto_sub", "-t", "t", "-C", "1", "-W", "5") == "1\n")
+        try await link.stop()
+    }
 }

@@ -51,6 +51,10 @@ final class Probe {
         }.get()
     }
 
+    func adopt(_ plan: UplinkPlan) async throws {
+        try await link.map { $0.value.adopt(plan) }.get()
+    }
+
     func stop() async throws {
         try await link.map { $0.value.stop() }.get()
     }

@@ -201,6 +201,8 @@ package final class DiskThread: @unchecked Sendable {
     private func read(_ name: StoreFile, _ offset: Int, _ count: Int) throws(SystemError) -> [UInt8] {
         if let writing, writing.name == name { return try writing.file.read(at: offset, count: count) }
         if let reading, reading.name == name { return try reading.file.read(at: offset, count: count) }
+        // First closed: where descriptors are short, there is this one.
+        reading = nil
         let file = try directory.openFile(name.name, O_RDONLY)
         reading = (name, file)
         return try file.read(at: offset, count: count)

@@ -275,7 +275,8 @@ struct Compaction {
             byMilliseconds: UInt64(action.cost * 1000 / max(plan.compactionBytesPerSecond, 1)))
     }
 
-    mutating func completed(_ completion: DiskCompletion, at now: Instant) -> Outcome {
+    /// - Parameter isWritable: the log can be written at present.
+    mutating func completed(_ completion: DiskCompletion, isWritable: Bool, at now: Instant) -> Outcome {
         guard let underWay, underWay.token == completion.token else { return .notOurs }
         self.underWay = nil
         var bytes: [UInt8]?
@@ -287,7 +288,7 @@ struct Compaction {
         }
         switch underWay.action {
         case .readIndex:
-            received(bytes)
+            answered(completion.outcome, isWritable: isWritable, at: now)
         case .readMessages(_, let range):
             if merge?.received(bytes ?? [], range, store: store) != true {
                 giveUp(at: now, because: .unreadable)
@@ -319,11 +320,14 @@ struct Compaction {
         return .ours
     }
 
-    private mutating func received(_ bytes: [UInt8]?) {
+    private mutating func answered(_ outcome: DiskCompletion.Outcome, isWritable: Bool, at now: Instant) {
         guard var current = fetch else { return }
         fetch = nil
-        switch current.progress.received(bytes) {
+        switch current.progress.answered(outcome, isWritable: isWritable) {
         case .read(let range): current.wanted = range
+        case .later(let range, let pause):
+            current.wanted = range
+            nextStep = max(nextStep, now.advanced(byMilliseconds: pause))
         case .found(let index): found = index
         }
         fetch = current

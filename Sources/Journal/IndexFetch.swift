@@ -9,8 +9,8 @@ struct IndexFetch {
     private var scanned: IndexBuilder
     /// Up to here the scan reads single pages, because the disk refused some of them.
     private var refusedEnd = 0
-    /// How often in a row the disk has refused the read that is due.
-    private var refusals = 0
+    /// With all of it: a segment that is not to be read has a minute, and not each of its pages.
+    private var patience = Patience()
 
     private enum Phase {
         /// So many bytes of it were asked for.
@@ -22,15 +22,14 @@ struct IndexFetch {
 
     enum Step {
         case read(Range<Int>)
+        /// In so many milliseconds.
+        case later(Range<Int>, UInt64)
         case found(SegmentIndex)
     }
 
     /// Enough for most footers.
     private static let firstReadBytes = 64 << 10
     private static let scanBytes = 256 << 10
-    /// Of one page or batch. What an index leaves out is given up for good, and what a disk refuses once it may give
-    /// when it is asked again.
-    private static let attemptsMax = 3
 
     /// - Precondition: nothing is appended to the segment any more.
     init(_ segment: Segment, store: StoreID) {
@@ -40,30 +39,54 @@ struct IndexFetch {
         scanned = IndexBuilder(segment: segment.id, first: segment.first)
     }
 
-    var firstRead: Range<Int> { segment.end..<segment.end + Self.firstReadBytes }
+    var firstRead: Range<Int> { read }
 
-    /// What to do after a read: nil where the disk refused it.
+    /// What to do after a read, or where the disk refused it.
     ///
+    /// - Parameter isWritable: the log can be written at present.
     /// - Complexity: O(bytes)
-    mutating func received(_ bytes: [UInt8]?) -> Step {
-        if bytes == nil, let range = smallestRead, refusals + 1 < Self.attemptsMax {
-            refusals += 1
-            return .read(range)
+    mutating func answered(_ outcome: DiskCompletion.Outcome, isWritable: Bool) -> Step {
+        var bytes: [UInt8]?
+        switch outcome {
+        case .read(let read):
+            patience.succeeded()
+            bytes = read
+        case .done: break
+        case .failed(let number):
+            let refusal = ReadRefusal(errorNumber: number)
+            if refusal == .ofTheSystem || !hasElse,
+                let pause = patience.refused(refusal, isWritable: isWritable)
+            {
+                return .later(read, pause)
+            }
         }
-        refusals = 0
-        return switch phase {
+        return goOn(bytes)
+    }
+
+    /// - Parameter bytes: nil where they are given up.
+    private mutating func goOn(_ bytes: [UInt8]?) -> Step {
+        switch phase {
         case .footer(let count): footer(bytes ?? [], askedFor: count)
         case .scanning(let range): scan(bytes, range)
         case .batch(let header, let offset): finish(header, at: offset, bytes ?? [])
         }
     }
 
-    /// What is being read, where nothing smaller or else would do as well.
-    private var smallestRead: Range<Int>? {
+    /// What is being read.
+    private var read: Range<Int> {
         switch phase {
-        case .footer: nil
-        case .scanning(let range): range.count <= pageBytes ? range : nil
+        case .footer(let count): segment.end..<segment.end + count
+        case .scanning(let range): range
         case .batch(let header, let offset): offset..<offset + header.totalLength
+        }
+    }
+
+    /// Something smaller, or else, would do as well as what is being read.
+    private var hasElse: Bool {
+        switch phase {
+        case .footer: true
+        case .scanning(let range): range.count > pageBytes
+        case .batch: false
         }
     }
 

@@ -9,6 +9,8 @@ struct Reading {
     private var kept: [SegmentIndex] = []
     private var fetches: [UInt64: Fetch] = [:]
     private var tokens: [OperationToken: UInt64] = [:]
+    /// Of indexes, which the disk has refused, and when it is asked again.
+    private var postponed: [(at: Instant, segment: UInt64, bytes: Range<Int>)] = []
 
     /// So many, or so many bytes of them, whichever is less; the last one stays in any case.
     private static let keptMax = 8
@@ -127,23 +129,42 @@ struct Reading {
     /// These segments are gone.
     mutating func forget(_ segments: Set<UInt64>) { kept.removeAll { segments.contains($0.segment) } }
 
+    // MARK: What was refused
+
+    /// When a read is due that the disk has refused.
+    var nextAttempt: Instant? { [loading.nextAttempt, postponed.map(\.at).min()].compactMap { $0 }.min() }
+
+    /// The reads that are to be tried again now.
+    mutating func due(at now: Instant) -> [Read] {
+        let indexes = postponed.filter { $0.at <= now }
+        if !indexes.isEmpty { postponed.removeAll { $0.at <= now } }
+        return loading.due(at: now).map { .messages($0) }
+            + indexes.map { .index(segment: $0.segment, bytes: $0.bytes) }
+    }
+
     // MARK: Answers
 
     /// What to read next; nil when the completion was not that of a read.
+    ///
+    /// - Parameter isWritable: the log can be written at present.
     mutating func completed(
-        _ completion: DiskCompletion, into events: inout [StorageEvent]
+        _ completion: DiskCompletion, isWritable: Bool, at now: Instant, into events: inout [StorageEvent]
     ) -> [Read]? {
-        if let again = loading.completed(completion, store: store, into: &events) {
+        if let again = loading.completed(
+            completion, store: store, isWritable: isWritable, at: now, into: &events)
+        {
             return again.map { .messages($0) }
         }
         guard let segment = tokens.removeValue(forKey: completion.token) else { return nil }
         guard var fetch = fetches.removeValue(forKey: segment) else { return [] }
-        var bytes: [UInt8]?
-        if case .read(let read) = completion.outcome { bytes = read }
-        switch fetch.progress.received(bytes) {
+        switch fetch.progress.answered(completion.outcome, isWritable: isWritable) {
         case .read(let range):
             fetches[segment] = fetch
             return [.index(segment: segment, bytes: range)]
+        case .later(let range, let pause):
+            fetches[segment] = fetch
+            postponed.append((now.advanced(byMilliseconds: pause), segment, range))
+            return []
         case .found(let index):
             keep(index)
             for page in fetch.pages {

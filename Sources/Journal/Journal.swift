@@ -215,6 +215,7 @@ package struct Journal {
         reportPressure()
         if space.isMeasurementDue(at: now) { ask(.measureSpace) }
         perform(dueWork())
+        read(reading.due(at: latest))
         stepCompaction()
     }
 
@@ -236,7 +237,7 @@ package struct Journal {
         let work = failures.isTroubled || isClosing ? nil : supply.nextDeadline
         let merging =
             mayCompact ? compaction.nextDeadline(space, durable: durable) : nil
-        return [batch, space.nextMeasurement, work, merging].compactMap { $0 }.min()
+        return [batch, space.nextMeasurement, work, reading.nextAttempt, merging].compactMap { $0 }.min()
     }
 
     var nextBatch: Instant? {
@@ -375,8 +376,11 @@ package struct Journal {
     package mutating func completed(_ completion: DiskCompletion, at now: Instant) {
         note(now)
         if let space = completion.space { self.space.measured(space, at: latest) }
-        if let next = reading.completed(completion, into: &events) { return read(next) }
-        switch compaction.completed(completion, at: latest) {
+        let isWritable = !failures.isTroubled
+        if let next = reading.completed(completion, isWritable: isWritable, at: latest, into: &events) {
+            return read(next)
+        }
+        switch compaction.completed(completion, isWritable: isWritable, at: latest) {
         case .notOurs: break
         case .ours: return stepCompaction()
         case .merged(let merged, let victims):

@@ -49,7 +49,7 @@ struct Loading {
         private(set) var bytes: Range<Int>
         fileprivate var batches: [Batch]
         fileprivate var request: UInt64 = 0
-        private var failures = 0
+        fileprivate var patience = Patience()
 
         fileprivate struct Batch {
             let bytes: Range<Int>
@@ -81,32 +81,28 @@ struct Loading {
             return true
         }
 
-        /// What a disk refuses once it may give when it is asked again; a message that is given up is gone for good.
-        private static let attemptsMax = 3
-
-        /// What to read after the disk refused this: each batch alone, or the one batch again; nothing when it was
-        /// refused too often.
-        fileprivate mutating func afterFailure() -> [Read] {
-            if batches.count > 1 { return alone }
-            failures += 1
-            return failures < Self.attemptsMax ? [self] : []
-        }
-
         fileprivate var positions: [Position] { batches.flatMap(\.positions) }
 
-        /// A read of its own for each batch: one bad page shall not cost its neighbours.
-        private var alone: [Read] {
-            batches.map { batch in
-                var read = self
-                read.bytes = batch.bytes
-                read.batches = [batch]
-                return read
-            }
+        /// A read of its own for each batch: one bad page shall not cost its neighbours. nil where it is of one only.
+        fileprivate var alone: [Read]? {
+            batches.count < 2
+                ? nil
+                : batches.map { batch in
+                    var read = self
+                    read.bytes = batch.bytes
+                    read.batches = [batch]
+                    return read
+                }
         }
     }
 
     private var requests: [UInt64: Request] = [:]
     private var reads: [OperationToken: Read] = [:]
+    /// What the disk has refused, and when it is asked again.
+    private var postponed: [(at: Instant, read: Read)] = []
+    /// Where patience ended last: what else the disk refuses there has none, so that a segment that is not to be read
+    /// does not keep its queues waiting a minute for every few of its messages.
+    private var givenUp: (segment: UInt64, patience: Patience)?
     private var lastRequest: UInt64 = 0
 
     /// Answers at once what needs no reading; otherwise returns the reads to be made now.
@@ -134,7 +130,7 @@ struct Loading {
     ///
     /// - Complexity: O(requests)
     func isReading(_ segment: UInt64) -> Bool {
-        reads.values.contains { $0.segment == segment }
+        reads.values.contains { $0.segment == segment } || postponed.contains { $0.read.segment == segment }
             || requests.values.contains { $0.unplaced[segment] != nil }
     }
 
@@ -160,20 +156,46 @@ struct Loading {
         return started
     }
 
+    /// When a read is due that the disk has refused.
+    var nextAttempt: Instant? { postponed.map(\.at).min() }
+
+    /// The reads that are to be tried again now.
+    mutating func due(at now: Instant) -> [Read] {
+        let due = postponed.filter { $0.at <= now }.map(\.read)
+        if !due.isEmpty { postponed.removeAll { $0.at <= now } }
+        return due
+    }
+
     /// What to read next; nil when the completion was not that of a read.
+    ///
+    /// - Parameter isWritable: the log can be written at present.
     mutating func completed(
-        _ completion: DiskCompletion, store: StoreID, into events: inout [StorageEvent]
+        _ completion: DiskCompletion, store: StoreID, isWritable: Bool, at now: Instant,
+        into events: inout [StorageEvent]
     ) -> [Read]? {
         guard var read = reads.removeValue(forKey: completion.token),
             var request = requests.removeValue(forKey: read.request)
         else { return nil }
         switch completion.outcome {
-        case .read(let bytes): Self.answer(&request, read, bytes, store)
-        case .done, .failed:
-            request.reads = read.afterFailure()
-            if request.reads.isEmpty {
-                for position in read.positions { request.answer(position, nil) }
+        case .read(let bytes):
+            Self.answer(&request, read, bytes, store)
+        case .failed(let number):
+            let refusal = ReadRefusal(errorNumber: number)
+            if refusal != .ofTheSystem, let alone = read.alone {
+                request.reads = alone
+                break
             }
+            if let givenUp, givenUp.segment == read.segment { read.patience = givenUp.patience }
+            if let pause = read.patience.refused(refusal, isWritable: isWritable) {
+                postponed.append((now.advanced(byMilliseconds: pause), read))
+                // Not answered yet.
+                requests[read.request] = request
+                return []
+            }
+            if refusal == .ofTheMedium { givenUp = (read.segment, read.patience) }
+            for position in read.positions { request.answer(position, nil) }
+        case .done:
+            for position in read.positions { request.answer(position, nil) }
         }
         request.outstanding -= 1
         let again = start(&request, read.request)

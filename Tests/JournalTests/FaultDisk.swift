@@ -20,6 +20,8 @@ struct Fault {
     static let noSpace: Int32 = 28
     static let broken: Int32 = 5
     static let readOnly: Int32 = 30
+    /// EMFILE.
+    static let noDescriptor: Int32 = 24
 }
 
 private struct Refused: Error { let errorNumber: Int32 }

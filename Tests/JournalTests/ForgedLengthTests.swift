@@ -150,8 +150,8 @@ struct ForgedLengthTests {
         while true {
             largest = max(largest, range.count)
             let part = range.clamped(to: 0..<bytes.count)
-            switch fetch.received(Array(bytes[part])) {
-            case .read(let next): range = next
+            switch fetch.answered(.read(Array(bytes[part])), isWritable: true) {
+            case .read(let next), .later(let next, _): range = next
             case .found(let index): return (index, largest)
             }
         }

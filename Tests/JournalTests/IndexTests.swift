@@ -318,7 +318,9 @@ struct IndexTests {
             rig.journal.index(SessionID(1), stretch)
             let all = (stretch.first.number...stretch.last.number).map { Position($0) }
             rig.journal.load(SessionID(1), [refused, all[4]])
-            while try rig.work() {}
+            try rig.passes(seconds: 60)
+            #expect(!rig.events.contains { if case .loaded = $0 { true } else { false } })
+            try rig.passes(seconds: 60)
             var found: [Position] = []
             for event in rig.events {
                 switch event {
@@ -332,10 +334,27 @@ struct IndexTests {
         }
     }
 
-    @Test("a page that the disk refuses twice and then gives costs nothing, also where a scan leads there")
-    func pageRefusedForAWhile() throws {
+    struct Refusal: Sendable, CustomTestStringConvertible {
+        var errorNumber: Int32
+        var times: Int
+        var seconds: Int
+        var failsWrites = false
+        var testDescription: String {
+            "errno \(errorNumber), \(times) times, \(failsWrites ? "of writes too, " : "")\(seconds) s"
+        }
+    }
+
+    @Test(
+        "what the disk refuses for a while and then gives costs nothing, wherever what leads there is found",
+        arguments: [
+            // The footer and the whole scan are refused before its first page is.
+            Refusal(errorNumber: Fault.broken, times: 8, seconds: 64),
+            Refusal(errorNumber: Fault.noDescriptor, times: 200, seconds: 7200),
+            Refusal(errorNumber: Fault.broken, times: .max, seconds: 7200, failsWrites: true),
+        ], [nil, 28] as [Int32?])
+    func refusedForAWhile(refusal: Refusal, failFooters: Int32?) throws {
         var rig = try Rig(try #require(testStore))
-        rig.disk.failFooters = 28
+        rig.disk.failFooters = failFooters
         for n in 0..<60 as Range<UInt64> {
             rig.append(Samples.plain("n\(n)", delivery: n, payload: Array(repeating: 1, count: 2000)))
             try rig.settle()
@@ -343,11 +362,18 @@ struct IndexTests {
         try rig.restart()
         let stretch = rig.recovered.stretches[1]
         let all = (stretch.first.number...stretch.last.number).map { Position($0) }
-        // The footer, the whole scan, and its first page twice.
-        rig.disk.fault = Fault(after: 0, errorNumber: Fault.broken, kind: .read, times: 4)
+        rig.disk.fault = Fault(
+            after: 0, errorNumber: refusal.errorNumber, kind: refusal.failsWrites ? nil : .read,
+            times: refusal.times)
+        if refusal.failsWrites {
+            rig.append(Samples.plain("one more", delivery: 60))
+            try rig.passes(seconds: 1)
+        }
         rig.journal.load(SessionID(1), all)
-        while try rig.work() {}
-        #expect(rig.disk.strikes == 4)
+        try rig.passes(seconds: refusal.seconds)
+        #expect(rig.disk.strikes >= min(refusal.times, 200))
+        rig.disk.fault = nil
+        try rig.passes(seconds: 64)
         var given: [Position] = []
         for case .loaded(_, let answers) in rig.events { given += answers.filter { $0.1 != nil }.map(\.0) }
         #expect(given == all)

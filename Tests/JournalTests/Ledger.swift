@@ -132,6 +132,14 @@ struct Rig {
         events.compactMap { if case .elided(let position) = $0 { position } else { nil } }
     }
 
+    /// Second by second.
+    mutating func passes(seconds: Int) throws {
+        for _ in 0..<seconds {
+            now = now.advanced(bySeconds: 1)
+            try settle()
+        }
+    }
+
     /// Lets the disk work until nothing is to be done.
     mutating func settle() throws {
         journal.tick(at: now)

@@ -211,8 +211,9 @@ struct MisplacedPagesTests {
         var fetch = IndexFetch(segment, store: store)
         var range = fetch.firstRead
         while true {
-            switch fetch.received(Array(bytes[range.clamped(to: 0..<bytes.count)])) {
-            case .read(let next): range = next
+            let read = Array(bytes[range.clamped(to: 0..<bytes.count)])
+            switch fetch.answered(.read(read), isWritable: true) {
+            case .read(let next), .later(let next, _): range = next
             case .found(let index): return index
             }
         }

@@ -26,5 +26,10 @@ extension Mutant {
             Edit(
                 "Sources/GatewayCore/Delivering.swift", "guard isCommitted, session.mayReleaseUnproven(",
                 "guard !MUTANT, isCommitted, session.mayReleaseUnproven(")),
+        Mutant(
+            "was-impatient", "what the disk refuses to read a few times in a row is given up",
+            Edit(
+                "Sources/Journal/Patience.swift", "defer { asked += 1 }",
+                "if MUTANT, asked == 2 { return nil }; defer { asked += 1 }")),
     ]
 }

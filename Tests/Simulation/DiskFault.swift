@@ -11,10 +11,14 @@ package struct DiskFault: Hashable, Sendable {
     package var step: Step?
     /// How many it strikes.
     package var times = 1
+    /// When it is over, whatever is left of `times`; microseconds.
+    package var endsAt: UInt64?
 
     package static let noSpace: Int32 = 28
     package static let broken: Int32 = 5
     package static let readOnly: Int32 = 30
+    /// EMFILE.
+    package static let noDescriptor: Int32 = 24
 
     package init(after: Int, errorNumber: Int32, step: Step? = nil, times: Int = 1) {
         self.after = after
@@ -31,6 +35,8 @@ package struct DiskFault: Hashable, Sendable {
             return false
         }
         if errorNumber == Self.readOnly, kind == .read { return false }
+        // Where no file is opened none is wanted.
+        if errorNumber == Self.noDescriptor, kind != .read, kind != .create { return false }
         after -= 1
         guard after < 0 else { return false }
         times -= 1

@@ -262,6 +262,7 @@ package final class World {
         default: break
         }
         aim(at: operation.action)
+        if let end = disk.fault?.endsAt, now >= end { disk.fault = nil }
         guard let completion = disk.perform(operation) else {
             return stepsUnaimed == nil ? losePower(.stepCut) : kill()
         }

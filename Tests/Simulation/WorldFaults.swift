@@ -43,12 +43,19 @@ extension World {
                 events.add(.fails(life: life), at: now + UInt64(dice.below(lasts + 1)))
             }
         case .diskError:
-            let errors = [DiskFault.noSpace, DiskFault.broken, DiskFault.broken, DiskFault.readOnly]
+            let errors = [
+                DiskFault.noSpace, DiskFault.broken, DiskFault.broken, DiskFault.readOnly,
+                DiskFault.noDescriptor,
+            ]
             let step = dice.coin() ? nil : DiskFault.Step.allCases[dice.below(DiskFault.Step.allCases.count)]
-            // What cannot be read three times in a row counts as damaged.
             disk.fault = DiskFault(
-                after: dice.below(12), errorNumber: errors[dice.below(4)], step: step,
-                times: 1 + dice.below(step == nil || step == .read ? 2 : 4))
+                after: dice.below(12), errorNumber: errors[dice.below(errors.count)], step: step,
+                times: 1 + dice.below(4))
+            // A card that is being reset gives nothing for a while, and what it would give is not lost.
+            if step == .read {
+                disk.fault?.times = .max
+                disk.fault?.endsAt = now + UInt64(dice.below(50_000_000))
+            }
         case .wrongClock:
             // For less than it takes to be believed.
             clocks.setWrongly(

@@ -1,3 +1,4 @@
+import Glibc
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -174,11 +175,11 @@ private final class AcceptGate: ChannelInboundHandler {
 /// memory, and it makes what a slow client takes visible in small steps instead of megabytes.
 private let unsentLowMark = NIOBSDSocket.Option(rawValue: 25)
 
-/// What the system said, without the name of the call that NIO puts before it.
+/// In the system's words.
 private func plainReason(_ error: any Error) -> String {
     switch error {
     case let error as IOError:
-        String(error.description.split(separator: ": ", maxSplits: 1).last ?? "the system refused")
+        strerror(error.errnoCode).map { String(cString: $0) } ?? "error \(error.errnoCode)"
     case is SocketAddressError:
         "there is no such host or address"
     default:

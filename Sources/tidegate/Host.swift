@@ -83,11 +83,12 @@ final class Host: TransportDelegate {
 
     /// - Parameters:
     ///   - gateway: as recovery brought it back, with the effects of that.
+    ///   - connectionsMax: of clients at once, whatever the settings allow.
     ///   - submit: called on the loop.
     init(
         loop: any EventLoop, clock: LogicalClock, gateway: consuming Gateway, effects: [Effect],
         journal: Journal, witness: WallWitness, settings: CheckedSettings, settingsReader: SettingsReader,
-        log: consuming Log, notifier: consuming ServiceNotifier,
+        connectionsMax: Int, log: consuming Log, notifier: consuming ServiceNotifier,
         submit: @escaping ([DiskOperation]) -> Void, end: @escaping (ExitStatus) -> Never
     ) {
         self.loop = loop
@@ -96,7 +97,8 @@ final class Host: TransportDelegate {
         self.effects = effects
         self.journal = journal
         self.witness = witness
-        self.transport = Transport(plan: TransportPlan(settings.settings), loop: loop)
+        self.transport = Transport(
+            plan: TransportPlan(settings.settings, connectionsMax: connectionsMax), loop: loop)
         self.settings = settings.settings
         self.uplinkPlans = settings.uplinks
         self.settingsReader = settingsReader

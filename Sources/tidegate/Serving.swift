@@ -73,6 +73,16 @@ private struct Start {
         var log = Log()
         for warning in store.warnings { log.write(LogLine(.warning, .storage, warning)) }
         for line in store.recovered.report.lines { log.write(line) }
+        let connectionsMax = Descriptors.takeAll().connectionsMax(
+            listeners: settings.listeners.count, uplinks: settings.uplinks.count)
+        if connectionsMax < settings.limits.connections {
+            log.write(
+                LogLine(
+                    .warning, .gateway,
+                    "at most \(connectionsMax) clients are let in, not the \(settings.limits.connections) of "
+                        + "limits.connections: this process may not have more files open (LimitNOFILE= of the "
+                        + "unit, or ulimit -Hn)"))
+        }
         let disk: DiskThread
         do throws(StoreError) {
             disk = try store.start { completions in
@@ -92,7 +102,8 @@ private struct Start {
             journal: Journal(
                 plan: JournalPlan(settings.journal), recovered: store.recovered, resumed: clock.resumed),
             witness: WallWitness(anchor: store.recovered.anchor, unproven: clock.resumed.unproven),
-            settings: checked, settingsReader: SettingsReader(source), log: log, notifier: ServiceNotifier(),
+            settings: checked, settingsReader: SettingsReader(source),
+            connectionsMax: connectionsMax, log: log, notifier: ServiceNotifier(),
             submit: { disk.submit($0) }, end: { _exit($0.rawValue) })
     }
 }

@@ -59,7 +59,8 @@ extension UplinkRoutes.Route {
 }
 
 extension TransportPlan {
-    init(_ settings: Settings) {
+    /// - Parameter connectionsMax: of them the process can bear no more.
+    init(_ settings: Settings, connectionsMax: Int) {
         let limits = settings.limits
         self.init(
             listeners: settings.listeners.enumerated().map { index, listener in
@@ -70,7 +71,7 @@ extension TransportPlan {
                     connectionsMax: listener.connections ?? limits.connections,
                     security: listener.security.map { ListenerSecurity($0) })
             })
-        connectionsMax = limits.connections
+        self.connectionsMax = min(limits.connections, connectionsMax)
     }
 }
 

@@ -37,6 +37,8 @@ package final class Gateway {
     package let statePath: String
     package let configurationPath: String
     package let logPath: String
+    /// How many files and sockets it may have open, soft and hard limit; nil for as many as this process.
+    package var descriptorsMax: Int?
     private let place: Workplace
     private let name: String
     private let journal: [String]
@@ -94,10 +96,13 @@ package final class Gateway {
     @discardableResult
     package func start(within seconds: Double = 20) throws -> Double {
         let began = monotonicSeconds()
-        let child = try ChildProcess(
-            executable,
-            ["run", "--config", configurationPath, "--listen", "127.0.0.1:\(port)", "--state", statePath],
-            log: logPath)
+        let words = [
+            executable, "run", "--config", configurationPath, "--listen", "127.0.0.1:\(port)", "--state",
+            statePath,
+        ]
+        let limits = descriptorsMax.map { ["/usr/bin/prlimit", "--nofile=\($0):\($0)"] } ?? []
+        let all = limits + words
+        let child = try ChildProcess(all[0], Array(all.dropFirst()), log: logPath)
         process = child
         let port = self.port
         waitUpTo(seconds) { Loopback.accepts(port) || !child.isRunning }

@@ -72,6 +72,9 @@ extension TransportPlan {
                     security: listener.security.map { ListenerSecurity($0) })
             })
         self.connectionsMax = min(limits.connections, connectionsMax)
+        // Behind the largest packet there is room for what must not wait for it: whoever reads that one slowly is read to.
+        let largest = listeners.reduce(limits.packetBytes) { max($0, $1.maximumPacketSize) }
+        waitingBytesMax = max(waitingBytesMax, 2 * largest)
     }
 }
 

@@ -6,6 +6,8 @@ import Journal
 final class Directory: Sendable {
     private let descriptor: Int32
     let path: String
+    /// Whose the files are that root makes here; nil where nothing is to be changed.
+    private let owner: (user: uid_t, group: gid_t)?
 
     /// Opens `path`, and creates it with mode 0700 where it is missing. A new directory is as durable as what
     /// is put into it: its parent is synced.
@@ -17,12 +19,21 @@ final class Directory: Sendable {
             throw SystemError(number: errno)
         }
         descriptor = try call { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        owner = Self.ownerBesideRoot(descriptor)
     }
 
     /// Opens `path`, which must be there.
     init(existing path: String) throws(SystemError) {
         self.path = path
         descriptor = try call { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        owner = Self.ownerBesideRoot(descriptor)
+    }
+
+    /// What root leaves in the gateway's directory the gateway must be able to open when it is nobody special again.
+    private static func ownerBesideRoot(_ descriptor: Int32) -> (user: uid_t, group: gid_t)? {
+        var facts = stat()
+        guard geteuid() == 0, fstat(descriptor, &facts) == 0, facts.st_uid != 0 else { return nil }
+        return (facts.st_uid, facts.st_gid)
     }
 
     deinit { close(descriptor) }
@@ -109,13 +120,26 @@ final class Directory: Sendable {
         }
     }
 
+    /// Whether something in it says that a store is here, or was.
+    func holdsStore() throws(SystemError) -> Bool {
+        try names().contains {
+            switch StoreFile(name: $0) {
+            case .format: true
+            case let file?: file.isOfLog
+            case nil: false
+            }
+        }
+    }
+
     func sync() throws(SystemError) { try call { fsync(descriptor) } }
 
     /// Takes the exclusive lock of this open directory, which asks nothing of the disk.
     func lock() -> LockOutcome { LockOutcome(errorNumber: tidegate_lock_directory(descriptor)) }
 
     func openFile(_ name: String, _ flags: Int32) throws(SystemError) -> File {
-        File(descriptor: try call { openat(descriptor, name, flags | O_CLOEXEC, 0o600) })
+        let file = File(descriptor: try call { openat(descriptor, name, flags | O_CLOEXEC, 0o600) })
+        if let owner, flags & O_CREAT != 0 { try call { fchown(file.descriptor, owner.user, owner.group) } }
+        return file
     }
 
     /// What is not there is removed already.
@@ -132,6 +156,10 @@ final class Directory: Sendable {
     func makeSubdirectory(_ name: String) throws(SystemError) {
         do { try call { mkdirat(descriptor, name, 0o700) } } catch {
             guard error.number == EEXIST else { throw error }
+            return
+        }
+        if let owner {
+            try call { fchownat(descriptor, name, owner.user, owner.group, AT_SYMLINK_NOFOLLOW) }
         }
     }
 

@@ -17,19 +17,17 @@ package struct DiskStore: Sendable {
     ///
     /// - Parameters:
     ///   - path: the store's own directory; its parent must exist.
+    ///   - mustExist: begin no store where there is none.
     ///   - allowVolatile: accept file systems that keep nothing through a power cut, for tests and containers.
     ///   - body: gets every Record: those of the checkpoint at `Position.zero`, then the log's in order.
     ///   - sealed: told of each stretch of the log that the checkpoint did not know as complete, behind its last
     ///     Record.
     /// - Complexity: O(checkpoint + segments it does not cover); blocks on the disk
     package static func open(
-        path: String, allowVolatile: Bool = false, _ body: (Record, Position) -> Void,
-        sealed: (Stretch, [SessionID]) -> Void = { _, _ in }
+        path: String, mustExist: Bool = false, allowVolatile: Bool = false,
+        _ body: (Record, Position) -> Void, sealed: (Stretch, [SessionID]) -> Void = { _, _ in }
     ) throws(StoreError) -> DiskStore {
-        let directory: Directory
-        do { directory = try Directory(path: path) } catch {
-            throw .cannot("open the state directory", path: path, error)
-        }
+        let directory = try mustExist ? existing(path) : made(path)
         // Before anything is read, so that nobody changes it meanwhile.
         let (lock, lockProblem) = try takeLock(directory)
         let kind = try fileSystemKind(directory)
@@ -55,11 +53,11 @@ package struct DiskStore: Sendable {
     /// The same, with the state that its Records come to: what is complete goes out of memory as it is read, however
     /// long the log is.
     package static func recover(
-        path: String, allowVolatile: Bool = false
+        path: String, mustExist: Bool = false, allowVolatile: Bool = false
     ) throws(StoreError) -> (store: DiskStore, state: DurableState) {
         var state = DurableState()
         let store = try open(
-            path: path, allowVolatile: allowVolatile, { state.apply($0, at: $1) },
+            path: path, mustExist: mustExist, allowVolatile: allowVolatile, { state.apply($0, at: $1) },
             sealed: { state.seal($0, queues: $1) })
         return (store, state)
     }
@@ -82,6 +80,26 @@ package struct DiskStore: Sendable {
     package func space() -> FileSystemSpace? { directory.space() }
 
     // MARK: Before recovery
+
+    private static func made(_ path: String) throws(StoreError) -> Directory {
+        do { return try Directory(path: path) } catch {
+            throw .cannot("open the state directory", path: path, error)
+        }
+    }
+
+    /// A directory in which there is a store.
+    static func existing(_ path: String) throws(StoreError) -> Directory {
+        let directory: Directory
+        let holdsStore: Bool
+        do {
+            directory = try Directory(existing: path)
+            holdsStore = try directory.holdsStore()
+        } catch {
+            throw .cannot("open the state directory", path: path, error)
+        }
+        guard holdsStore else { throw .noStore(path: path) }
+        return directory
+    }
 
     /// Locks the directory itself, and in it the file that says who did. The directory alone is enough where the file
     /// cannot be had: on a full or read-only disk, or because something else has its name. Both last as long as they

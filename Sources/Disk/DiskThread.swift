@@ -217,10 +217,8 @@ package struct InlineDisk {
         thread = DiskThread(directory: directory, lock: lock) { _ in }
     }
 
-    /// - Complexity: blocks until they are done
-    package func carryOut(_ operations: [DiskOperation]) -> [DiskCompletion] {
-        operations.map { thread.perform($0) }
-    }
+    /// - Complexity: blocks until it is done
+    package func carryOut(_ operation: DiskOperation) -> DiskCompletion { thread.perform(operation) }
 }
 
 private func diskThreadMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {

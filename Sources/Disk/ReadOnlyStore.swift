@@ -16,10 +16,7 @@ package enum ReadOnlyStore {
     ) throws(StoreError) -> Result {
         var left = tries
         while true {
-            let directory: Directory
-            do { directory = try Directory(existing: path) } catch {
-                throw .cannot("open the state directory", path: path, error)
-            }
+            let directory = try DiskStore.existing(path)
             var reader = DiskReader(directory: directory)
             do {
                 return try body(&reader)

@@ -8,6 +8,7 @@ package enum StoreError: Error, Hashable, Sendable, CustomStringConvertible {
     case unknownFeatures(path: String, bits: UInt32)
     case unknownRecordType(path: String, type: UInt8)
     case foreignDirectory(path: String)
+    case noStore(path: String)
 
     package var description: String {
         switch self {
@@ -37,6 +38,11 @@ package enum StoreError: Error, Hashable, Sendable, CustomStringConvertible {
             """
             \(path) holds journal files, but none of them says which store they belong to. Restore FORMAT or a \
             segment from a backup, or move the files away to start empty.
+            """
+        case .noStore(let path):
+            """
+            \(path) holds no store: it has neither FORMAT nor a segment. Name the directory that is `state` in the \
+            gateway's configuration, with --state or by --config.
             """
         }
     }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Disk
 import GatewayCore
+import Glibc
 import Journal
 import Settings
 
@@ -173,23 +174,21 @@ extension JournalCommand {
         func run() throws {
             let settings = try store.settings()
             let (opened, state) = try looking { () throws(StoreError) in
-                try DiskStore.recover(path: settings.state, allowVolatile: settings.journal.allowsVolatile)
+                try DiskStore.recover(
+                    path: settings.state, mustExist: true, allowVolatile: settings.journal.allowsVolatile)
             }
+            for warning in opened.warnings { complain(warning) }
             for line in opened.recovered.report.texts() { print(line) }
             var journal = Journal(plan: JournalPlan(settings.journal), recovered: opened.recovered)
             let disk = opened.inline()
-            let now = opened.recovered.clock
-            journal.beginCheckpoint(of: state, at: now)
-            var operations: [DiskOperation] = []
-            while true {
-                journal.tick(at: now)
-                journal.takeOperations(into: &operations)
-                if operations.isEmpty { break }
-                for done in disk.carryOut(operations) { journal.completed(done, at: now) }
-                operations = []
+            // The first attempt may have found no room, and made some.
+            let refusal = Self.writeCheckpoint(of: state, &journal, disk).flatMap { _ in
+                Self.writeCheckpoint(of: state, &journal, disk)
             }
-            guard !journal.hasFailed else {
-                complain("the disk failed; what was there is as it was")
+            if let refusal {
+                complain(
+                    "cannot write a checkpoint into \(settings.state): \(refusal). What was there is as it was; "
+                        + "make room, or see why the disk takes nothing, and repair it again.")
                 throw ExitCode(ExitStatus.failed.rawValue)
             }
             let lost = opened.recovered.report.lost.reduce(0 as UInt64) { $0 + UInt64($1.count) }
@@ -198,7 +197,39 @@ extension JournalCommand {
                     ? "repaired: \(lost) records were lost, \(state.balance.queued) messages wait"
                     : "nothing was damaged; \(state.balance.queued) messages wait")
         }
+
+        /// - Returns: why it could not be written; nil when it is durable.
+        private static func writeCheckpoint(
+            of state: DurableState, _ journal: inout Journal, _ disk: InlineDisk
+        ) -> SystemError? {
+            let now = journal.stampedAt
+            // Until it is done.
+            var refusal: SystemError? = SystemError(number: EIO)
+            journal.beginCheckpoint(of: state, at: now)
+            var operations: [DiskOperation] = []
+            while true {
+                journal.tick(at: now)
+                journal.takeOperations(into: &operations)
+                if operations.isEmpty { return refusal }
+                for operation in operations {
+                    let done = disk.carryOut(operation)
+                    if operation.isOfCheckpoint {
+                        if case .failed(let number) = done.outcome {
+                            refusal = SystemError(number: number)
+                        } else {
+                            refusal = nil
+                        }
+                    }
+                    journal.completed(done, at: now)
+                }
+                operations = []
+            }
+        }
     }
+}
+
+extension DiskOperation {
+    fileprivate var isOfCheckpoint: Bool { if case .writeCheckpoint = action { true } else { false } }
 }
 
 // MARK: Lines

@@ -112,7 +112,8 @@ extension StoreError {
     /// Whether systemd starting the gateway again may help.
     fileprivate var exitStatus: ExitStatus {
         switch self {
-        case .volatileFileSystem, .unknownFeatures, .unknownRecordType, .foreignDirectory: .configuration
+        case .volatileFileSystem, .unknownFeatures, .unknownRecordType, .foreignDirectory, .noStore:
+            .configuration
         case .locked, .cannot: .failed
         }
     }

@@ -106,18 +106,72 @@ struct AuditTests {
     func namesMissingStore() throws {
         let rig = try Rig()
         let path = rig.place.file("nothing")
-        for command in [["audit"], ["journal", "verify"], ["journal", "stats"], ["journal", "dump"]] {
-            let child = try ChildProcess(
-                Rig.executable, command + ["--state", path], log: rig.place.file("missing.log"))
-            #expect(child.ended(within: 20) == .exited(1))
-            #expect(child.log.contains(path))
+        for command in Self.commands {
+            let (ending, text) = try rig.command(arguments: command + ["--state", path])
+            #expect(ending == .exited(1) && text.contains(path), "\(command): \(text)")
         }
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
+    @Test("a directory that is no store is called so, and left as it is")
+    func namesForeignDirectory() throws {
+        let rig = try Rig()
+        let file = try rig.place.write("mine", to: "other/notes")
+        let path = URL(filePath: file).deletingLastPathComponent().path
+        for command in Self.commands {
+            let (ending, text) = try rig.command(arguments: command + ["--state", path])
+            #expect(ending == .exited(1) && text.contains("\(path) holds no store"), "\(command): \(text)")
+        }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: path) == ["notes"])
+    }
+
+    private static let commands = [
+        ["audit"], ["journal", "verify"], ["journal", "stats"], ["journal", "dump"], ["journal", "repair"],
+    ]
+
+    @Test("what root repairs still belongs to the gateway's user")
+    func repairedByRoot() throws {
+        let rig = try Rig()
+        guard geteuid() == 0 else { return print("skipped what only root can do: repairing another's store") }
+        let gateway = try filled(rig, messages: 300)
+        gateway.kill()
+        let nobody = "65534:65534"
+        try rig.run("/bin/chown", ["-R", nobody, gateway.statePath])
+        // FORMAT is written anew, and what is damaged of the segment goes to quarantine.
+        for (name, text) in [("FORMAT", nil), ("seg-0000000000000001.log", "number 150 ")] {
+            let file = URL(filePath: gateway.statePath + "/" + name)
+            var bytes = try Data(contentsOf: file)
+            let place = try text.map { try #require(bytes.range(of: Data($0.utf8))).lowerBound } ?? 0
+            bytes[place] ^= 1
+            try bytes.write(to: file)
+        }
+        let (ending, text) = try rig.command("journal", "repair", "--config", gateway.configurationPath)
+        #expect(ending == .exited(0), "\(text)")
+        #expect(FileManager.default.fileExists(atPath: gateway.statePath + "/quarantine"))
+        let foreign = try rig.run("/usr/bin/find", [gateway.statePath, "!", "-user", "65534"])
+        #expect(foreign == "")
+    }
+
+    @Test("a repair that could not be written down says so")
+    func repairOnReadOnlyDisk() throws {
+        let rig = try Rig()
+        guard let disk = SmallDisk(megabytes: 64) else { return }
+        let home = try Workplace("state", under: disk.mountPoint)
+        let gateway = try filled(rig, messages: 20, stateIn: home)
+        #expect(gateway.stop() == .exited(0))
+        try #require(disk.remount(readOnly: true))
+        let (ending, text) = try rig.command("journal", "repair", "--config", gateway.configurationPath)
+        #expect(ending == .exited(1), "\(text)")
+        #expect(
+            text.contains("cannot write a checkpoint") && text.contains("Read-only file system"), "\(text)")
+        try #require(disk.remount(readOnly: false))
+        let again = try rig.command("journal", "repair", "--config", gateway.configurationPath)
+        #expect(again.ending == .exited(0) && again.text.contains("20 messages wait"), "\(again.text)")
+    }
+
     /// A running gateway with messages for a client that is away.
-    private func filled(_ rig: Rig, messages: Int) throws -> Gateway {
-        let gateway = try rig.gateway()
+    private func filled(_ rig: Rig, messages: Int, stateIn home: Workplace? = nil) throws -> Gateway {
+        let gateway = try rig.gateway(stateIn: home)
         try gateway.start()
         let port = "\(gateway.port)"
         try rig.run(

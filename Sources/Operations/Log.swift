@@ -156,12 +156,15 @@ package struct LogRate: Sendable {
 
 /// Writes lines to stderr, each with one write(2), so that lines of several writers never mix.
 ///
-/// A write that fails or blocks is not repeated: a log must not stop the gateway. Owned by one thread.
+/// A write that fails is not repeated, and one that would block not made: a log must not stop the gateway. Owned by one
+/// thread.
 package struct Log: ~Copyable {
     private let descriptor: CInt
     private let isJournal: Bool
     private let levelMax: LogLevel
     private var rate = LogRate()
+    /// Lines that were not taken, and not yet told of.
+    private var leftOut = 0
 
     /// - Parameters:
     ///   - descriptor: stderr unless a test looks.
@@ -187,10 +190,26 @@ package struct Log: ~Copyable {
         for line in rate.summaries(atMilliseconds: isEnd ? nil : Self.milliseconds()) { put(line) }
     }
 
-    private func put(_ line: LogLine) {
+    /// Nobody waits for whoever reads the log: what it does not take now is left out, and counted.
+    private mutating func put(_ line: LogLine) {
+        guard isTakingLines else {
+            leftOut += 1
+            return
+        }
+        if leftOut > 0 {
+            let count = leftOut
+            leftOut = 0
+            put(LogLine(.warning, .gateway, "\(count) lines were left out: nobody read the log"))
+        }
         let bytes = Array((isJournal ? line.forJournal : line.forTerminal(unixSeconds: Glibc.time(nil))).utf8)
         var written = Glibc.write(descriptor, bytes, bytes.count)
         while written < 0, errno == EINTR { written = Glibc.write(descriptor, bytes, bytes.count) }
+    }
+
+    private var isTakingLines: Bool {
+        var state = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        // Where it cannot be told a write will.
+        return poll(&state, 1, 0) != 0
     }
 
     private static func milliseconds() -> UInt64 {

@@ -88,6 +88,28 @@ struct LogTests {
         #expect(lines.contains { $0.hasSuffix("more lines about uplinks in one second are not shown") })
     }
 
+    @Test("Nobody reads the log: it waits for nobody, and tells how much is missing")
+    func nobodyReads() throws {
+        var pipe: [CInt] = [0, 0]
+        try #require(Glibc.pipe(&pipe) == 0)
+        defer { pipe.forEach { _ = close($0) } }
+        let setPipeSize: CInt = 1031  // F_SETPIPE_SZ of fcntl(2), which Glibc's module leaves out.
+        try #require(fcntl(pipe[1], setPipeSize, 4096) == 4096)
+        var log = Log(descriptor: pipe[1], isJournal: true, levelMax: .info)
+        let kinds = LogKind.allCases
+        for n in 0..<20 {
+            log.write(LogLine(.info, kinds[n % kinds.count], String(repeating: "x", count: 1000)))
+        }
+        var buffer = [UInt8](repeating: 0, count: 8192)
+        let count = read(pipe[0], &buffer, buffer.count)
+        #expect(count > 0 && count <= 4096)
+        log.write(LogLine(.error, .gateway, "here again"))
+        let rest = read(pipe[0], &buffer, buffer.count)
+        let lines = String(decoding: buffer.prefix(max(0, rest)), as: UTF8.self).split(separator: "\n")
+        let missing = 20 - count / 1004
+        #expect(lines == ["<4>\(missing) lines were left out: nobody read the log", "<3>here again"])
+    }
+
     @Test("Only the stream that JOURNAL_STREAM names is the journal")
     func journalStream() throws {
         var pipe: [CInt] = [0, 0]

@@ -106,7 +106,7 @@ extension Gateway {
     package mutating func replayDeadLetters(
         uplink name: String, numbers: [UInt64]?, at now: Instant, into effects: inout [Effect]
     ) -> Int {
-        guard let letters = state.session(of: .deadLetters(uplink: name)), !isStopping, !isUnderPressure
+        guard let letters = state.session(of: .deadLetters(uplink: name)), mayReplayDeadLetters
         else {
             return 0
         }
@@ -119,6 +119,14 @@ extension Gateway {
         return numbers == nil
             ? read(letters) { $0.queue.waitingCount } ?? 0 : chosen.reduce(0) { $0 + $1.count }
     }
+
+    /// Whether there may be any: of an uplink of the plan, or of one that there was.
+    package func hasDeadLetters(ofUplink name: String) -> Bool {
+        plan.uplinks.contains { $0.name == name } || state.session(of: .deadLetters(uplink: name)) != nil
+    }
+
+    /// What is sent again needs room where it waits.
+    package var mayReplayDeadLetters: Bool { !isStopping && !isUnderPressure }
 
     /// Lets dead letters go, counted.
     ///

@@ -59,7 +59,11 @@ struct DeadLettersCommand: ParsableCommand {
                 complain("uplink \"\(uplink)\" has no dead letter \(number)")
                 throw ExitCode(ExitStatus.failed.rawValue)
             }
-            if raw { return writeOut(Array(message.payload)) }
+            guard !raw else {
+                guard let error = writeOut(Array(message.payload)) else { return }
+                complain("cannot write all of the payload: \(error)")
+                throw ExitCode(ExitStatus.failed.rawValue)
+            }
             for line in letter.lines + message.lines { print(line) }
         }
     }
@@ -151,14 +155,17 @@ extension ApplicationMessage {
 }
 
 /// Bytes to stdout as they are.
-private func writeOut(_ bytes: [UInt8]) {
+///
+/// - Returns: why not all of them could be written.
+private func writeOut(_ bytes: [UInt8]) -> SystemError? {
     var written = 0
     while written < bytes.count {
         let count = bytes.withUnsafeBytes {
             write(STDOUT_FILENO, $0.baseAddress?.advanced(by: written), bytes.count - written)
         }
         if count < 0, errno == EINTR { continue }
-        guard count > 0 else { return }
+        guard count > 0 else { return SystemError(number: count < 0 ? errno : EIO) }
         written += count
     }
+    return nil
 }

@@ -434,6 +434,11 @@ final class Host: TransportDelegate {
             let lines = gateway.profileUse.map { $0.counts.line(of: $0.name) }
             return reply(
                 AdminAnswer(isGood: true, lines: lines.isEmpty ? ["no device profiles are in use"] : lines))
+        case .replay(let uplink, _) where !gateway.hasDeadLetters(ofUplink: uplink),
+            .purge(let uplink, _) where !gateway.hasDeadLetters(ofUplink: uplink):
+            return reply(.failed("there is no uplink \"\(uplink)\", and there are no dead letters of one"))
+        case .replay where !gateway.mayReplayDeadLetters:
+            return reply(.failed("not now: there is no room to send them again; they stay where they are"))
         case .replay(let uplink, let numbers):
             let count = gateway.replayDeadLetters(uplink: uplink, numbers: numbers, at: now, into: &effects)
             reply(AdminAnswer(isGood: true, lines: ["\(count) sent again"]))

@@ -49,6 +49,19 @@ struct DeadLettersTests {
         let missing = try letters("show", "cloud", "999")
         #expect(missing.ending == .exited(1) && missing.text.contains("has no dead letter 999"))
         #expect(try letters("purge", "cloud").ending == .exited(64), "to mean all takes a word")
+        let full = try ChildProcess.run(
+            "/bin/sh",
+            [
+                "-c",
+                "exec \(Rig.executable) deadletters show cloud \(numbers[0]) --raw "
+                    + "--config \(gateway.configurationPath) > /dev/full",
+            ])
+        #expect(full.ending == .exited(1) && full.text.contains("No space left on device"), "\(full.text)")
+        for verb in ["replay", "purge"] {
+            let unknown = try letters(verb, "clod", "--all")
+            #expect(unknown.ending == .exited(1), "\(unknown.text)")
+            #expect(unknown.text.contains("there is no uplink \"clod\""), "\(unknown.text)")
+        }
 
         // One is forgotten; the others arrive once they may.
         #expect(try letters("purge", "cloud", numbers[2]).text == "1 forgotten\n")
@@ -102,11 +115,8 @@ struct DeadLettersTests {
     private func command(_ rig: Rig, _ gateway: Gateway, _ arguments: [String]) throws -> (
         ending: ChildProcess.Ending?, text: String
     ) {
-        let child = try ChildProcess(
-            Rig.executable, ["deadletters"] + arguments + ["--config", gateway.configurationPath],
-            log: rig.place.file("letters-\(UInt32.random(in: 0 ... .max))"))
-        let ending = child.ended(within: 20)
-        return (ending, child.log)
+        try rig.command(
+            arguments: ["deadletters"] + arguments + ["--config", gateway.configurationPath])
     }
 
     private func publish(_ gateway: Gateway, _ rig: Rig, _ topic: String, qos: Int) throws {

@@ -165,7 +165,8 @@ extension JournalSettings {
         if let bytes = reader.size("size-limit", 8 << 20...1 << 43, example: "4 GiB", &problems) {
             sizeLimitBytes = bytes
         }
-        if let bytes = reader.size("segment-size", 256 << 10...256 << 20, example: "4 MiB", &problems) {
+        // The reserve is as large, and is written at one go: by a slow card within the watchdog's time.
+        if let bytes = reader.size("segment-size", 256 << 10...64 << 20, example: "4 MiB", &problems) {
             if bytes % 4096 == 0 {
                 segmentBytes = bytes
             } else {

@@ -184,6 +184,9 @@ struct BadFileTests {
             "t.yaml:1:26: flash-budget of 1 MiB/day is out of bounds; write: a size from 16 MiB/day to 8 TiB/day"
         ),
         Case(
+            "journal: { segment-size: 128 MiB }",
+            "t.yaml:1:26: segment-size of 128 MiB is out of bounds; write: a size from 256 KiB to 64 MiB"),
+        Case(
             "journal: { segment-size: 300001 B }",
             "t.yaml:1:26: segment-size is a whole number of 4 KiB pages; write: segment-size: 4 MiB"),
         Case(

@@ -8,14 +8,29 @@ extension Journal {
         guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosing, lastKept > coveredPosition,
             checkpointBackOff.allows(latest)
         else { return false }
+        return isPressureCheckpointDue || hasGrown
+    }
+
+    private var hasGrown: Bool {
         // What acknowledges an old backlog comes before anything of it can go, and may come fast.
-        if isPressureCheckpointDue || space.isPressing && grownBytes >= space.growthUnderPressure {
-            return true
-        }
+        if space.isPressing, grownBytes >= space.growthUnderPressure { return true }
         let due = max(
             plan.checkpointGrowthBytes, plan.checkpointGrowthFactor * (checkpoints.last?.bytes ?? 0))
         return grownBytes >= due || grownSegments >= plan.checkpointSegments
     }
+
+    /// Begins the checkpoint that is wanted. One that is wanted only to make room waits for as long again where it would
+    /// make none: all that waits in a full log may be owed for days (promise P7).
+    ///
+    /// - Complexity: O(state)
+    package mutating func beginWantedCheckpoint(of state: some CheckpointSource, at now: Instant) {
+        note(now)
+        guard wantsCheckpoint else { return }
+        let isWorthwhile = hasGrown || completeSegments.contains { !$0.isOwed(by: state) }
+        if isWorthwhile { beginCheckpoint(of: state, at: now) } else { checkpointedAt = latest }
+    }
+
+    private var completeSegments: ArraySlice<Segment> { hasActive ? segments.dropLast() : segments[...] }
 
     var isPressureCheckpointDue: Bool {
         space.isPressing
@@ -48,7 +63,7 @@ extension Journal {
     package mutating func beginCheckpoint(of state: some CheckpointSource, at now: Instant) {
         note(now)
         guard checkpointing == .none, supply.isIdle, !hasFailed, !isClosed else { return }
-        let complete = hasActive ? segments.dropLast() : segments[...]
+        let complete = completeSegments
         // Behind it there is nothing but what was elided, and the log goes on in the same place without it.
         let position = lastKept
         let header = CheckpointHeader(
@@ -61,9 +76,7 @@ extension Journal {
         leftNeedlessSegments = false
         var deletable: [UInt64] = []
         for segment in complete {
-            let isOwed =
-                segment.first <= segment.last && state.owes(from: segment.first, through: segment.last)
-            if isOwed { continue }
+            if segment.isOwed(by: state) { continue }
             if segment.last <= fallback {
                 deletable.append(segment.id)
             } else {
@@ -123,5 +136,12 @@ extension Journal {
 
     mutating func perform(_ work: [SegmentSupply.Work]) {
         for part in work { supply.began(part, ask(part.action(plan))) }
+    }
+}
+
+extension Segment {
+    /// - Complexity: that of `owes`
+    fileprivate func isOwed(by state: some CheckpointSource) -> Bool {
+        first <= last && state.owes(from: first, through: last)
     }
 }

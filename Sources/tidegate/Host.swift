@@ -283,7 +283,9 @@ final class Host: TransportDelegate {
             gateway.markTime(into: &effects)
             carryOut(at: now)
         }
-        if phase == .serving, journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+        if phase == .serving, journal.wantsCheckpoint {
+            journal.beginWantedCheckpoint(of: gateway.state, at: now)
+        }
         if phase == .serving, journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
         submitOperations()
         transport.flush()

@@ -318,7 +318,7 @@ struct House: ~Copyable {
                 gateway.markTime(into: &effects)
                 carryOut(effects)
             }
-            if journal.wantsCheckpoint { journal.beginCheckpoint(of: gateway.state, at: now) }
+            journal.beginWantedCheckpoint(of: gateway.state, at: now)
             if journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
             journal.tick(at: now)
             var operations: [DiskOperation] = []

@@ -282,6 +282,26 @@ struct JournalTests {
         try rig.loadAllOwed()
     }
 
+    @Test("P4, P7: while everything is owed, what is recorded now and then costs no checkpoints either")
+    func pressureThatLastsWithRecords() throws {
+        var (rig, count) = try Self.fullRig()
+        _ = try rig.passQuietly(halfMinutes: 3)
+        var taken = 0
+        // Less than what makes a checkpoint due however that may be: segments are short here.
+        for _ in 0..<3 {
+            rig.append(.counters(nextSession: 1))
+            taken += try rig.passQuietly(halfMinutes: 1).checkpoints
+        }
+        #expect(taken == 0 && Self.pressures(rig.events) == [true])
+        rig.append(
+            .acknowledged(AcknowledgedRecord(session: SessionID(1), floor: Delivery(count), settledAbove: []))
+        )
+        let freeing = try rig.passQuietly(halfMinutes: 10).checkpoints
+        #expect(freeing > 0 && freeing <= 2)
+        #expect(Self.pressures(rig.events) == [true, false])
+        try rig.restart()
+    }
+
     @Test("P4: what acknowledges a backlog under pressure makes room as it goes, however fast it comes")
     func acknowledgingUnderPressure() throws {
         var (rig, count) = try Self.fullRig { $0.checkpointGrowthBytes = 1 << 30 }

@@ -183,10 +183,9 @@ struct Rig {
                 taken.records += 1
                 #expect(journal.wantsCheckpoint && !journal.wantsRecord)
             }
-            if journal.wantsCheckpoint {
-                try checkpoint()
-                taken.checkpoints += 1
-            }
+            journal.beginWantedCheckpoint(of: ledger, at: now)
+            if journal.checkpointing != .none { taken.checkpoints += 1 }
+            try settle()
         }
         return taken
     }

@@ -359,7 +359,7 @@ final class SimulatedHost {
         }
         if journal.wantsCheckpoint {
             if isTalkative { tellCheckpoint() }
-            journal.beginCheckpoint(of: gateway.state, at: now)
+            journal.beginWantedCheckpoint(of: gateway.state, at: now)
         }
         if journal.wantsCompaction { journal.compact(by: gateway.state, at: now) }
     }

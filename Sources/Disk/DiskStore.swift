@@ -34,7 +34,7 @@ package struct DiskStore: Sendable {
         var warnings = try checkFileSystem(kind, directory, allowVolatile) + mountWarnings(directory)
         if let lockProblem { warnings.append(lockProblem) }
         warnings += try begin(directory)
-        var reader = DiskReader(directory: directory)
+        var reader = PatientReader(DiskReader(directory: directory)) { sleep($1) }
         var log: RecoveredLog
         do { log = try Recovery.recover(&reader, body, sealed: sealed) } catch {
             throw explained(error, path)

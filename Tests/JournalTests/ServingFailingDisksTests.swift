@@ -107,4 +107,34 @@ struct ServingFailingDisksTests {
             #expect(call > 30 && refusals > 0 && refusals < call)
         }
     }
+
+    @Test("a disk that gives nothing for half a minute while it is recovered costs nothing")
+    func recoveryWaits() throws {
+        for ending in ServingDamagedStoresTests.Ending.allCases {
+            let sample = try ServingDamagedStoresTests.sample(ending)
+            var untroubled = sample.disk
+            let whole = try Recovery.recover(&untroubled) { _, _ in }
+            var (call, waits) = (0, 0)
+            while true {
+                var disk = sample.disk
+                disk.recoveryFault = (call, isLasting: true)
+                var seconds: UInt32 = 0
+                var patient = PatientReader(disk) {
+                    seconds += $1
+                    if seconds > 30 { $0.recoveryFault = nil }
+                }
+                do {
+                    let recovered = try Recovery.recover(&patient) { _, _ in }
+                    #expect(recovered == whole, "call \(call), \(ending)")
+                    if seconds == 0 { break }
+                    waits += 1
+                } catch {
+                    // What is not a read is tried again by whoever supervises the process.
+                    guard case .unreadable = error else { throw error }
+                }
+                call += 1
+            }
+            #expect(waits > 10, "\(ending)")
+        }
+    }
 }

@@ -33,11 +33,12 @@ struct Toll: CustomStringConvertible {
             return
         }
         let isLogWhole = after.positions.isSuperset(of: before.positions)
-        if isFirst, isLogWhole, log.report.lost != whole.report.lost {
+        // Once no checkpoint is left, whatever was hit before and was in one may matter after all, and what was deleted
+        // because of it is missing.
+        isBeyondJudgement = log.checkpoints.isEmpty && !whole.checkpoints.isEmpty
+        if isFirst, isLogWhole, !isBeyondJudgement, log.report.lost != whole.report.lost {
             violations.append("\(log.report.lost) are called lost, and no Record was hit")
         }
-        // Once no checkpoint is left, whatever was hit before and was in one may matter after all.
-        if log.checkpoints.isEmpty, !whole.checkpoints.isEmpty { isBeyondJudgement = true }
         // Two are kept, so that the other one is there when one is hit later.
         let upheldThrough = whole.checkpoints.count > 1 ? whole.checkpoints.first?.position : nil
         for batch in before.batches where !after.positions.isSuperset(of: batch.records.map(\.position)) {

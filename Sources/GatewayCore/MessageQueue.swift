@@ -51,24 +51,6 @@ package struct MessageQueue {
     /// Records move it, so that a start knows as much.
     var unsentFrom = Delivery(0)
 
-    /// 16 bytes, because there may be many.
-    struct Entry {
-        /// `.zero` once the Record is no longer needed, or when there is none.
-        var position: Position
-        /// Of the message: topic, properties and payload.
-        var bytes: UInt32
-        var qos: QoS
-        var phase: Phase
-        /// No index of the log has it, so it stays in memory.
-        var isStray: Bool
-        /// It is settled, and no Record could say otherwise: its own was never written.
-        var isElided = false
-        /// It is settled by Record, or needs none.
-        var isBooked = false
-        /// PUBREL is sent for it although PUBREC never came: its message was damaged after it may have been sent.
-        var isUnreadable: Bool { phase == .received && position != .zero }
-    }
-
     enum Phase: UInt8 {
         case waiting
         /// PUBLISH may have been sent.

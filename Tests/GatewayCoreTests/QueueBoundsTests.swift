@@ -1,10 +1,16 @@
-import GatewayCore
 import MQTT
 import Testing
+
+@testable import GatewayCore
 
 /// What happens when more waits than a queue may hold.
 @Suite("Bounds of a queue")
 struct QueueBoundsTests {
+    @Test("An entry takes 16 bytes")
+    func entrySize() {
+        #expect(MemoryLayout<MessageQueue.Entry>.stride == 16)
+    }
+
     private static func scenario(_ bounds: QueueBounds, _ change: (inout GatewayPlan) -> Void = { _ in })
         -> Scenario
     {

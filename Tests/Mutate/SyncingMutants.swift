@@ -74,6 +74,8 @@ extension Mutant {
             Edit(checkpoints, "durable >= position\n", "MUTANT || durable >= position\n")),
         Mutant(
             "delete-owed", "a segment is deleted although somebody is owed what is in it",
-            Edit(checkpoints, "if isOwed { continue }", "if !MUTANT, isOwed { continue }")),
+            Edit(
+                checkpoints, "if segment.isOwed(by: state) { continue }",
+                "if !MUTANT, segment.isOwed(by: state) { continue }")),
     ]
 }

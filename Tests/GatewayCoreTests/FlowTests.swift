@@ -134,6 +134,30 @@ struct FlowTests {
         #expect(s.received("archive").publishes.map(\.id) == [id])
     }
 
+    @Test(
+        "What expired at QoS 2 is gone for good before anything behind it is sent, so that it cannot come later"
+    )
+    func expiredForGood() {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t")
+        s.vanishes("archive")
+        s.sends("press", Self.expiring(10, qos: .exactlyOnce))
+        s.sends("press", .publish(Publish.text("t", "younger", qos: .exactlyOnce, id: 2)))
+        s.syncs()
+        s.passes(milliseconds: 10_000)
+        s.opens(
+            "archive",
+            Connect(clientIdentifier: "archive", cleanStart: false, sessionExpirySeconds: 3600))
+        s.syncsOnce()
+        // CONNACK was sent, and the message let go; by a Record that the power may still take.
+        #expect(
+            s.observations.contains(
+                .dropped(owner: .client(identifier: "archive"), .messageExpired, count: 1)))
+        #expect(s.received("archive").publishes == [])
+        s.syncs()
+        #expect(s.received("archive").publishes.map(\.text) == ["younger"])
+    }
+
     // MARK: Topic Aliases
 
     @Test(

@@ -137,8 +137,11 @@ final class Directory: Sendable {
     func lock() -> LockOutcome { LockOutcome(errorNumber: tidegate_lock_directory(descriptor)) }
 
     func openFile(_ name: String, _ flags: Int32) throws(SystemError) -> File {
-        let file = File(descriptor: try call { openat(descriptor, name, flags | O_CLOEXEC, 0o600) })
-        if let owner, flags & O_CREAT != 0 { try call { fchown(file.descriptor, owner.user, owner.group) } }
+        let creates = flags & O_CREAT != 0
+        // What is written is here, and not where a link leads.
+        let all = flags | O_CLOEXEC | (creates ? O_NOFOLLOW : 0)
+        let file = File(descriptor: try call { openat(descriptor, name, all, 0o600) })
+        if creates, let owner { try file.give(to: owner) }
         return file
     }
 
@@ -220,6 +223,14 @@ final class File: Sendable {
     fileprivate init(descriptor: Int32) { self.descriptor = descriptor }
 
     deinit { close(descriptor) }
+
+    /// What root has made here becomes another's; what anybody else owns, or is elsewhere too, stays whose it is.
+    fileprivate func give(to owner: (user: uid_t, group: gid_t)) throws(SystemError) {
+        var facts = stat()
+        try call { fstat(descriptor, &facts) }
+        guard facts.st_mode & S_IFMT == S_IFREG, facts.st_nlink == 1, facts.st_uid == 0 else { return }
+        try call { fchown(descriptor, owner.user, owner.group) }
+    }
 
     /// - Throws: EISDIR also for whatever else is no regular file.
     func size() throws(SystemError) -> Int {

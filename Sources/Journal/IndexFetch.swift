@@ -10,7 +10,7 @@ struct IndexFetch {
     /// Up to here the scan reads single pages, because the disk refused some of them.
     private var refusedEnd = 0
     /// With all of it: a segment that is not to be read has a minute, and not each of its pages.
-    private var patience = Patience()
+    private var patience = Patience.whole
 
     private enum Phase {
         /// So many bytes of it were asked for.

@@ -60,6 +60,10 @@ package struct Journal {
     var checkpointing = Checkpointing.none
     var checkpointedAt: Instant
     var checkpointBackOff = BackOff()
+    /// How often it was looked in vain for room that a checkpoint under pressure would make, and how often before one is
+    /// written all the same.
+    var vainLooks = 0
+    var vainLooksMax = 1
     /// The last checkpoint found segments in which nothing is owed, and left them only because it was the first
     /// to cover them. Not known before the first checkpoint of this process, which may be asked for in vain.
     var leftNeedlessSegments = true

@@ -19,15 +19,27 @@ extension Journal {
         return grownBytes >= due || grownSegments >= plan.checkpointSegments
     }
 
-    /// Begins the checkpoint that is wanted. One that is wanted only to make room waits for as long again where it would
-    /// make none: all that waits in a full log may be owed for days (promise P7).
+    /// Begins the checkpoint that is wanted. One that is wanted only to make room, while no segment is owed to nobody and
+    /// the log has hardly grown, waits ever longer, up to 32 times as long: all that is in a full log may be owed for
+    /// days (promise P7). It comes in the end, because compaction goes by checkpoints too.
     ///
     /// - Complexity: O(state)
     package mutating func beginWantedCheckpoint(of state: some CheckpointSource, at now: Instant) {
         note(now)
         guard wantsCheckpoint else { return }
-        let isWorthwhile = hasGrown || completeSegments.contains { !$0.isOwed(by: state) }
-        if isWorthwhile { beginCheckpoint(of: state, at: now) } else { checkpointedAt = latest }
+        // What was written since the last one takes of the room that is kept free until a segment can go.
+        let isWorthwhile =
+            hasGrown || grownBytes >= space.growthUnderPressure / 4
+            || completeSegments.contains { !$0.isOwed(by: state) }
+        vainLooks = isWorthwhile ? 0 : vainLooks + 1
+        if isWorthwhile { vainLooksMax = 1 }
+        guard isWorthwhile || vainLooks >= vainLooksMax else {
+            checkpointedAt = latest
+            return
+        }
+        if !isWorthwhile { vainLooksMax = min(vainLooksMax * 2, 32) }
+        vainLooks = 0
+        beginCheckpoint(of: state, at: now)
     }
 
     private var completeSegments: ArraySlice<Segment> { hasActive ? segments.dropLast() : segments[...] }

@@ -49,7 +49,7 @@ struct Loading {
         private(set) var bytes: Range<Int>
         fileprivate var batches: [Batch]
         fileprivate var request: UInt64 = 0
-        fileprivate var patience = Patience()
+        fileprivate var patience = Patience.whole
 
         fileprivate struct Batch {
             let bytes: Range<Int>
@@ -100,13 +100,14 @@ struct Loading {
     private var reads: [OperationToken: Read] = [:]
     /// What the disk has refused, and when it is asked again.
     private var postponed: [(at: Instant, read: Read)] = []
-    /// Where patience ended last: what else the disk refuses there has none, so that a segment that is not to be read
-    /// does not keep its queues waiting a minute for every few of its messages.
-    private var givenUp: (segment: UInt64, patience: Patience)?
+    /// The segment in which patience ended last: what else the disk refuses there has little, so that a segment that is
+    /// not to be read does not keep its queues waiting a minute for every few of its messages.
+    private var givenUp: UInt64?
     private var lastRequest: UInt64 = 0
 
     /// Answers at once what needs no reading; otherwise returns the reads to be made now.
     mutating func begin(_ request: Request, into events: inout [StorageEvent]) -> [Read] {
+        forget(whatIsAskedAgainBy: request)
         guard !request.reads.isEmpty || !request.unplaced.isEmpty else {
             events.append(.loaded(request.session, request.answers))
             return []
@@ -115,6 +116,21 @@ struct Loading {
         var request = request
         request.outstanding = request.unplaced.count
         return start(&request, lastRequest)
+    }
+
+    /// Who asks for a position twice does not wait for the first answer any more: a receiver that comes and goes while the
+    /// disk refuses leaves nothing behind.
+    private mutating func forget(whatIsAskedAgainBy request: Request) {
+        guard !postponed.isEmpty else { return }
+        let wanted = Set(request.reads.flatMap(\.positions))
+        let stale = Set(
+            postponed.map(\.read).filter {
+                requests[$0.request]?.session == request.session
+                    && $0.positions.contains(where: wanted.contains)
+            }.map(\.request))
+        guard !stale.isEmpty else { return }
+        postponed.removeAll { stale.contains($0.read.request) }
+        for number in stale { requests[number] = nil }
     }
 
     private mutating func start(_ request: inout Request, _ number: UInt64) -> [Read] {
@@ -173,9 +189,8 @@ struct Loading {
         _ completion: DiskCompletion, store: StoreID, isWritable: Bool, at now: Instant,
         into events: inout [StorageEvent]
     ) -> [Read]? {
-        guard var read = reads.removeValue(forKey: completion.token),
-            var request = requests.removeValue(forKey: read.request)
-        else { return nil }
+        guard var read = reads.removeValue(forKey: completion.token) else { return nil }
+        guard var request = requests.removeValue(forKey: read.request) else { return [] }
         switch completion.outcome {
         case .read(let bytes):
             Self.answer(&request, read, bytes, store)
@@ -185,14 +200,14 @@ struct Loading {
                 request.reads = alone
                 break
             }
-            if let givenUp, givenUp.segment == read.segment { read.patience = givenUp.patience }
+            if givenUp == read.segment, read.patience == .whole { read.patience = .short }
             if let pause = read.patience.refused(refusal, isWritable: isWritable) {
                 postponed.append((now.advanced(byMilliseconds: pause), read))
                 // Not answered yet.
                 requests[read.request] = request
                 return []
             }
-            if refusal == .ofTheMedium { givenUp = (read.segment, read.patience) }
+            if refusal == .ofTheMedium { givenUp = read.segment }
             for position in read.positions { request.answer(position, nil) }
         case .done:
             for position in read.positions { request.answer(position, nil) }

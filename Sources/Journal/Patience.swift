@@ -4,35 +4,37 @@ import GatewayCore
 ///
 /// What is given up counts as damaged, and is gone for good (promise P2), though it may stand on the flash unharmed: a
 /// card that is being reset refuses for seconds, and so does a system without a descriptor or a page of memory to
-/// spare. So the disk is asked for a minute, ever less often, and only a refusal that says something of the medium, by
-/// a disk that can be written, counts against the message.
+/// spare. So the disk is asked for a minute, ever less often, and only the time counts in which it refuses because of
+/// the medium although the log can be written.
 struct Patience: Hashable {
-    /// Since it last had a success.
-    private var asked: UInt64 = 0
-    /// What counts, of everything it was asked about.
-    private var counted = 0
+    /// Since it last gave something.
+    private var refusals: UInt64 = 0
+    /// What counts, in milliseconds.
+    private var waited: UInt64 = 0
+    private let waitedMax: UInt64
 
-    /// With the pauses between them they take a minute.
-    private static let countedMax = 7
     private static let shortestMilliseconds: UInt64 = 1_000
     private static let longestMilliseconds: UInt64 = 32_000
 
+    private init(waitedMax: UInt64) { self.waitedMax = waitedMax }
+
+    static let whole = Patience(waitedMax: 60_000)
+    /// Of what stands beside something that had a whole one in vain.
+    static let short = Patience(waitedMax: 3_000)
+
     /// - Parameter isWritable: the log can be written at present.
-    /// - Returns: in how many milliseconds to ask again; nil to give up, and then for whatever else it is asked about.
+    /// - Returns: in how many milliseconds to ask again; nil to give up.
     mutating func refused(_ refusal: ReadRefusal, isWritable: Bool) -> UInt64? {
-        switch refusal {
-        case .isGone: return nil
-        case .ofTheSystem: break
-        case .ofTheMedium:
-            if isWritable { counted = min(counted + 1, Self.countedMax) }
-            if counted == Self.countedMax { return nil }
-        }
-        defer { asked += 1 }
-        return min(Self.shortestMilliseconds << min(asked, 16), Self.longestMilliseconds)
+        let counts = refusal == .ofTheMedium && isWritable
+        guard refusal != .isGone, !counts || waited < waitedMax else { return nil }
+        let pause = min(Self.shortestMilliseconds << min(refusals, 16), Self.longestMilliseconds)
+        refusals += 1
+        if counts { waited += pause }
+        return pause
     }
 
     /// The disk gave what it was asked for.
-    mutating func succeeded() { asked = 0 }
+    mutating func succeeded() { refusals = 0 }
 }
 
 /// Why the disk refused a read. The numbers are Linux's, the same on every machine this runs on.

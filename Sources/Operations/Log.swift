@@ -156,8 +156,8 @@ package struct LogRate: Sendable {
 
 /// Writes lines to stderr, each with one write(2), so that lines of several writers never mix.
 ///
-/// A write that fails is not repeated, and one that would block not made: a log must not stop the gateway. Owned by one
-/// thread.
+/// A write that fails is not repeated, and none is made while whoever reads takes nothing: a log must not stop the
+/// gateway. Owned by one thread.
 package struct Log: ~Copyable {
     private let descriptor: CInt
     private let isJournal: Bool

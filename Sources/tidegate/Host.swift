@@ -561,7 +561,7 @@ extension LogLine {
         case .connectionsRefused(_, let count):
             self.init(
                 .warning, .refused,
-                "\(count) connections closed at once: as many clients as limits: connections allows are connected"
+                "\(count) connections closed at once: as many clients are connected as are let in"
             )
         case .acceptFailed(_, let reason):
             self.init(.error, .gateway, "no connection can be accepted: \(reason); trying again")

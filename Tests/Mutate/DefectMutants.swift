@@ -29,7 +29,8 @@ extension Mutant {
         Mutant(
             "was-impatient", "what the disk refuses to read a few times in a row is given up",
             Edit(
-                "Sources/Journal/Patience.swift", "defer { asked += 1 }",
-                "if MUTANT, asked == 2 { return nil }; defer { asked += 1 }")),
+                "Sources/Journal/Patience.swift", "let counts = refusal == .ofTheMedium && isWritable",
+                "let counts = refusal == .ofTheMedium && isWritable; if MUTANT, refusals == 2 { return nil }")
+        ),
     ]
 }

@@ -40,20 +40,26 @@ struct DescriptorTests {
         let gateway = try rig.gateway(journal: ["segment-size: 256 KiB"])
         try gateway.start()
         defer { gateway.kill() }
-        try Self.fill(rig, gateway)
-        // The log goes on in the segment that is open; everything else has to be opened.
         let pid = try #require(gateway.pid)
-        let taken = Set(
-            try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").compactMap { Int($0) })
+        let before = try Self.descriptors(of: pid).count
+        try Self.fill(rig, gateway)
+        // The log goes on in the segment that is open, everything else has to be opened; and who filled it is gone.
+        try #require(waitUpTo(10) { try Self.descriptors(of: pid).count == before + 1 })
+        let taken = Set(try Self.descriptors(of: pid))
         // One is left, for the client.
         let free = (0...1000).filter { !taken.contains($0) }
         try rig.run("/usr/bin/prlimit", ["--pid", "\(pid)", "--nofile=\(free[1]):"])
         let reader = try Self.read(rig, gateway)
-        usleep(2_500_000)
+        #expect(waitUpTo(20) { gateway.log.contains("its session goes on") })
+        usleep(1_500_000)
         #expect(reader.output.split(separator: "\n").count < Self.messages / 2)
         #expect(gateway.log.contains("no connection can be accepted: Too many open files; trying again"))
         try rig.run("/usr/bin/prlimit", ["--pid", "\(pid)", "--nofile=1000:"])
         Self.expectAll(reader, gateway)
+    }
+
+    private static func descriptors(of pid: pid_t) throws -> [Int] {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").compactMap { Int($0) }
     }
 
     @Test("clients are let in only as far as there are descriptors for everything else")

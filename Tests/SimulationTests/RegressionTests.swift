@@ -34,6 +34,8 @@ struct RegressionTests {
         KnownSeed(11587, "the same of a message that was missing in the index of its segment"),
         KnownSeed(21252, "reading ahead filled the memory of a queue one and a half times"),
         KnownSeed(20187, "a start kept in memory what the defaults allow, and not what the plan does"),
+        KnownSeed(2195, "a QoS 2 message that had expired came after a power cut, behind a younger one"),
+        KnownSeed(2756, "a full disk for which a checkpoint came too late stayed full"),
         KnownSeed(1616, "what the disk refused to read for some seconds was given up, and was there"),
         KnownSeed(427, "a lost Record's number, and so its identifier, was given to another message"),
     ]

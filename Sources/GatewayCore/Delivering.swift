@@ -73,19 +73,6 @@ extension Gateway {
         readAhead(session, into: &effects)
     }
 
-    private mutating func letGo(
-        _ delivery: Delivery, of session: SessionID, _ reason: DropReason, at now: Instant,
-        into effects: inout [Effect]
-    ) {
-        let mayComeBack =
-            (reason == .messageExpired || reason == .notAllowed) && isPersistent(session)
-            && read(session, { $0.queue[delivery]?.qos }) == .exactlyOnce
-        drop([delivery], of: session, reason, mayComeBack ? .handshake : .lazy, at: now, into: &effects)
-        guard mayComeBack else { return }
-        let position = lastPosition
-        _ = update(session) { $0.flow?.sendsAfter = position }
-    }
-
     // MARK: One round
 
     /// PUBLISH to a receiver, counted towards what it may be sent before the transport is heard.
@@ -240,7 +227,7 @@ extension Gateway {
                 id: qos == .atMostOnce ? nil : id, duplicate: entry.phase == .sent && qos > .atMostOnce,
                 on: flow, wall, offTimes, at: now)
             guard let packet else { return .drop(delivery, .tooLarge) }
-            guard flow.sendsAfter <= durable else { return .waitForDurable }
+            guard session.sendsAfter <= durable else { return .waitForDurable }
             return .publish(packet, delivery)
         }
     }

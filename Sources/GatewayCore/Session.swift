@@ -38,6 +38,9 @@ package struct Session {
 
     /// Where its deliveries go now.
     var flow: OutboundFlow?
+    /// Nothing is sent before this Record is durable: it lets a QoS 2 message go that was not sent. Brought back by a
+    /// power cut it would count as sent, and reach the receiver behind what came after it.
+    var sendsAfter = Position.zero
     /// When its Will is due after the connection closed; nil when none is.
     var willDueAt: Instant?
     /// When it ends; nil while connected or when it never does.
@@ -159,9 +162,6 @@ struct OutboundFlow {
     var inFlightCount = 0
     /// PUBREL was sent for what its receiver may never have been sent.
     var hasReleasedUnproven = false
-    /// Nothing is sent before this Record is durable: it lets a QoS 2 message go that was not sent. Brought back by a
-    /// power cut it would count as sent, and reach the receiver behind what came after it.
-    var sendsAfter = Position.zero
     /// The transport's buffer has room.
     var isWritable = true
 

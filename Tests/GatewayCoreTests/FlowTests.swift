@@ -158,6 +158,30 @@ struct FlowTests {
         #expect(s.received("archive").publishes.map(\.text) == ["younger"])
     }
 
+    @Test("What has expired between others goes by one Record, so that they wait once")
+    func expiredTogether() {
+        var s = Scenario.connected("press", "archive")
+        s.subscribes("archive", "t")
+        s.vanishes("archive")
+        for n in 1...10 as ClosedRange<UInt16> {
+            s.sends(
+                "press", Self.expiring(10, qos: .exactlyOnce, id: PacketIdentifier(integerLiteral: 2 * n)))
+            s.sends(
+                "press",
+                .publish(
+                    Publish.text(
+                        "t", "\(n)", qos: .exactlyOnce, id: PacketIdentifier(integerLiteral: 2 * n + 1))))
+        }
+        s.syncs()
+        s.passes(milliseconds: 10_000)
+        s.opens(
+            "archive", Connect(clientIdentifier: "archive", cleanStart: false, sessionExpirySeconds: 3600))
+        s.syncsOnce()
+        #expect(s.received("archive").publishes == [])
+        s.syncsOnce()
+        #expect(s.received("archive").publishes.map(\.text) == (1...10).map { "\($0)" })
+    }
+
     // MARK: Topic Aliases
 
     @Test(

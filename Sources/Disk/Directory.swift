@@ -139,7 +139,7 @@ final class Directory: Sendable {
     func openFile(_ name: String, _ flags: Int32) throws(SystemError) -> File {
         let creates = flags & O_CREAT != 0
         // What is written is here, and not where a link leads.
-        let all = flags | O_CLOEXEC | (creates ? O_NOFOLLOW : 0)
+        let all = flags | O_CLOEXEC | (flags & (O_WRONLY | O_RDWR) != 0 ? O_NOFOLLOW : 0)
         let file = File(descriptor: try call { openat(descriptor, name, all, 0o600) })
         if creates, let owner { try file.give(to: owner) }
         return file
@@ -159,6 +159,9 @@ final class Directory: Sendable {
     func makeSubdirectory(_ name: String) throws(SystemError) {
         do { try call { mkdirat(descriptor, name, 0o700) } } catch {
             guard error.number == EEXIST else { throw error }
+            var facts = stat()
+            try call { fstatat(descriptor, name, &facts, AT_SYMLINK_NOFOLLOW) }
+            guard facts.st_mode & S_IFMT == S_IFDIR else { throw SystemError(number: ENOTDIR) }
             return
         }
         if let owner {

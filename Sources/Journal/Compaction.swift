@@ -323,7 +323,7 @@ struct Compaction {
     private mutating func answered(_ outcome: DiskCompletion.Outcome, isWritable: Bool, at now: Instant) {
         guard var current = fetch else { return }
         fetch = nil
-        switch current.progress.answered(outcome, isWritable: isWritable) {
+        switch current.progress.answered(outcome, isWritable: isWritable, at: now) {
         case .read(let range): current.wanted = range
         case .later(let range, let pause):
             current.wanted = range

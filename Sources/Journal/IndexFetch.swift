@@ -45,7 +45,7 @@ struct IndexFetch {
     ///
     /// - Parameter isWritable: the log can be written at present.
     /// - Complexity: O(bytes)
-    mutating func answered(_ outcome: DiskCompletion.Outcome, isWritable: Bool) -> Step {
+    mutating func answered(_ outcome: DiskCompletion.Outcome, isWritable: Bool, at now: Instant) -> Step {
         var bytes: [UInt8]?
         switch outcome {
         case .read(let read):
@@ -55,7 +55,7 @@ struct IndexFetch {
         case .failed(let number):
             let refusal = ReadRefusal(errorNumber: number)
             if refusal == .ofTheSystem || !hasElse,
-                let pause = patience.refused(refusal, isWritable: isWritable)
+                let pause = patience.refused(refusal, isWritable: isWritable, at: now)
             {
                 return .later(read, pause)
             }

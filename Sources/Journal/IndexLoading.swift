@@ -157,7 +157,7 @@ struct Reading {
         }
         guard let segment = tokens.removeValue(forKey: completion.token) else { return nil }
         guard var fetch = fetches.removeValue(forKey: segment) else { return [] }
-        switch fetch.progress.answered(completion.outcome, isWritable: isWritable) {
+        switch fetch.progress.answered(completion.outcome, isWritable: isWritable, at: now) {
         case .read(let range):
             fetches[segment] = fetch
             return [.index(segment: segment, bytes: range)]

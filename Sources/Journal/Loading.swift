@@ -107,28 +107,30 @@ struct Loading {
 
     /// Answers at once what needs no reading; otherwise returns the reads to be made now.
     mutating func begin(_ request: Request, into events: inout [StorageEvent]) -> [Read] {
-        forget(whatIsAskedAgainBy: request)
+        var request = request
+        takeOver(whatIsAskedAgainBy: &request)
         guard !request.reads.isEmpty || !request.unplaced.isEmpty else {
             events.append(.loaded(request.session, request.answers))
             return []
         }
         lastRequest += 1
-        var request = request
         request.outstanding = request.unplaced.count
         return start(&request, lastRequest)
     }
 
     /// Who asks for a position twice does not wait for the first answer any more: a receiver that comes and goes while the
-    /// disk refuses leaves nothing behind.
-    private mutating func forget(whatIsAskedAgainBy request: Request) {
+    /// disk refuses leaves no reads behind, and its patience goes on.
+    private mutating func takeOver(whatIsAskedAgainBy request: inout Request) {
         guard !postponed.isEmpty else { return }
-        let wanted = Set(request.reads.flatMap(\.positions))
-        let stale = Set(
-            postponed.map(\.read).filter {
-                requests[$0.request]?.session == request.session
-                    && $0.positions.contains(where: wanted.contains)
-            }.map(\.request))
-        guard !stale.isEmpty else { return }
+        var stale: Set<UInt64> = []
+        for old in postponed.map(\.read) where requests[old.request]?.session == request.session {
+            let positions = Set(old.positions)
+            for index in request.reads.indices
+            where request.reads[index].positions.contains(where: positions.contains) {
+                request.reads[index].patience = old.patience
+                stale.insert(old.request)
+            }
+        }
         postponed.removeAll { stale.contains($0.read.request) }
         for number in stale { requests[number] = nil }
     }
@@ -201,7 +203,7 @@ struct Loading {
                 break
             }
             if givenUp == read.segment, read.patience == .whole { read.patience = .short }
-            if let pause = read.patience.refused(refusal, isWritable: isWritable) {
+            if let pause = read.patience.refused(refusal, isWritable: isWritable, at: now) {
                 postponed.append((now.advanced(byMilliseconds: pause), read))
                 // Not answered yet.
                 requests[read.request] = request

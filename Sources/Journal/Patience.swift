@@ -9,6 +9,8 @@ import GatewayCore
 struct Patience: Hashable {
     /// Since it last gave something.
     private var refusals: UInt64 = 0
+    /// When that was last, where it counts.
+    private var countsFrom: Instant?
     /// What counts, in milliseconds.
     private var waited: UInt64 = 0
     private let waitedMax: UInt64
@@ -24,17 +26,23 @@ struct Patience: Hashable {
 
     /// - Parameter isWritable: the log can be written at present.
     /// - Returns: in how many milliseconds to ask again; nil to give up.
-    mutating func refused(_ refusal: ReadRefusal, isWritable: Bool) -> UInt64? {
+    mutating func refused(_ refusal: ReadRefusal, isWritable: Bool, at now: Instant) -> UInt64? {
         let counts = refusal == .ofTheMedium && isWritable
+        if counts, let countsFrom {
+            waited += min(now.milliseconds(since: countsFrom), Self.longestMilliseconds)
+        }
+        countsFrom = counts ? now : nil
         guard refusal != .isGone, !counts || waited < waitedMax else { return nil }
         let pause = min(Self.shortestMilliseconds << min(refusals, 16), Self.longestMilliseconds)
         refusals += 1
-        if counts { waited += pause }
         return pause
     }
 
     /// The disk gave what it was asked for.
-    mutating func succeeded() { refusals = 0 }
+    mutating func succeeded() {
+        refusals = 0
+        countsFrom = nil
+    }
 }
 
 /// Why the disk refused a read. The numbers are Linux's, the same on every machine this runs on.

@@ -150,7 +150,7 @@ struct ForgedLengthTests {
         while true {
             largest = max(largest, range.count)
             let part = range.clamped(to: 0..<bytes.count)
-            switch fetch.answered(.read(Array(bytes[part])), isWritable: true) {
+            switch fetch.answered(.read(Array(bytes[part])), isWritable: true, at: Instant(milliseconds: 0)) {
             case .read(let next), .later(let next, _): range = next
             case .found(let index): return (index, largest)
             }

@@ -212,7 +212,7 @@ struct MisplacedPagesTests {
         var range = fetch.firstRead
         while true {
             let read = Array(bytes[range.clamped(to: 0..<bytes.count)])
-            switch fetch.answered(.read(read), isWritable: true) {
+            switch fetch.answered(.read(read), isWritable: true, at: Instant(milliseconds: 0)) {
             case .read(let next), .later(let next, _): range = next
             case .found(let index): return index
             }

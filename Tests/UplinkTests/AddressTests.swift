@@ -161,14 +161,7 @@ struct AddressTests {
         let link = Probe(plan(Int(line.port), second.port, failBack: 300))
         try await link.perform(.open(cleanStart: true))
         _ = try await link.connected()
-        // PUBREC comes; before PUBREL the line is cut.
-        let message = ApplicationMessage(topic: Array("t".utf8), payload: [0x31])
-        try await link.perform(
-            .send(.publish(Publish(message: message, qos: .exactlyOnce, id: 0x8001, retain: true))))
-        guard case .pubrec = try await link.received() else {
-            Issue.record("no PUBREC")
-            return
-        }
+        try await leaveOneHeld(link)
         line.cut()
         try await link.disconnected()
         // For the core the message is the cloud's.
@@ -176,10 +169,24 @@ struct AddressTests {
         line.restore()
         try await link.disconnected()
         #expect(try await link.connected().sessionPresent)
+        try await expectReleased(by: first, link)
+        try await link.stop()
+    }
+
+    /// PUBREC comes of a retained message, and no PUBREL follows: the broker holds it.
+    private func leaveOneHeld(_ link: Probe) async throws {
+        let message = ApplicationMessage(topic: Array("t".utf8), payload: [0x31])
+        try await link.perform(
+            .send(.publish(Publish(message: message, qos: .exactlyOnce, id: 0x8001, retain: true))))
+        let answer = try await link.received()
+        if case .pubrec = answer { return }
+        Issue.record("no PUBREC, but \(answer)")
+    }
+
+    private func expectReleased(by broker: Mosquitto, _ link: Probe) async throws {
         // PUBCOMP of the old message is not the core's: what it hears next is of its new one.
         try await link.publish("u")
-        #expect(try first.run("mosquitto_sub", "-t", "t", "-C", "1", "-W", "5") == "1\n")
-        try await link.stop()
+        #expect(try broker.run("mosquitto_sub", "-t", "t", "-C", "1", "-W", "5") == "1\n")
     }
 
     @Test(
@@ -191,13 +198,7 @@ struct AddressTests {
         let link = Probe(plan(first.port, second.port))
         try await link.perform(.open(cleanStart: true))
         _ = try await link.connected()
-        let message = ApplicationMessage(topic: Array("t".utf8), payload: [0x31])
-        try await link.perform(
-            .send(.publish(Publish(message: message, qos: .exactlyOnce, id: 0x8001, retain: true))))
-        guard case .pubrec = try await link.received() else {
-            Issue.record("no PUBREC")
-            return
-        }
+        try await leaveOneHeld(link)
         try first.start()
         var other = plan(first.port, second.port)
         other.backoffMaxMilliseconds += 1
@@ -207,8 +208,7 @@ struct AddressTests {
         first.stop()
         try await link.disconnected()
         #expect(try await link.connected().sessionPresent)
-        try await link.publish("u")
-        #expect(try second.run("mosquitto_sub", "-t", "t", "-C", "1", "-W", "5") == "1\n")
+        try await expectReleased(by: second, link)
         try await link.stop()
     }
 }

@@ -236,7 +236,7 @@ struct JournalTests {
         while Self.pressures(rig.events) != [true] {
             rig.append(Samples.plain("m", payload: Array(repeating: 1, count: 3000)))
             try rig.settle()
-            try #require(rig.history.count < 2000)
+            try #require(rig.history.count < 200 * rig.plan.sizeLimitBytes / (256 << 10))
         }
         return (rig, UInt64(rig.history.count - 1))
     }

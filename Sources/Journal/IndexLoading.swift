@@ -9,8 +9,8 @@ struct Reading {
     private var kept: [SegmentIndex] = []
     private var fetches: [UInt64: Fetch] = [:]
     private var tokens: [OperationToken: UInt64] = [:]
-    /// Of indexes, which the disk has refused, and when it is asked again.
-    private var postponed: [(at: Instant, segment: UInt64, bytes: Range<Int>)] = []
+    /// Of indexes.
+    private var postponed = Postponed<(segment: UInt64, bytes: Range<Int>)>()
 
     /// So many, or so many bytes of them, whichever is less; the last one stays in any case.
     private static let keptMax = 8
@@ -132,14 +132,15 @@ struct Reading {
     // MARK: What was refused
 
     /// When a read is due that the disk has refused.
-    var nextAttempt: Instant? { [loading.nextAttempt, postponed.map(\.at).min()].compactMap { $0 }.min() }
+    var nextAttempt: Instant? {
+        guard let ofIndexes = postponed.next else { return loading.nextAttempt }
+        return loading.nextAttempt.map { min($0, ofIndexes) } ?? ofIndexes
+    }
 
     /// The reads that are to be tried again now.
     mutating func due(at now: Instant) -> [Read] {
-        let indexes = postponed.filter { $0.at <= now }
-        if !indexes.isEmpty { postponed.removeAll { $0.at <= now } }
-        return loading.due(at: now).map { .messages($0) }
-            + indexes.map { .index(segment: $0.segment, bytes: $0.bytes) }
+        loading.due(at: now).map { .messages($0) }
+            + postponed.takeDue(at: now).map { .index(segment: $0.segment, bytes: $0.bytes) }
     }
 
     // MARK: Answers
@@ -163,7 +164,7 @@ struct Reading {
             return [.index(segment: segment, bytes: range)]
         case .later(let range, let pause):
             fetches[segment] = fetch
-            postponed.append((now.advanced(byMilliseconds: pause), segment, range))
+            postponed.add((segment, range), at: now.advanced(byMilliseconds: pause))
             return []
         case .found(let index):
             keep(index)

@@ -31,13 +31,16 @@ extension Journal {
         let isWorthwhile =
             hasGrown || grownBytes >= space.growthUnderPressure / 4
             || completeSegments.contains { !$0.isOwed(by: state) }
-        vainLooks = isWorthwhile ? 0 : vainLooks + 1
-        if isWorthwhile { vainLooksMax = 1 }
-        guard isWorthwhile || vainLooks >= vainLooksMax else {
-            checkpointedAt = latest
-            return
+        if isWorthwhile {
+            vainLooksMax = 1
+        } else {
+            vainLooks += 1
+            guard vainLooks >= vainLooksMax else {
+                checkpointedAt = latest
+                return
+            }
+            vainLooksMax = min(vainLooksMax * 2, 32)
         }
-        if !isWorthwhile { vainLooksMax = min(vainLooksMax * 2, 32) }
         vainLooks = 0
         beginCheckpoint(of: state, at: now)
     }

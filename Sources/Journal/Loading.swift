@@ -98,8 +98,7 @@ struct Loading {
 
     private var requests: [UInt64: Request] = [:]
     private var reads: [OperationToken: Read] = [:]
-    /// What the disk has refused, and when it is asked again.
-    private var postponed: [(at: Instant, read: Read)] = []
+    private var postponed = Postponed<Read>()
     /// The segment in which patience ended last: what else the disk refuses there has little, so that a segment that is
     /// not to be read does not keep its queues waiting a minute for every few of its messages.
     private var givenUp: UInt64?
@@ -121,9 +120,9 @@ struct Loading {
     /// Who asks for a position twice does not wait for the first answer any more: a receiver that comes and goes while the
     /// disk refuses leaves no reads behind, and its patience goes on.
     private mutating func takeOver(whatIsAskedAgainBy request: inout Request) {
-        guard !postponed.isEmpty else { return }
+        guard !postponed.items.isEmpty else { return }
         var stale: Set<UInt64> = []
-        for old in postponed.map(\.read) where requests[old.request]?.session == request.session {
+        for old in postponed.items.map(\.item) where requests[old.request]?.session == request.session {
             let positions = Set(old.positions)
             for index in request.reads.indices
             where request.reads[index].positions.contains(where: positions.contains) {
@@ -131,7 +130,7 @@ struct Loading {
                 stale.insert(old.request)
             }
         }
-        postponed.removeAll { stale.contains($0.read.request) }
+        postponed.removeAll { stale.contains($0.request) }
         for number in stale { requests[number] = nil }
     }
 
@@ -148,7 +147,8 @@ struct Loading {
     ///
     /// - Complexity: O(requests)
     func isReading(_ segment: UInt64) -> Bool {
-        reads.values.contains { $0.segment == segment } || postponed.contains { $0.read.segment == segment }
+        reads.values.contains { $0.segment == segment }
+            || postponed.items.contains { $0.item.segment == segment }
             || requests.values.contains { $0.unplaced[segment] != nil }
     }
 
@@ -175,14 +175,10 @@ struct Loading {
     }
 
     /// When a read is due that the disk has refused.
-    var nextAttempt: Instant? { postponed.map(\.at).min() }
+    var nextAttempt: Instant? { postponed.next }
 
     /// The reads that are to be tried again now.
-    mutating func due(at now: Instant) -> [Read] {
-        let due = postponed.filter { $0.at <= now }.map(\.read)
-        if !due.isEmpty { postponed.removeAll { $0.at <= now } }
-        return due
-    }
+    mutating func due(at now: Instant) -> [Read] { postponed.takeDue(at: now) }
 
     /// What to read next; nil when the completion was not that of a read.
     ///
@@ -204,7 +200,7 @@ struct Loading {
             }
             if givenUp == read.segment, read.patience == .whole { read.patience = .short }
             if let pause = read.patience.refused(refusal, isWritable: isWritable, at: now) {
-                postponed.append((now.advanced(byMilliseconds: pause), read))
+                postponed.add(read, at: now.advanced(byMilliseconds: pause))
                 // Not answered yet.
                 requests[read.request] = request
                 return []

@@ -62,3 +62,26 @@ enum ReadRefusal: Hashable {
         }
     }
 }
+
+/// What the disk has refused, until it is asked again.
+struct Postponed<Item> {
+    private(set) var items: [(at: Instant, item: Item)] = []
+
+    mutating func add(_ item: Item, at moment: Instant) { items.append((moment, item)) }
+
+    mutating func removeAll(where isUnwanted: (Item) -> Bool) { items.removeAll { isUnwanted($0.item) } }
+
+    /// When one is due; nil without any.
+    ///
+    /// - Complexity: O(items)
+    var next: Instant? { items.min { $0.at < $1.at }?.at }
+
+    /// Takes out those that are due.
+    ///
+    /// - Complexity: O(items)
+    mutating func takeDue(at now: Instant) -> [Item] {
+        let due = items.filter { $0.at <= now }.map(\.item)
+        if !due.isEmpty { items.removeAll { $0.at <= now } }
+        return due
+    }
+}

@@ -5,7 +5,7 @@
 /// What is no file, not there, or not allowed is refused at once. So is everything once the pauses are used up: a store
 /// that is damaged in many places is not waited for in each.
 package struct PatientReader<Reader: StoreReader>: StoreReader {
-    package private(set) var reader: Reader
+    private var reader: Reader
     private let pause: (inout Reader, UInt32) -> Void
     private var pausesSeconds: ArraySlice<UInt32> = [1, 2, 4, 8, 16]
 
